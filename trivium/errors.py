@@ -1,0 +1,30 @@
+"""The few errors a user can meet. Each is one line that names the thing, the rule and the remedy."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class TriviumError(Exception):
+    """A mistake or a fault the user can do something about: shown as one line, exit code 2, no traceback."""
+
+
+class ConfigError(TriviumError):
+    """A setting that is unknown, malformed, or does not fit another: `field = value: rule; what to do`."""
+
+
+class DataError(TriviumError):
+    """A file or a row that cannot be used: `file:line: what is wrong; what to do`."""
+
+
+class CheckpointError(TriviumError):
+    """Weights or state that are missing, damaged or do not fit: `folder: what is wrong; what to do`."""
+
+
+class RunError(TriviumError):
+    """A run folder that cannot be used now: locked, unwritable, or not a run."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """`; did you mean X?` when a known name is near, else nothing."""
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {near[0]}?" if near else ""
