@@ -11,6 +11,11 @@ from torch import Tensor
 
 class Batch(Protocol):
     @property
+    def tokens(self) -> Tensor:
+        """(rows, T) int64: what the model reads."""
+        ...
+
+    @property
     def count(self) -> Tensor:
         """() float32: how many counted items this micro-batch holds."""
         ...

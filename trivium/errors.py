@@ -24,6 +24,10 @@ class RunError(TriviumError):
     """A run folder that cannot be used now: locked, unwritable, or not a run."""
 
 
+class Interrupted(TriviumError):
+    """The user or the system asked to stop; what can be saved is saved. Exit code 130."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """`; did you mean X?` when a known name is near, else nothing."""
     near = difflib.get_close_matches(name, list(known), n=1)

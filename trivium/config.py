@@ -1,0 +1,273 @@
+"""Recipes: frozen models of every setting, read from TOML and flags, saved as they were resolved. No torch.
+
+A phase holds only the fields it reads. A recipe file holds differences from these defaults; what neither the file nor a
+flag says, the dial may choose (plan.py).
+"""
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import tomlkit
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from trivium.errors import ConfigError, did_you_mean
+from trivium.model.shape import ModelConfig
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Settings = dict[str, Any]  # a recipe as plain nested dictionaries, only what was said
+
+
+class Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class DataConfig(Frozen):
+    """What the phases are taught from: `tinyworld`, or files, folders and globs."""
+
+    folder: str = ""
+    """where relative names below are looked for; empty: the current folder"""
+    text: tuple[str, ...] = ("tinyworld",)
+    """phase I: texts"""
+    text_held_out: tuple[str, ...] = ()
+    """texts to measure on; empty: a share of `text`"""
+    answers: tuple[str, ...] = ("tinyworld",)
+    """phase II: dialogues"""
+    answers_held_out: tuple[str, ...] = ()
+    """dialogues to measure on; empty: a share of `answers`"""
+    pairs: tuple[str, ...] = ()
+    """phase III: preference pairs; empty: votes on the model's own answers"""
+    pairs_held_out: tuple[str, ...] = ()
+    """pairs to measure on; empty: a share of `pairs`"""
+    held_out_share: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
+    """share of the records kept for measuring, where no file says which"""
+    bad_rows: Literal["stop", "skip"] = "stop"
+    """what a row that cannot be used does"""
+    stories: int = Field(30_000, ge=10)
+    """how many TinyWorld stories are written for phase I"""
+    dialogues: int = Field(40_000, ge=10)
+    """how many TinyWorld dialogues are written for phase II"""
+
+
+class ComputeConfig(Frozen):
+    """How numbers are computed."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto takes a GPU where there is one"""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """of products and activations; weights stay float32; auto takes bfloat16 where the processor has it"""
+    compile: bool = True
+    """whether the training step is compiled, which pays from a few minutes on"""
+    threads: int = Field(0, ge=0)
+    """processor threads; 0: as many as there are cores"""
+    save_seconds: float = Field(20.0, ge=0)
+    """time between checkpoints"""
+
+
+class OptimizerConfig(Frozen):
+    """Steps, their size, and how the weights follow the gradient."""
+
+    steps: int = Field(1000, ge=1)
+    """optimizer steps"""
+    rows_per_step: int = Field(16, ge=1)
+    """rows of context_length tokens in a step, over all ranks and micro-batches"""
+    microbatch_rows: int = Field(16, ge=1)
+    """rows computed at once; must divide rows_per_step"""
+    learning_rate: float = Field(4e-3, gt=0)
+    """peak of AdamW: embeddings and norms"""
+    matrix_learning_rate: float = Field(0.02, gt=0)
+    """peak of Muon: the matrices of the layers"""
+    weight_decay: float = Field(0.0, ge=0)
+    """of the matrices, times the learning rate"""
+    momentum: Share = 0.95
+    """of Muon"""
+    beta1: Share = 0.9
+    """AdamW: memory of the mean"""
+    beta2: Share = 0.98
+    """AdamW: memory of the square"""
+    warmup: Share = 0.02
+    """share of the steps in which the learning rate rises"""
+    decay: Share = 0.5
+    """share of the steps in which it falls to zero, at the end"""
+    max_grad_norm: float = Field(1.0, gt=0)
+    """longer gradients are shortened to this"""
+
+    @model_validator(mode="after")
+    def _whole_microbatches(self) -> Self:
+        if self.rows_per_step % self.microbatch_rows:
+            raise ValueError(
+                f"microbatch_rows = {self.microbatch_rows}: must divide rows_per_step = {self.rows_per_step}"
+            )
+        return self
+
+
+class PretrainConfig(OptimizerConfig):
+    """Phase I: text with words missing."""
+
+    blanks: Share = 0.15
+    """share of the documents that are cut into fill-in-the-blank"""
+
+
+class InstructConfig(OptimizerConfig):
+    """Phase II: instructions and their answers."""
+
+    learning_rate: float = Field(2e-3, gt=0)
+    matrix_learning_rate: float = Field(0.01, gt=0)
+    loss_on: Literal["all", "last"] = "all"
+    """which of the assistant's turns are learned"""
+
+
+class VotesConfig(Frozen):
+    """Phase III: pairs of answers to vote on, and the simulated judge where people have not voted."""
+
+    pairs: int = Field(2000, ge=10)
+    """pairs of fresh answers that the simulated judge votes on, in each round"""
+    simulated: bool = True
+    """whether the simulated judge votes, where the world has one; if not, only people's votes count"""
+    noise: Annotated[float, Field(ge=0, lt=0.5)] = 0.15
+    """share of the simulated votes that say the opposite of the truth"""
+    temperature: float = Field(1.0, gt=0)
+    """of the sampled answers"""
+
+
+class RewardConfig(OptimizerConfig):
+    """Phase III: a model that scores answers the way people voted."""
+
+    rows_per_step: int = Field(64, ge=2)
+    """pairs in a step"""
+    microbatch_rows: int = Field(64, ge=2)
+    """pairs computed at once; must divide rows_per_step"""
+    learning_rate: float = Field(5e-4, gt=0)
+    matrix_learning_rate: float = Field(2e-3, gt=0)
+    smoothing: Annotated[float, Field(ge=0, lt=0.5)] = 0.05
+    """share of votes taken to be mistaken"""
+    centering: float = Field(0.01, ge=0)
+    """weight of the penalty that keeps the mean reward near zero"""
+    held_out_share: Annotated[float, Field(gt=0, lt=0.9)] = 0.15
+    """share of the prompts whose votes only measure"""
+
+
+class AlignConfig(OptimizerConfig):
+    """Phase III: reinforcement learning against the reward model, held near the instruct model."""
+
+    algorithm: Literal["grpo", "rloo"] = "grpo"
+    """how advantages are made from a group of answers"""
+    rows_per_step: int = Field(128, ge=2)
+    """answers written in a step: prompts times group"""
+    microbatch_rows: int = Field(128, ge=1)
+    """answers computed at once; must divide rows_per_step"""
+    learning_rate: float = Field(3e-4, gt=0)
+    matrix_learning_rate: float = Field(1e-3, gt=0)
+    warmup: Share = 0.05
+    decay: Share = 0.3
+    group: int = Field(8, ge=2)
+    """answers to each prompt"""
+    temperature: float = Field(1.0, gt=0)
+    """of the answers that are learned from"""
+    max_new_tokens: int = Field(96, ge=1)
+    """longest answer, in tokens"""
+    kl: float = Field(0.03, ge=0)
+    """reward lost per nat of KL to the instruct model"""
+    clip_low: float = Field(0.2, gt=0, lt=1)
+    """how far the probability ratio may fall"""
+    clip_high: float = Field(0.28, gt=0)
+    """how far it may rise"""
+    unended_penalty: float = Field(2.0, ge=0)
+    """reward lost by an answer that never ends"""
+    imitation_epochs: float = Field(1.0, ge=0)
+    """passes over the preferred answers of pairs on file before reinforcement, which cannot find them by itself"""
+
+    @model_validator(mode="after")
+    def _whole_groups(self) -> Self:
+        if self.rows_per_step % self.group:
+            raise ValueError(f"group = {self.group}: must divide rows_per_step = {self.rows_per_step}")
+        return self
+
+
+class EvaluateConfig(Frozen):
+    """How much is measured, and how often."""
+
+    along_the_way: int = Field(8, ge=0)
+    """evaluations during each phase"""
+    documents: int = Field(400, ge=2)
+    """held-out documents for bits per byte"""
+    blanks: int = Field(400, ge=2)
+    """held-out blanks"""
+    instructions: int = Field(600, ge=2)
+    """held-out checkable instructions"""
+    comparisons: int = Field(500, ge=2)
+    """blind comparisons for the win rate"""
+
+
+class Recipe(Frozen):
+    """Everything that decides what is trained."""
+
+    seed: int = 0
+    """decides every random choice"""
+    data: DataConfig = DataConfig()
+    compute: ComputeConfig = ComputeConfig()
+    model: ModelConfig = ModelConfig()
+    pretrain: PretrainConfig = PretrainConfig()
+    instruct: InstructConfig = InstructConfig(steps=500)
+    votes: VotesConfig = VotesConfig()
+    reward: RewardConfig = RewardConfig(steps=60)
+    align: AlignConfig = AlignConfig(steps=60)
+    evaluate: EvaluateConfig = EvaluateConfig()
+
+
+def read_settings(path: Path) -> Settings:
+    """The settings a recipe file names; raises ConfigError when it is missing or not TOML."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as reason:
+        siblings = [str(file) for file in path.parent.glob("*.toml")] if path.parent.is_dir() else []
+        raise ConfigError(f"{path}: no such recipe{did_you_mean(str(path), siblings)}") from reason
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as reason:
+        raise ConfigError(f"{path}: not a TOML file: {reason}; mend it") from reason
+
+
+def merge(first: Mapping[str, Any], second: Mapping[str, Any]) -> Settings:
+    """Both settings together; where both speak, the second is heard."""
+    merged = dict(first)
+    for key, value in second.items():
+        mine = merged.get(key)
+        merged[key] = merge(mine, value) if isinstance(mine, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def resolve(settings: Mapping[str, Any]) -> Recipe:
+    """The full recipe; raises ConfigError with one line that names field, value, rule and remedy."""
+    try:
+        return Recipe.model_validate(settings)
+    except ValidationError as errors:
+        raise ConfigError(_first_error(errors)) from None
+
+
+def _first_error(errors: ValidationError) -> str:
+    error = errors.errors()[0]
+    path = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        return f"unknown key {path}{did_you_mean(path, known_keys(Recipe))}"
+    message = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "value_error":  # ours: says field, value, rule and remedy
+        return f"{path}.{message}"
+    return f"{path} = {error['input']!r}: {message[0].lower()}{message[1:]}"
+
+
+def known_keys(model: type[BaseModel], prefix: str = "") -> list[str]:
+    """Every key a recipe may hold, dotted."""
+    keys = []
+    for name, field in model.model_fields.items():
+        kind = field.annotation
+        nested = isinstance(kind, type) and issubclass(kind, BaseModel)
+        keys.append(prefix + name)
+        if nested:
+            assert isinstance(kind, type)
+            keys += known_keys(kind, f"{prefix}{name}.")
+    return keys
+
+
+def to_toml(recipe: Recipe) -> str:
+    """The resolved recipe, every field with its value: the same file trains the same model."""
+    return tomlkit.dumps(recipe.model_dump(mode="json"))

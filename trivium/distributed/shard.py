@@ -1,0 +1,43 @@
+"""A model spread over the ranks of a world, and put together again. FSDP2 throughout; one rank needs nothing."""
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+from trivium.distributed.world import World
+
+
+def shard(model: nn.Module, world: World) -> nn.Module:
+    """Split every layer's parameters over the ranks; their gradients arrive as the *sum* over ranks.
+
+    Zhao et al. 2023, arXiv:2304.11277. The loop divides by the global count, so ranks must not average again.
+    """
+    if world.size == 1:
+        return model
+    layers = next(module for module in model.modules() if isinstance(module, nn.ModuleList))
+    for layer in layers:
+        fully_shard(layer)
+    fully_shard(model)
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.set_gradient_divide_factor(1.0)
+    return model
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """The full tensor behind a shard, on every rank; a plain tensor is returned as it is."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def part_of(full: Tensor, like: Tensor) -> Tensor:
+    """This rank's share of `full`, laid out like `like`."""
+    if not isinstance(like, DTensor):
+        return full
+    return distribute_tensor(full, like.device_mesh, like.placements, src_data_rank=None)
+
+
+def gather(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Every tensor whole, by name; all ranks must call it together."""
+    return {name: whole(tensor.detach()) for name, tensor in tensors.items()}

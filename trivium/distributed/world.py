@@ -1,0 +1,67 @@
+"""Who we are among the processes that train together, and the few things they say to each other.
+
+One process is the one-rank world of the same code. Started with torchrun, each process finds its rank in the environment.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch import distributed as dist
+
+
+class World(NamedTuple):
+    rank: int
+    size: int
+    device: torch.device
+
+    @property
+    def first(self) -> bool:
+        """Whether this rank writes the files and speaks to the user."""
+        return self.rank == 0
+
+    def sum(self, value: Tensor) -> Tensor:
+        """The sum over all ranks, on every rank."""
+        if self.size > 1:
+            value = value.clone()
+            dist.all_reduce(value)
+        return value
+
+    def any(self, flag: bool) -> bool:
+        """Whether any rank says yes: how all agree to stop, so that none waits for one that left."""
+        if self.size == 1:
+            return flag
+        return bool(self.sum(torch.tensor(float(flag), device=self.device)).item())
+
+    def barrier(self) -> None:
+        if self.size > 1:
+            dist.barrier()
+
+
+def alone(device: str | torch.device = "cpu") -> World:
+    return World(0, 1, torch.device(device))
+
+
+@contextmanager
+def join_world(device: str) -> Iterator[World]:
+    """The world this process was started in; leaves the process group at the end.
+
+    device  "auto" takes a GPU where there is one, "cpu" or "cuda" insist
+    """
+    kind = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    local = int(os.environ.get("LOCAL_RANK", "0"))
+    here = torch.device(kind, local) if kind == "cuda" else torch.device(kind)
+    if size == 1:
+        yield World(0, 1, here)
+        return
+    if kind == "cuda":
+        torch.cuda.set_device(here)
+    dist.init_process_group("nccl" if kind == "cuda" else "gloo")
+    try:
+        yield World(dist.get_rank(), size, here)
+    finally:
+        dist.destroy_process_group()

@@ -1,0 +1,70 @@
+"""How well a text is predicted: nats per target, bits per byte. No training."""
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from trivium.batch import TokenBatch
+from trivium.compute import Compute
+from trivium.losses.language_model import bits_per_byte, next_token_loss
+from trivium.model.transformer import Transformer
+from trivium.text.packing import PackedRows
+from trivium.text.tokenizer import Tokenizer
+
+
+class Surprise(NamedTuple):
+    """What a model did not expect of some text, summed."""
+
+    nats: float
+    targets: int
+    bytes: int  # UTF-8 bytes of the targets
+
+    @property
+    def nats_per_target(self) -> float:
+        return self.nats / self.targets
+
+    @property
+    def bits_per_byte(self) -> float:
+        return bits_per_byte(self.nats, self.bytes)
+
+
+@torch.no_grad()
+def surprise(model: Transformer, batches: Iterable[TokenBatch], tokenizer: Tokenizer, compute: Compute) -> Surprise:
+    """Loss summed over every supervised target, with the bytes that those targets write."""
+    byte_table = torch.tensor([len(tokenizer.token_bytes(id)) for id in range(tokenizer.vocab_size)])
+    nats, targets, size = 0.0, 0, 0
+    for batch in batches:
+        here = TokenBatch(*(field.to(compute.device) for field in batch))
+        with compute.autocast():
+            logits = model(here.tokens, here.positions, here.documents)
+        nats += float(next_token_loss(logits, here.targets, here.supervised))
+        targets += int(batch.supervised.sum())
+        size += int(byte_table[batch.targets[batch.supervised]].sum())
+    return Surprise(nats, targets, size)
+
+
+def document_batches(
+    documents: Sequence[NDArray[np.int32]], tokenizer: Tokenizer, *, row_length: int, rows: int = 16
+) -> Iterable[TokenBatch]:
+    """Whole documents in packed rows, each exactly once; a long one is cut into rows.
+
+    documents  ids, the end-of-text token included; the first token of a piece is read and not predicted
+    """
+
+    def fetch(epoch: int, item: int, start: int, stop: int) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+        return documents[item][start:stop], np.ones(stop - start, dtype=np.bool_)
+
+    lengths = np.array([len(ids) for ids in documents])
+    packed = PackedRows(lengths, fetch, row_length=row_length, seed=0, pad=tokenizer.pad)
+    return every_batch(packed, rows)
+
+
+def every_batch(packed: PackedRows, rows: int) -> Iterable[TokenBatch]:
+    """All rows of the first epoch, the last batch smaller."""
+    total = packed.rows_per_epoch(0)
+    for first in range(0, total, rows):
+        chosen = [packed.row(index) for index in range(first, min(first + rows, total))]
+        yield TokenBatch(*(torch.from_numpy(np.stack(column)) for column in zip(*chosen, strict=True)))

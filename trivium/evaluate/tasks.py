@@ -1,0 +1,75 @@
+"""Answers to instructions, and how many of them are right."""
+
+import unicodedata
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from trivium.generate.engine import Answer, Request, generate, last_of
+from trivium.generate.sampling import Sampling
+from trivium.model.transformer import Transformer
+from trivium.records import Dialogue, Message
+from trivium.text.dialogue import render_prompt
+from trivium.text.tokenizer import Tokenizer
+
+GREEDY = Sampling(temperature=0, max_new_tokens=64)
+
+
+class Reply(NamedTuple):
+    text: str
+    ended: bool
+    tokens: list[int]  # with the end token, if it ended: what the policy wrote
+
+
+def reply_to(
+    model: Transformer,
+    tokenizer: Tokenizer,
+    prompts: Sequence[Sequence[Message]],
+    sampling: Sampling = GREEDY,
+    *,
+    seeds: Sequence[int] | None = None,
+) -> list[Reply]:
+    """The model's answer to each prompt, in chat form.
+
+    seeds  one per prompt: equal seeds draw equal random numbers
+    """
+    seeds = seeds if seeds is not None else [0] * len(prompts)
+    rendered = prompt_ids(model, tokenizer, prompts)
+    requests = [Request(prompt, seed) for prompt, seed in zip(rendered, seeds, strict=True)]
+    answers = generate(model, requests, sampling, stop=[tokenizer.turn_end, tokenizer.end_of_text])
+    return [as_reply(answer, tokenizer) for answer in answers]
+
+
+def prompt_ids(model: Transformer, tokenizer: Tokenizer, prompts: Sequence[Sequence[Message]]) -> list[list[int]]:
+    """What the model reads before it answers; of what does not fit, the end."""
+    return [list(last_of(render_prompt(prompt, tokenizer).tolist(), model.config)) for prompt in prompts]
+
+
+def as_reply(answer: Answer, tokenizer: Tokenizer) -> Reply:
+    ending = [answer.stop] if answer.stop is not None else []
+    return Reply(tokenizer.decode(answer.tokens).strip(), answer.ended, [*answer.tokens, *ending])
+
+
+def exact_match(answer: str, accepted: Sequence[str]) -> bool:
+    """Whether the answer is one of those accepted, but for case, spacing and a final full stop."""
+    return normalised(answer) in {normalised(text) for text in accepted}
+
+
+def normalised(text: str) -> str:
+    return " ".join(unicodedata.normalize("NFC", text).casefold().split()).rstrip(".").rstrip()
+
+
+def instruction_accuracy(
+    model: Transformer, tokenizer: Tokenizer, dialogues: Sequence[Dialogue]
+) -> tuple[float, dict[str, float]]:
+    """Share of the instructions answered exactly, greedily: over all, and by kind of instruction.
+
+    Of a dialogue without a list of accepted answers, its own answer is the only one accepted.
+    """
+    replies = reply_to(model, tokenizer, [dialogue.prompt for dialogue in dialogues])
+    by_kind: dict[str, list[bool]] = defaultdict(list)
+    for dialogue, reply in zip(dialogues, replies, strict=True):
+        right = reply.ended and exact_match(reply.text, dialogue.accepted or (dialogue.answer,))
+        by_kind[dialogue.kind or "answers"].append(right)
+    shares = {kind: sum(right) / len(right) for kind, right in sorted(by_kind.items())}
+    return sum(sum(right) for right in by_kind.values()) / len(dialogues), shares

@@ -1,0 +1,86 @@
+"""The shape of a decoder: every number that decides its tensors. No torch, so that help and plans stay quick."""
+
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class ModelConfig(BaseModel):
+    """A decoder of the Llama family, as Hugging Face writes it down."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    architecture: Literal["qwen3", "qwen2", "llama"] = "qwen3"
+    """which of Hugging Face's decoders it is written down as; qwen3 normalises queries and keys"""
+    vocab_size: int = Field(2048, ge=8)
+    """tokens the model knows"""
+    num_layers: int = Field(4, ge=1)
+    """decoder layers"""
+    width: int = Field(128, ge=8)
+    """size of the residual stream"""
+    num_heads: int = Field(4, ge=1)
+    """query heads"""
+    num_kv_heads: int = Field(4, ge=1)
+    """key and value heads; fewer than num_heads saves memory in generation"""
+    head_dim: int = Field(32, ge=2)
+    """size of one head; width / num_heads unless given"""
+    mlp_width: int = Field(384, ge=8)
+    """inner size of the SwiGLU block"""
+    context_length: int = Field(256, ge=8)
+    """positions of one row, in tokens"""
+    rope_theta: float = Field(10_000.0, gt=1)
+    """base of the rotary frequencies"""
+    norm_eps: float = Field(1e-6, gt=0)
+    """added to the mean square in RMSNorm"""
+    tie_embeddings: bool = True
+    """whether the output matrix is the embedding"""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _derive_head_dim(cls, given: Any) -> Any:
+        if not isinstance(given, dict) or "head_dim" in given:
+            return given
+        width = given.get("width", cls.model_fields["width"].default)
+        heads = given.get("num_heads", cls.model_fields["num_heads"].default)
+        if not (isinstance(width, int) and isinstance(heads, int) and heads > 0):
+            return given  # the fields' own checks say what is wrong
+        if width % heads:
+            fits = [n for n in range(1, width + 1) if width % n == 0 and width // n >= 8]
+            near = sorted(fits, key=lambda n: abs(n - heads))[:2]
+            raise ValueError(
+                f"num_heads = {heads}: must divide width = {width}; try {' or '.join(map(str, sorted(near)))}"
+            )
+        return {**given, "head_dim": width // heads}
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.num_heads % self.num_kv_heads:
+            raise ValueError(f"num_kv_heads = {self.num_kv_heads}: must divide num_heads = {self.num_heads}")
+        if self.head_dim % 2:
+            raise ValueError(f"head_dim = {self.head_dim}: must be even, rotary embeddings turn pairs")
+        return self
+
+    @property
+    def matrix_parameters(self) -> int:
+        """Parameters that are multiplied with every token: layers and output matrix, without norms."""
+        queries, keys = self.num_heads * self.head_dim, self.num_kv_heads * self.head_dim
+        layer = self.width * (2 * queries + 2 * keys + 3 * self.mlp_width)
+        return self.num_layers * layer + self.vocab_size * self.width
+
+    @property
+    def parameters(self) -> int:
+        """All trained numbers."""
+        norms = self.width * (2 * self.num_layers + 1)
+        if self.architecture == "qwen3":
+            norms += 2 * self.num_layers * self.head_dim
+        biases = self.num_layers * (self.num_heads + 2 * self.num_kv_heads) * self.head_dim
+        extra = biases if self.architecture == "qwen2" else 0
+        return self.matrix_parameters + norms + extra + (0 if self.tie_embeddings else self.vocab_size * self.width)
+
+    def training_flop(self, tokens: int) -> float:
+        """Floating-point operations to train on so many tokens: 6 per parameter and token, 12 LDT for attention.
+
+        Kaplan et al. 2020, arXiv:2001.08361, table 1; causal masking is not credited.
+        """
+        attention = 12 * self.num_layers * self.num_heads * self.head_dim * self.context_length
+        return tokens * (6.0 * self.matrix_parameters + attention)

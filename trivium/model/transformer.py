@@ -1,0 +1,141 @@
+"""The decoder: RMSNorm, rotary positions, grouped-query attention, SwiGLU. Parameters carry Hugging Face's names.
+
+B batch, T time, D width, H heads, K kv heads, d head dimension, V vocabulary.
+"""
+
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from trivium.model.attention import attend, document_mask
+from trivium.model.rope import rope_angles, rotate
+from trivium.model.shape import ModelConfig
+
+
+class LayerMemory(Protocol):
+    """Where a layer's keys and values go while a text is being written: see cache.py."""
+
+    def extend(self, layer: int, k: Tensor, v: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]: ...
+
+
+class Attention(nn.Module):
+    def __init__(self, config: ModelConfig, layer: int) -> None:
+        super().__init__()
+        self.layer, self.head_dim = layer, config.head_dim
+        queries, keys = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
+        bias = config.architecture == "qwen2"
+        self.q_proj = nn.Linear(config.width, queries, bias=bias)
+        self.k_proj = nn.Linear(config.width, keys, bias=bias)
+        self.v_proj = nn.Linear(config.width, keys, bias=bias)
+        self.o_proj = nn.Linear(queries, config.width, bias=False)
+        normed = config.architecture == "qwen3"
+        self.q_norm = nn.RMSNorm(config.head_dim, eps=config.norm_eps) if normed else nn.Identity()
+        self.k_norm = nn.RMSNorm(config.head_dim, eps=config.norm_eps) if normed else nn.Identity()
+
+    def forward(
+        self, x: Tensor, rope: tuple[Tensor, Tensor], mask: Tensor, positions: Tensor, memory: LayerMemory | None
+    ) -> Tensor:
+        q, k, v = fused_linear(x, self.q_proj, self.k_proj, self.v_proj)
+        heads = (*x.shape[:2], -1, self.head_dim)
+        q = rotate(self.q_norm(q.view(heads)).transpose(1, 2), *rope)  # (B, H, T, d)
+        k = rotate(self.k_norm(k.view(heads)).transpose(1, 2), *rope)  # (B, K, T, d)
+        v = v.view(heads).transpose(1, 2)
+        if memory is not None:
+            k, v = memory.extend(self.layer, k, v, positions)  # (B, K, S, d)
+        mixed = attend(q, k, v.to(q.dtype), mask).transpose(1, 2).flatten(2)  # (B, T, H d)
+        out: Tensor = self.o_proj(mixed)
+        return out
+
+
+class SwiGLU(nn.Module):
+    """Shazeer 2020, eq. 6, arXiv:2002.05202."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.gate_proj = nn.Linear(config.width, config.mlp_width, bias=False)
+        self.up_proj = nn.Linear(config.width, config.mlp_width, bias=False)
+        self.down_proj = nn.Linear(config.mlp_width, config.width, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate, up = fused_linear(x, self.gate_proj, self.up_proj)
+        out: Tensor = self.down_proj(F.silu(gate) * up)
+        return out
+
+
+class Block(nn.Module):
+    def __init__(self, config: ModelConfig, layer: int) -> None:
+        super().__init__()
+        self.input_layernorm = nn.RMSNorm(config.width, eps=config.norm_eps)
+        self.self_attn = Attention(config, layer)
+        self.post_attention_layernorm = nn.RMSNorm(config.width, eps=config.norm_eps)
+        self.mlp = SwiGLU(config)
+
+    def forward(
+        self, x: Tensor, rope: tuple[Tensor, Tensor], mask: Tensor, positions: Tensor, memory: LayerMemory | None
+    ) -> Tensor:
+        x = x + self.self_attn(self.input_layernorm(x), rope, mask, positions, memory)
+        out: Tensor = x + self.mlp(self.post_attention_layernorm(x))
+        return out
+
+
+class Transformer(nn.Module):
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.width)
+        self.layers = nn.ModuleList(Block(config, layer) for layer in range(config.num_layers))
+        self.norm = nn.RMSNorm(config.width, eps=config.norm_eps)
+        self.lm_head = nn.Linear(config.width, config.vocab_size, bias=False)
+        if config.tie_embeddings:
+            self.lm_head.weight = self.embed_tokens.weight
+
+    def hidden(self, tokens: Tensor, positions: Tensor, mask: Tensor, memory: LayerMemory | None = None) -> Tensor:
+        """What the last layer makes of every position.
+
+        tokens, positions  (B, T) int64
+        mask               (B, 1, T, S) bool; True where a query may look
+        returns            (B, T, D)
+        """
+        rope = rope_angles(positions, self.config.head_dim, self.config.rope_theta)
+        x: Tensor = self.embed_tokens(tokens)
+        for layer in self.layers:
+            x = layer(x, rope, mask, positions, memory)
+        out: Tensor = self.norm(x)
+        return out
+
+    def forward(self, tokens: Tensor, positions: Tensor, documents: Tensor) -> Tensor:
+        """Logits of the next token at every position of packed rows.
+
+        tokens, positions, documents  (B, T) int64
+        returns                       (B, T, V)
+        """
+        logits: Tensor = self.lm_head(self.hidden(tokens, positions, document_mask(documents)))
+        return logits
+
+
+def fused_linear(x: Tensor, *layers: nn.Linear) -> tuple[Tensor, ...]:
+    """Several linear layers of one input as a single product; kept apart as parameters, as Hugging Face writes them."""
+    weight = torch.cat([layer.weight for layer in layers])
+    bias = torch.cat([layer.bias for layer in layers]) if layers[0].bias is not None else None
+    return F.linear(x, weight, bias).split([layer.out_features for layer in layers], dim=-1)
+
+
+@torch.no_grad()
+def initialise(model: Transformer, seed: int) -> Transformer:
+    """Fill a fresh model, the same for the same seed on every machine.
+
+    Matrices start normal with variance 1 / inputs; those that write into the residual stream start at zero, so that
+    every layer begins as the identity (Zhang et al. 2019, arXiv:1901.09321; as in modded-nanogpt).
+    """
+    generator = torch.Generator().manual_seed(seed)
+    for name, parameter in model.named_parameters():
+        if name.endswith(("o_proj.weight", "down_proj.weight", "bias")):
+            parameter.zero_()
+        elif name.endswith("norm.weight"):
+            parameter.fill_(1.0)
+        else:
+            spread = 0.02 if "embed" in name or "lm_head" in name else parameter.shape[-1] ** -0.5
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * spread)
+    return model

@@ -1,0 +1,124 @@
+"""Phase III, second half: the policy learns to write what the reward model scores highly, and stays near the reference.
+
+Instruct + reward → aligned. GRPO and RLOO differ in how a group's rewards become advantages; all else is shared.
+"""
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from trivium.batch import RolloutBatch
+from trivium.compute import Compute
+from trivium.config import Recipe
+from trivium.evaluate.preference import compare, golden, response_logprobs
+from trivium.evaluate.tasks import Reply, reply_to
+from trivium.generate.sampling import Sampling, stream_seed
+from trivium.losses.policy import clipped_policy_loss, group_mean_advantages, leave_one_out_advantages
+from trivium.model.transformer import Transformer
+from trivium.phases.align.questions import Question, Questions
+from trivium.phases.align.rollout import Advantages, Rollout, Writers, roll_out
+from trivium.text.tokenizer import Tokenizer
+from trivium.train.optimizer import build_optimizers
+from trivium.train.phase import Metrics, Phase
+
+GLANCE = 100  # blind comparisons along the way
+
+ADVANTAGES: dict[str, Advantages] = {"grpo": group_mean_advantages, "rloo": leave_one_out_advantages}
+
+
+def build(
+    recipe: Recipe,
+    writers: Writers,
+    learn: Questions,
+    measure: Sequence[Question],
+    compute: Compute,
+    *,
+    round: int,
+) -> Phase[RolloutBatch]:
+    """The phase that turns instruct, or the last round's model, into aligned.
+
+    measure  held-out questions; compared blind where their judge knows the truth
+    """
+    settings = recipe.align
+    latest: list[Rollout] = []
+
+    def batches(step: int) -> list[RolloutBatch]:
+        advantages = ADVANTAGES[settings.algorithm]
+        seed = stream_seed(recipe.seed, round)
+        rollout = roll_out(writers, learn, advantages, settings, compute, seed=seed, step=step)
+        latest[:] = [rollout]
+        return split(rollout, settings.microbatch_rows)
+
+    def objective(model: Transformer, batch: RolloutBatch) -> tuple[Tensor, Metrics]:
+        with compute.autocast():
+            logprobs = response_logprobs(model, batch.tokens, batch.supervised, temperature=settings.temperature)
+        losses = clipped_policy_loss(
+            logprobs,
+            batch.old_logprobs,
+            batch.advantages[:, None],
+            low=settings.clip_low,
+            high=settings.clip_high,
+        )
+        return (losses * batch.supervised).sum(), {}
+
+    theirs: list[list[float]] = []
+
+    def evaluate() -> dict[str, float]:
+        found = describe(latest[0]) if latest else {}
+        judged = [question for question in measure[:GLANCE] if question.gold]
+        if judged:
+            if not theirs:
+                theirs.append(gold_scores(writers.reference, writers.tokenizer, judged, recipe.seed))
+            ours = gold_scores(writers.policy, writers.tokenizer, judged, recipe.seed)
+            found["win_rate"] = compare(ours, theirs[0]).rate
+        return found
+
+    return Phase(
+        name=f"align-{round:03}",
+        model=writers.policy,
+        objective=objective,
+        batches=batches,
+        evaluate=evaluate,
+        optimizers=build_optimizers(writers.policy, settings),
+        settings=settings,
+        evaluations=recipe.evaluate.along_the_way,
+    )
+
+
+def split(rollout: Rollout, rows: int) -> list[RolloutBatch]:
+    """The answers of a step in micro-batches."""
+    return [RolloutBatch(*parts) for parts in zip(*(field.split(rows) for field in rollout.batch), strict=True)]
+
+
+def describe(rollout: Rollout) -> dict[str, float]:
+    """What a step's answers were like: reward, KL in nats, length in tokens, shares that end and that differ."""
+    lengths = [len(reply.tokens) for reply in rollout.replies]
+    texts = {(question.prompt, reply.text) for question, reply in zip(rollout.questions, rollout.replies, strict=True)}
+    return {
+        "reward": float(rollout.rewards.mean()),
+        "kl": float(rollout.kl.mean()),
+        "length": sum(lengths) / len(lengths),
+        "ended": sum(reply.ended for reply in rollout.replies) / len(rollout.replies),
+        "distinct": len(texts) / len(rollout.replies),
+    }
+
+
+def blind_replies(
+    model: Transformer,
+    tokenizer: Tokenizer,
+    asked: Sequence[Question],
+    seed: int,
+    *,
+    max_new_tokens: int = 96,
+) -> list[Reply]:
+    """Answers at temperature 1 for a blind comparison: the same random numbers for every model."""
+    seeds = [stream_seed(seed, 4, i) for i in range(len(asked))]
+    sampling = Sampling(temperature=1.0, max_new_tokens=max_new_tokens)
+    return reply_to(model, tokenizer, [question.prompt for question in asked], sampling, seeds=seeds)
+
+
+def gold_scores(model: Transformer, tokenizer: Tokenizer, asked: Sequence[Question], seed: int) -> list[float]:
+    """What the model's answers are truly worth, by the judges of the questions."""
+    golds = [question.gold for question in asked if question.gold is not None]
+    assert len(golds) == len(asked), "every question needs its judge here"
+    return golden(golds, blind_replies(model, tokenizer, asked, seed))

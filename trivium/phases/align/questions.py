@@ -1,0 +1,50 @@
+"""What phase III asks: prompts from a world whose judge knows the truth, or from pairs on file, where none does."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from trivium.config import Recipe
+from trivium.records import Dialogue, Message, Pair
+from trivium.text.corpus import TINYWORLD
+from trivium.worlds import tinyworld
+
+Gold = Callable[[str, bool], float]  # (answer, ended) -> what the answer is truly worth
+
+
+class Question(NamedTuple):
+    prompt: tuple[Message, ...]
+    gold: Gold | None  # None where nobody knows
+
+
+Questions = Callable[[int], Question]  # the i-th question, without end
+
+
+def world_questions(recipe: Recipe, *, held_out: bool) -> Questions:
+    """TinyWorld's prompts, each with its judge."""
+
+    def question(index: int) -> Question:
+        task = tinyworld.prompts(recipe.seed + 1, index, held_out=held_out)
+
+        def gold(answer: str, ended: bool) -> float:
+            return tinyworld.judge(task, answer, ended=ended).score
+
+        return Question(task.dialogue.prompt, gold)
+
+    return question
+
+
+def listed_questions(prompts: Sequence[tuple[Message, ...]]) -> Questions:
+    """The different prompts of a list, again and again."""
+    different = list(dict.fromkeys(prompts))
+
+    def question(index: int) -> Question:
+        return Question(different[index % len(different)], None)
+
+    return question
+
+
+def questions(recipe: Recipe, train: Sequence[Pair], dialogues: Sequence[Dialogue], *, held_out: bool) -> Questions:
+    """Of the world where the recipe names it, else of the pairs, else of the dialogues."""
+    if TINYWORLD in recipe.data.answers and not recipe.data.pairs:
+        return world_questions(recipe, held_out=held_out)
+    return listed_questions([pair.prompt for pair in train] or [dialogue.prompt for dialogue in dialogues])

@@ -1,0 +1,130 @@
+"""Phase II: the base model learns to do what is asked, from dialogues. Base → instruct."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trivium.batch import TokenBatch
+from trivium.compute import Compute
+from trivium.config import InstructConfig, Recipe
+from trivium.distributed.world import World
+from trivium.errors import DataError
+from trivium.evaluate.bits import every_batch, surprise
+from trivium.evaluate.tasks import instruction_accuracy
+from trivium.model.transformer import Transformer
+from trivium.records import Dialogue
+from trivium.text import dialogue as dialogues
+from trivium.text.packing import PackedRows
+from trivium.text.tokenizer import Tokenizer
+from trivium.train.optimizer import build_optimizers
+from trivium.train.phase import Objective, Phase
+
+GLANCE = 100  # held-out dialogues measured along the way
+
+
+def build(
+    recipe: Recipe,
+    model: Transformer,
+    tokenizer: Tokenizer,
+    train: PackedRows,
+    held_out: Sequence[Dialogue],
+    objective: Objective[TokenBatch],
+    compute: Compute,
+    world: World,
+    *,
+    name: str = "instruct",
+) -> Phase[TokenBatch]:
+    """The phase that turns base into instruct.
+
+    objective  next-token loss, shared with phase I so that nothing is compiled twice
+    """
+    settings = recipe.instruct
+
+    def batches(step: int) -> list[TokenBatch]:
+        return train.microbatches(
+            step,
+            rows_per_step=settings.rows_per_step,
+            rank=world.rank,
+            ranks=world.size,
+            microbatch_rows=settings.microbatch_rows,
+        )
+
+    def evaluate() -> dict[str, float]:
+        accuracy, _ = instruction_accuracy(model, tokenizer, checkable(held_out)[:GLANCE])
+        return {"loss": held_out_loss(model, tokenizer, held_out[:GLANCE], recipe, compute), "accuracy": accuracy}
+
+    return Phase(
+        name=name,
+        model=model,
+        objective=objective,
+        batches=batches,
+        evaluate=evaluate,
+        optimizers=build_optimizers(model, settings),
+        settings=settings,
+        evaluations=recipe.evaluate.along_the_way,
+    )
+
+
+def checkable(held_out: Sequence[Dialogue]) -> list[Dialogue]:
+    """The dialogues that have accepted answers; where none has, their own answers are what is expected."""
+    return [d for d in held_out if d.accepted] or list(held_out)
+
+
+def held_out_loss(
+    model: Transformer, tokenizer: Tokenizer, held_out: Sequence[Dialogue], recipe: Recipe, compute: Compute
+) -> float:
+    """Nats per supervised target of dialogues that were kept from training."""
+    packed = dialogue_rows(held_out, tokenizer, recipe.instruct, recipe.model.context_length, recipe.seed, quiet)
+    return surprise(model, every_batch(packed, 16), tokenizer, compute).nats_per_target
+
+
+def quiet(line: str) -> None:
+    """Say nothing."""
+
+
+def dialogue_rows(
+    records: Sequence[Dialogue],
+    tokenizer: Tokenizer,
+    settings: InstructConfig,
+    row_length: int,
+    seed: int,
+    say: Callable[[str], None],
+) -> PackedRows:
+    """Rendered dialogues in packed rows. What had to be cut to fit a row is counted and said.
+
+    raises  DataError when not one dialogue fits
+    """
+    fitted = [
+        dialogues.fit(d.messages, tokenizer, row_length, loss_on=settings.loss_on, source=d.source) for d in records
+    ]
+    rendered = [each.rendered for each in fitted if each.rendered is not None]
+    dropped = len(fitted) - len(rendered)
+    shortened = sum(each.turns_cut > 0 for each in fitted) - dropped
+    if not rendered:
+        raise DataError(f"{records[0].source}: no dialogue fits {row_length} tokens; raise model.context_length")
+    if shortened or dropped:
+        say(f"dialogues longer than {row_length} tokens: {shortened:,} lost their oldest turns, {dropped:,} left out")
+    ids = np.concatenate([each.ids for each in rendered])
+    supervised = np.concatenate([each.supervised for each in rendered])
+    lengths = np.array([len(each.ids) for each in rendered])
+    return packed_rows(ids, supervised, lengths, row_length=row_length, seed=seed, pad=tokenizer.pad)
+
+
+def packed_rows(
+    ids: NDArray[np.int32],
+    supervised: NDArray[np.bool_],
+    lengths: NDArray[np.int64],
+    *,
+    row_length: int,
+    seed: int,
+    pad: int,
+) -> PackedRows:
+    """Rows of dialogues that lie end to end in `ids` (N,) and `supervised` (N,)."""
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+
+    def fetch(epoch: int, item: int, start: int, stop: int) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+        here = slice(offsets[item] + start, offsets[item] + stop)
+        return ids[here], supervised[here]
+
+    return PackedRows(lengths, fetch, row_length=row_length, seed=seed + 1, pad=pad)

@@ -1,0 +1,122 @@
+"""Phase I: a language is learned from text with words missing, the next one and blanks in the middle. Text → base."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from trivium.batch import TokenBatch
+from trivium.compute import Compute
+from trivium.config import Recipe
+from trivium.distributed.world import World
+from trivium.evaluate.bits import document_batches, surprise
+from trivium.losses.language_model import next_token_loss
+from trivium.model.transformer import Transformer
+from trivium.text import blanks
+from trivium.text.packing import PackedRows
+from trivium.text.shards import Shard
+from trivium.text.tokenizer import Tokenizer
+from trivium.train.optimizer import build_optimizers
+from trivium.train.phase import Metrics, Objective, Phase
+
+SLACK = 8  # tokens kept free in a row for what cutting a blank may add
+GLANCE = 48  # held-out documents measured along the way
+
+
+def build(
+    recipe: Recipe,
+    model: Transformer,
+    tokenizer: Tokenizer,
+    shard: Shard,
+    held_out: Sequence[NDArray[np.int32]],
+    objective: Objective[TokenBatch],
+    compute: Compute,
+    world: World,
+) -> Phase[TokenBatch]:
+    """The phase that turns a fresh model into base.
+
+    shard      the documents to learn from
+    held_out   ids of documents to measure on
+    objective  from `next_token_objective`; phase II shares it, so that nothing is compiled twice
+    """
+    settings = recipe.pretrain
+    rows = text_rows(shard, tokenizer, recipe)
+
+    def batches(step: int) -> list[TokenBatch]:
+        return rows.microbatches(
+            step,
+            rows_per_step=settings.rows_per_step,
+            rank=world.rank,
+            ranks=world.size,
+            microbatch_rows=settings.microbatch_rows,
+        )
+
+    def evaluate() -> dict[str, float]:
+        glance = document_batches(held_out[:GLANCE], tokenizer, row_length=recipe.model.context_length)
+        return {"bits_per_byte": surprise(model, glance, tokenizer, compute).bits_per_byte}
+
+    return Phase(
+        name="pretrain",
+        model=model,
+        objective=objective,
+        batches=batches,
+        evaluate=evaluate,
+        optimizers=build_optimizers(model, settings),
+        settings=settings,
+        evaluations=recipe.evaluate.along_the_way,
+    )
+
+
+def text_rows(shard: Shard, tokenizer: Tokenizer, recipe: Recipe) -> PackedRows:
+    """Packed rows of the shard's documents; in each epoch another share of them is cut into fill-in-the-blank."""
+    seed, share = recipe.seed, recipe.pretrain.blanks
+
+    def is_cut(epoch: int) -> NDArray[np.bool_]:
+        return _generator(seed, epoch).random(len(shard)) < share
+
+    def slack(epoch: int) -> NDArray[np.int64]:
+        return np.where(is_cut(epoch), SLACK, 0)
+
+    cut_in: dict[int, NDArray[np.bool_]] = {}
+
+    def fetch(epoch: int, item: int, start: int, stop: int) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+        if epoch not in cut_in:
+            cut_in.clear()
+            cut_in[epoch] = is_cut(epoch)
+        ids = shard.document(item)[start:stop]
+        if cut_in[epoch][item]:
+            generator = _generator(seed, epoch, item, start)
+            ids = blanks.cut(ids, tokenizer, generator, max_length=stop - start + SLACK)
+        return ids, np.ones(len(ids), dtype=np.bool_)
+
+    return PackedRows(
+        shard.lengths,
+        fetch,
+        row_length=recipe.model.context_length,
+        seed=seed,
+        pad=tokenizer.pad,
+        slack=slack,
+    )
+
+
+def _generator(*parts: int) -> np.random.Generator:
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence(parts)))
+
+
+def next_token_objective(compute: Compute) -> Objective[TokenBatch]:
+    """Cross-entropy of every supervised target of packed rows, compiled where that was asked for."""
+
+    def loss(
+        model: Transformer, tokens: Tensor, targets: Tensor, supervised: Tensor, positions: Tensor, documents: Tensor
+    ) -> Tensor:
+        with compute.autocast():
+            logits = model(tokens, positions, documents)
+        return next_token_loss(logits, targets, supervised)
+
+    compiled = compute.compile(loss)
+
+    def objective(model: Transformer, batch: TokenBatch) -> tuple[Tensor, Metrics]:
+        return compiled(model, *(field.to(compute.device) for field in batch)), {}
+
+    return objective

@@ -1,0 +1,187 @@
+"""The dial: from minutes to model size, tokens and steps, by measuring this machine. What `trivium plan` prints.
+
+It chooses only what the recipe leaves open. The shape is settled before training begins; how many steps a phase has is
+settled when the phase begins, from the speed of its own steps and the time that is left, and written into recipe.toml.
+"""
+
+import os
+import time
+from collections.abc import Mapping
+from math import log, sqrt
+from typing import Any, NamedTuple
+
+import msgspec
+import torch
+
+from trivium.compute import Compute
+from trivium.config import EvaluateConfig, Settings, merge
+from trivium.model.shape import ModelConfig
+
+# Shares of the time, in the order of the story. What a stage leaves over, those after it divide among themselves.
+SHARES = {"pretrain": 45.0, "instruct": 27.0, "votes": 3.0, "reward": 5.0, "align": 14.0, "measure": 6.0}
+
+# Tokens per matrix parameter: compute-optimal for small models (Karpathy 2025, nanochat: about 10.5, 1e18 to 1e19 FLOP)
+TOKENS_PER_PARAMETER = 10.5
+SHARE_OF_PEAK = {True: 0.4, False: 0.25}  # of the measured matmul speed that a training step reaches, compiled or not
+
+# (num_layers, width): heads of 32 to 64, SwiGLU of three widths
+LADDER = ((2, 64), (3, 96), (4, 128), (4, 160), (5, 192), (6, 256), (6, 384), (8, 512), (12, 768), (16, 1024))
+COMPILE_FROM_MINUTES = 4.0  # below, compiling takes longer than it saves
+
+
+class Machine(msgspec.Struct, frozen=True):
+    """What was measured here."""
+
+    name: str
+    cores: int
+    memory: int  # bytes
+    precision: str
+    matmul_flops: float  # floating-point operations per second, large products in that precision
+
+
+def measure_machine(compute: Compute, *, seconds: float = 1.0) -> Machine:
+    """A second of large matrix products."""
+    size = 1024 if compute.device.type == "cpu" else 8192
+    a = torch.randn(size, size, device=compute.device, dtype=compute.dtype)
+    b = torch.randn(size, size, device=compute.device, dtype=compute.dtype)
+    best, end = 0.0, time.monotonic() + seconds
+    while time.monotonic() < end:
+        begun = time.monotonic()
+        a @ b
+        if compute.device.type == "cuda":
+            torch.cuda.synchronize()
+        best = max(best, 2 * size**3 / (time.monotonic() - begun))
+    return Machine(
+        name=machine_name(compute),
+        cores=os.cpu_count() or 1,
+        memory=_memory(compute),
+        precision=str(compute.dtype).removeprefix("torch."),
+        matmul_flops=best,
+    )
+
+
+def machine_name(compute: Compute) -> str:
+    """The processor's name, as the system tells it."""
+    if compute.device.type == "cuda":
+        return torch.cuda.get_device_name(compute.device)
+    try:
+        with open("/proc/cpuinfo") as file:  # noqa: PTH123 - not a file of ours
+            return next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
+    except (OSError, StopIteration):
+        import platform
+
+        return platform.processor() or platform.machine()
+
+
+def _memory(compute: Compute) -> int:
+    if compute.device.type == "cuda":
+        return int(torch.cuda.mem_get_info(compute.device)[1])
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def choose_shape(settings: Mapping[str, Any], minutes: float, flops: float, *, compiled: bool) -> Settings:
+    """Fill in the model's shape where the recipe leaves it open.
+
+    flops  measured, per second
+    The number of parameters N follows from the operations C that the time allows: C = 6 N D and D = r N tokens, so
+    N = sqrt(C / 6 r). Hoffmann et al. 2022, arXiv:2203.15556
+    """
+    given = dict(settings.get("model", {}))
+    compute = flops * SHARE_OF_PEAK[compiled] * 60 * minutes * SHARES["pretrain"] / sum(SHARES.values())
+    wanted = sqrt(compute / (6 * TOKENS_PER_PARAMETER))
+    layers, width = min(LADDER, key=lambda rung: abs(log(_parameters(*rung)) - log(wanted)))
+    width = given.get("width", width)
+    shape: Settings = {"num_layers": layers, "width": width, "mlp_width": 3 * width, "vocab_size": vocabulary(width)}
+    shape["num_heads"] = given.get("num_heads", max(1, width // (32 if width < 384 else 64)))
+    shape["num_kv_heads"] = shape["num_heads"]
+    return merge(settings, {"model": merge(shape, given)})
+
+
+def vocabulary(width: int) -> int:
+    """Tokens worth knowing at a width: the output matrix must not outweigh the layers."""
+    return 2048 if width < 192 else 4096 if width < 384 else 8192
+
+
+def _parameters(layers: int, width: int) -> int:
+    shape = {"num_layers": layers, "width": width, "mlp_width": 3 * width, "num_heads": 1, "num_kv_heads": 1}
+    return ModelConfig.model_validate({**shape, "vocab_size": vocabulary(width)}).matrix_parameters
+
+
+def estimate_steps(recipe_model: ModelConfig, rows: int, seconds: float, flops: float, *, compiled: bool) -> int:
+    """Steps that fit into some seconds, before any was timed."""
+    per_step = recipe_model.training_flop(rows * recipe_model.context_length)
+    return max(1, int(seconds * flops * SHARE_OF_PEAK[compiled] / per_step))
+
+
+def peak_memory(model: ModelConfig, rows: int, dtype_bytes: int) -> int:
+    """Bytes that training takes beside the libraries: weights, gradients, optimizer state, activations, logits."""
+    weights = model.parameters * 4 * 4  # weight, gradient, momentum, second moment
+    tokens = rows * model.context_length
+    per_layer = tokens * (10 * model.width + 4 * model.mlp_width) * dtype_bytes
+    attention = 2 * rows * model.num_heads * model.context_length**2 * 4
+    logits = 3 * tokens * model.vocab_size * 4
+    return int(weights + model.num_layers * (per_layer + attention) + logits)
+
+
+class Pace(NamedTuple):
+    """How long a phase's parts take."""
+
+    step: float  # seconds
+    evaluation: float  # seconds
+
+    def steps_in(self, seconds: float, evaluations: int) -> int:
+        return max(1, int((seconds - evaluations * self.evaluation) / self.step))
+
+
+class Dial(msgspec.Struct):
+    """What the dial has to decide in a run, and the time it has for it. Kept in plan.json."""
+
+    minutes: float
+    open: list[str]  # keys that the dial still decides, such as "pretrain.steps"
+    machine: Machine
+    spent: float = 0.0  # seconds of training so far, over all processes that worked on the run
+
+    def seconds_for(self, stage: str) -> float:
+        """What the stage may take: its share of the time that is left."""
+        left = max(0.0, 60 * self.minutes - self.spent)
+        stages = list(SHARES)
+        to_come = stages[stages.index(stage) :]
+        return left * SHARES[stage] / sum(SHARES[name] for name in to_come)
+
+
+STEPS = ("pretrain.steps", "instruct.steps", "reward.steps", "align.steps")
+
+
+def open_keys(settings: Mapping[str, Any]) -> list[str]:
+    """Which of the dial's keys the settings leave open."""
+    keys = [*STEPS, "votes.pairs", "data.stories", "data.dialogues"]
+    return [key for key in keys if key.split(".")[1] not in settings.get(key.split(".")[0], {})]
+
+
+def set_key(settings: Mapping[str, Any], key: str, value: object) -> Settings:
+    """The settings with one dotted key set."""
+    section, name = key.split(".")
+    return merge(settings, {section: {name: value}})
+
+
+def get_key(settings: Mapping[str, Any], key: str) -> Any:
+    """The value of one dotted key."""
+    section, name = key.split(".")
+    return settings[section][name]
+
+
+def set_default(settings: Mapping[str, Any], key: str, value: object) -> Settings:
+    """The settings with one dotted key set, unless it already is."""
+    section, name = key.split(".")
+    return merge({section: {name: value}}, settings)
+
+
+FULL_EXAM_MINUTES = 5.0  # shorter runs ask fewer questions, lest measuring outweighs learning
+
+
+def choose_exam(settings: Mapping[str, Any], minutes: float) -> Settings:
+    """How much is measured at the end, where the recipe leaves it open."""
+    scale = min(1.0, minutes / FULL_EXAM_MINUTES)
+    sizes = {name: field.default for name, field in EvaluateConfig.model_fields.items() if name != "along_the_way"}
+    chosen = {name: max(20, round(size * scale)) for name, size in sizes.items()}
+    return merge({"evaluate": chosen}, settings)

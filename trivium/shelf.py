@@ -1,0 +1,96 @@
+"""Model folders: what a phase leaves behind, complete and published, and how to open it again."""
+
+import datetime
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+import trivium
+from trivium.config import Recipe
+from trivium.model import hub
+from trivium.model.heads import RewardModel
+from trivium.model.transformer import Transformer
+from trivium.publish import fingerprint, publish, verify
+from trivium.runs import Lineage, write_lineage
+from trivium.text.tokenizer import Tokenizer
+
+
+class Opened(NamedTuple):
+    model: Transformer
+    tokenizer: Tokenizer
+
+
+class Origin(NamedTuple):
+    """What a model was made from."""
+
+    phase: str
+    parent: Path | None
+    data: Mapping[str, str]  # source → fingerprint
+    votes: str | None
+    metrics: Mapping[str, float]
+
+
+def is_done(folder: Path) -> bool:
+    """Whether a model stands here, whole; raises CheckpointError when one stands here damaged."""
+    if not folder.is_dir():
+        return False
+    verify(folder)
+    return True
+
+
+def open_model(folder: Path, *, device: torch.device | str = "cpu") -> Opened:
+    """A language model and its tokenizer; raises CheckpointError when the folder is damaged or something else."""
+    return Opened(hub.load(folder, device=device), Tokenizer.load(folder))
+
+
+def publish_model(
+    folder: Path, model: Transformer | RewardModel, tokenizer: Tokenizer, recipe: Recipe, origin: Origin
+) -> None:
+    """Weights, tokenizer, lineage and card: all of it or nothing."""
+    lineage = Lineage(
+        parent=fingerprint(origin.parent) if origin.parent else None,
+        data=dict(origin.data),
+        votes=origin.votes,
+        config=recipe.model_dump(mode="json"),
+        code=f"trivium {trivium.__version__}, torch {torch.__version__}",
+        seed=recipe.seed,
+        machine=f"{platform.machine()}, {torch.get_num_threads()} threads, {platform.system()}",
+        metrics=dict(origin.metrics),
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    )
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    stops = [tokenizer.turn_end, tokenizer.end_of_text]
+
+    def write(fresh: Path) -> None:
+        hub.save(model, fresh, stop_tokens=stops, pad_token=tokenizer.pad)
+        tokenizer.save(fresh, context_length=recipe.model.context_length)
+        write_lineage(fresh, lineage)
+        (fresh / "README.md").write_text(card(folder.name, model, recipe, origin), encoding="utf-8")
+
+    publish(folder, write)
+
+
+def card(name: str, model: Transformer | RewardModel, recipe: Recipe, origin: Origin) -> str:
+    """The model card: what it is, what it learned from, how it measures."""
+    shape = model.config
+    measured = "\n".join(f"| {key.replace('_', ' ')} | {value:.4g} |" for key, value in origin.metrics.items())
+    sources = ", ".join(origin.data) or "its parent's"
+    return f"""---
+library_name: transformers
+pipeline_tag: {"text-classification" if isinstance(model, RewardModel) else "text-generation"}
+tags: [trivium]
+---
+
+# {name}
+
+A {shape.architecture} decoder of {shape.parameters:,} parameters ({shape.num_layers} layers, width {shape.width},
+vocabulary {shape.vocab_size:,}, context {shape.context_length} tokens), made by the phase `{origin.phase}` of
+Trivium. Data: {sources}. Seed: {recipe.seed}. `lineage.json` holds every setting.
+
+| measured on held-out data | |
+|---|---|
+{measured or "| nothing yet | |"}
+"""

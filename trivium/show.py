@@ -1,0 +1,119 @@
+"""What a person sees while a run goes on: progress on stderr, one line in the same columns for every phase."""
+
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+from rich.table import Table
+from rich.text import Text
+
+LINE_SECONDS = 10.0  # between lines where there is no terminal to redraw
+
+
+class Show:
+    """Speaks on stderr while something goes on; results go to stdout."""
+
+    def __init__(self, *, stderr: bool = True) -> None:
+        self.console = Console(stderr=stderr, highlight=False)
+        self._bar: Progress | None = None
+        self._task: Any = None
+        self._begun = self._spoken = time.monotonic()
+        self._first_step = 0
+
+    def say(self, line: str) -> None:
+        self.console.print(Text(line), style="dim" if line.startswith(" ") else "")
+
+    def heading(self, title: str, told: str) -> None:
+        self.console.print()
+        self.console.print(Text.assemble((title, "bold"), f"  {told}"))
+
+    def begin(self, phase: str, done: int, steps: int) -> None:
+        """A phase starts, or goes on from `done`."""
+        self._begun = self._spoken = time.monotonic()
+        self._first_step = done
+        if self.console.is_terminal:
+            self._bar = Progress(
+                SpinnerColumn(),
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=24),
+                TextColumn("{task.fields[line]}"),
+                console=self.console,
+                transient=True,
+            )
+            self._bar.start()
+            self._task = self._bar.add_task(phase, total=steps, completed=done, line="")
+
+    def step(self, record: Mapping[str, Any], steps: int) -> None:
+        now = time.monotonic()
+        done = record["step"] - self._first_step
+        left = (steps - record["step"]) * (now - self._begun) / max(1, done)
+        line = columns(record, left)
+        if self._bar is not None:
+            self._bar.update(self._task, completed=record["step"], line=line)
+        elif now - self._spoken >= LINE_SECONDS or record["step"] == steps:
+            self._spoken = now
+            self.say(f"  {record['phase']:<9} {line}")
+
+    def end(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def measured(self, record: Mapping[str, Any], evaluation: Mapping[str, float]) -> None:
+        found = "  ".join(f"{name.replace('_', ' ')} {number(value)}" for name, value in evaluation.items())
+        self.say(f"  step {record['step']:<6} loss {record['loss']:.3f} nats  {found}")
+
+    def quote(self, prompt: str, answer: str) -> None:
+        """Something that the model said."""
+        told = Text("  ")
+        told.append(f"{shorten(prompt, 60)}  ", style="cyan")
+        told.append(shorten(answer, 220), style="italic")
+        self.console.print(told)
+
+    def compare(self, title: str, names: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """The same prompts answered by several models."""
+        table = Table(*names, title=title, title_justify="left", title_style="bold", show_lines=True, expand=True)
+        for row in rows:
+            table.add_row(*(Text(shorten(cell, 400)) for cell in row))
+        self.console.print(table)
+
+    def table(self, title: str, names: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        table = Table(title=title, title_justify="left", title_style="bold")
+        for i, name in enumerate(names):
+            table.add_column(name, justify="left" if i == 0 else "right")
+        for row in rows:
+            table.add_row(*row)
+        self.console.print(table)
+
+
+def columns(record: Mapping[str, Any], left: float) -> str:
+    """One step in the columns that every phase shares."""
+    return (
+        f"step {record['step']:<6} loss {record['loss']:.3f} nats  "
+        f"tokens/s {thousands(record['tokens_per_second']):>6}  lr x{record['learning_rate']:.2f}  eta {duration(left)}"
+    )
+
+
+def thousands(value: float) -> str:
+    return f"{value / 1000:.1f}k" if value >= 1000 else f"{value:.0f}"
+
+
+def duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}m{rest:02}s" if minutes else f"{rest}s"
+
+
+def number(value: float) -> str:
+    return f"{value:.3f}" if abs(value) < 100 else f"{value:,.0f}"
+
+
+def shorten(text: str, limit: int) -> str:
+    flat = " ".join(text.split())
+    return flat if len(flat) <= limit else flat[: limit - 1] + "…"
+
+
+def is_interactive() -> bool:
+    return sys.stderr.isatty()

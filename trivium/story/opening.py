@@ -1,0 +1,130 @@
+"""Opening a run: a new one from a recipe and the dial, or an old one exactly as it was begun."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from trivium import plan
+from trivium.compute import Compute, prepare
+from trivium.config import Recipe, Settings, merge, read_settings, resolve
+from trivium.distributed.world import World, join_world
+from trivium.errors import ConfigError, RunError
+from trivium.runs import Run, open_run
+from trivium.show import Show
+from trivium.story.teller import Teller
+from trivium.train.interrupt import listen
+
+DEFAULT_MINUTES = 10.0
+LATER = ("votes", "reward", "align", "evaluate")  # settings that a new round may change
+STORY_TOKENS, DIALOGUE_TOKENS = 170, 55  # of TinyWorld, roughly: how much of it a run needs
+
+
+@contextmanager
+def open_story(
+    target: Path | None, *, out: Path | None, minutes: float | None, flags: Settings, new_round: bool = False
+) -> Iterator[Teller]:
+    """A run, ready to go on.
+
+    target  a recipe file, or a run folder; None: the defaults, TinyWorld
+    flags   settings that were said on the command line
+    """
+    told = read_settings(target) if target is not None and not target.is_dir() else {}
+    said = merge(told, flags)
+    path = out or (target if target is not None and target.is_dir() else Path("runs") / name_of(target))
+    is_new = not (path / "recipe.toml").exists()
+    if is_new and target is not None and target.is_dir():
+        raise RunError(f"{target}: is not a run; name a recipe file, or a folder that `trivium run` made")
+    first = resolve(said if is_new else read_settings(path / "recipe.toml"))
+    with (
+        listen() as interrupt,
+        join_world(first.compute.device) as world,
+        opened(path, world) as run,
+    ):
+        compute = prepare(first.compute, world.device, run.cache / "compiled")
+        if is_new:
+            settings, dial = begin(said, DEFAULT_MINUTES if minutes is None else minutes, compute)
+        else:
+            settings, dial = go_on(run, said, minutes, new_round=new_round)
+        compute = compute._replace(compiled=resolve(settings).compute.compile)
+        teller = Teller(run, settings, dial, compute, world, interrupt, Show())
+        teller.keep_recipe()
+        yield teller
+        teller.keep_time()
+
+
+@contextmanager
+def opened(path: Path, world: World) -> Iterator[Run]:
+    """The run folder, locked by the first rank for all of them."""
+    if world.first:
+        with open_run(path, create=True) as run:
+            world.barrier()
+            yield run
+            world.barrier()
+    else:
+        world.barrier()
+        yield Run(path)
+        world.barrier()
+
+
+def name_of(recipe: Path | None) -> str:
+    return "tinyworld" if recipe is None else recipe.stem.lower()
+
+
+def begin(said: Settings, minutes: float, compute: Compute) -> tuple[Settings, plan.Dial]:
+    """Settings of a new run: what was said, and what the dial chooses before anything is trained."""
+    if minutes <= 0:
+        raise ConfigError(f"minutes = {minutes:g}: must be above 0")
+    machine = plan.measure_machine(compute)
+    settings = plan.set_default(said, "compute.compile", minutes >= plan.COMPILE_FROM_MINUTES)
+    compiled = bool(settings["compute"]["compile"])
+    settings = plan.choose_shape(settings, minutes, machine.matmul_flops, compiled=compiled)
+    settings = plan.choose_exam(settings, minutes)
+    dial = plan.Dial(minutes=minutes, open=plan.open_keys(settings), machine=machine)
+    recipe = resolve(settings)
+    for key, stage, tokens, phase in (
+        ("data.stories", "pretrain", STORY_TOKENS, recipe.pretrain),
+        ("data.dialogues", "instruct", DIALOGUE_TOKENS, recipe.instruct),
+    ):
+        if key not in dial.open:
+            continue
+        per_step = phase.rows_per_step * recipe.model.context_length
+        steps = phase.steps
+        if f"{stage}.steps" in dial.open:
+            steps = plan.estimate_steps(
+                recipe.model, phase.rows_per_step, dial.seconds_for(stage), machine.matmul_flops, compiled=compiled
+            )
+        settings = plan.set_key(settings, key, max(2000, min(400_000, steps * per_step // tokens)))
+        dial.open.remove(key)
+    return settings, dial
+
+
+def go_on(run: Run, said: Settings, minutes: float | None, *, new_round: bool) -> tuple[Settings, plan.Dial | None]:
+    """Settings of a run that was begun before; raises RunError where the command says otherwise."""
+    begun = read_settings(run.recipe)
+    dial = msgspec.json.decode(run.plan.read_bytes(), type=plan.Dial) if run.plan.exists() else None
+    if dial and minutes is not None and minutes != dial.minutes:
+        raise RunError(f"{run.path}: was begun with --minutes {dial.minutes:g}; drop the flag, or choose another --out")
+    for section, key, value in leaves(resolve(said) if said else None, said):
+        if new_round and section in LATER:
+            continue
+        mine = begun[section][key] if key else begun[section]
+        if mine != value and not (dial and f"{section}.{key}" in dial.open):
+            name = f"{section}.{key}" if key else section
+            raise RunError(f"{run.path}: was begun with {name} = {mine}, not {value}; choose another --out")
+    return (merge(begun, said) if new_round else begun), dial
+
+
+def leaves(resolved: Recipe | None, said: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
+    """(section, key, value) of everything that was said, as the recipe file writes it."""
+    if resolved is None:
+        return
+    written = resolved.model_dump(mode="json")
+    for section, value in said.items():
+        if isinstance(value, Mapping):
+            for key in value:
+                yield section, key, written[section][key]
+        else:
+            yield section, "", written[section]

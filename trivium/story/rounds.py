@@ -1,0 +1,316 @@
+"""Phase III as stages of a run: votes → reward → aligned, round after round."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from trivium.batch import PairBatch, RolloutBatch, TokenBatch
+from trivium.errors import RunError
+from trivium.feedback.store import LabelledPair, Store
+from trivium.model.heads import RewardModel, add_reward_head
+from trivium.model.hub import load_reward
+from trivium.model.transformer import Transformer
+from trivium.phases import instruct
+from trivium.phases.align import policy, reward
+from trivium.phases.align.questions import Question, Questions, listed_questions, world_questions
+from trivium.phases.align.rollout import Writers
+from trivium.phases.align.sampling import import_pairs, sample_pairs, vote_simulated
+from trivium.publish import fingerprint, write_text
+from trivium.records import Dialogue, Message, Pair
+from trivium.runs import Round
+from trivium.shelf import is_done, open_model
+from trivium.story.stages import dialogue_rows, keep_answers
+from trivium.story.teller import Teller
+from trivium.text.corpus import TINYWORLD, load_dialogues, load_pairs
+from trivium.text.split import held_out as is_held_out
+from trivium.text.split import pair_key
+from trivium.train.phase import Phase
+
+IMITATOR = "imitator"  # folder of the model that reinforcement starts from, when pairs came from files
+IMPORTED = "imported"  # the rater that votes from files are filed under
+
+
+class Votes(NamedTuple):
+    """The votes a round learns from, parted by prompt."""
+
+    train: list[LabelledPair]
+    held_out: list[LabelledPair]
+    fingerprint: str
+    simulated: int  # how many of the pairs carry simulated votes
+
+
+def has_judge(teller: Teller) -> bool:
+    """Whether the recipe's world has a judge who knows the truth, and pairs do not come from files."""
+    return TINYWORLD in teller.recipe.data.answers and not teller.recipe.data.pairs
+
+
+def learning_questions(teller: Teller) -> Questions:
+    """What the policy is asked while it learns."""
+    if has_judge(teller):
+        return world_questions(teller.recipe, held_out=False)
+    return listed_questions(_prompts(teller, held_out=False))
+
+
+def measuring_questions(teller: Teller) -> list[Question]:
+    """Held-out questions for blind comparisons."""
+    count = teller.recipe.evaluate.comparisons
+    if has_judge(teller):
+        ask = world_questions(teller.recipe, held_out=True)
+        return [ask(i) for i in range(count)]
+    return [Question(prompt, None) for prompt in dict.fromkeys(_prompts(teller, held_out=True))][:count]
+
+
+def _prompts(teller: Teller, *, held_out: bool) -> list[tuple[Message, ...]]:
+    """Of the pairs on file, else of the dialogues."""
+    recipe = teller.recipe
+    pairs = load_pairs(recipe.data, quiet)
+    if pairs.train:
+        return [pair.prompt for pair in (pairs.held_out if held_out else pairs.train)]
+    dialogues = load_dialogues(recipe.data, recipe.seed, quiet)
+    return [dialogue.prompt for dialogue in (dialogues.held_out if held_out else dialogues.train)]
+
+
+def quiet(line: str) -> None:
+    """Say nothing."""
+
+
+def policy_before(teller: Teller, number: int) -> Path:
+    """The model that a round starts from: the last round's, in the first round instruct."""
+    return teller.run.round(number - 1).aligned if number > 1 else teller.run.instruct
+
+
+def collect_votes(teller: Teller, round: Round) -> Votes:
+    """All votes so far; in a world with a judge, fresh answers are sampled and voted on first.
+
+    raises  RunError when nobody has voted
+    """
+    teller.show.heading(f"III. Align, round {round.number}", "answers that people preferred over others")
+    recipe = teller.recipe
+    settle_votes(teller)
+    with Store.open(teller.run.feedback) as store:
+        marker = round.path / "votes.json"
+        if not marker.exists():
+            _gather(teller, round, store)
+            round.path.mkdir(parents=True, exist_ok=True)
+            write_text(marker, msgspec.json.encode({"votes": store.counts().votes}).decode())
+        labelled = store.labelled_pairs(include_simulated=teller.recipe.votes.simulated)
+        stamp = store.fingerprint()
+        counts = store.counts()
+    if not labelled:
+        raise RunError(
+            f"{teller.run.path}: nobody has voted yet; vote with `trivium vote {teller.run.path}`, "
+            f"then `trivium run {teller.run.path} --round`"
+        )
+    people = counts.votes - counts.simulated_votes
+    teller.show.say(f"  {counts.simulated_votes:,} simulated votes and {people:,} others on {counts.pairs:,} pairs")
+    train, held_out = part(labelled, recipe.reward.held_out_share)
+    apart = [_as_labelled(pair) for pair in load_pairs(recipe.data, quiet).held_out]
+    simulated = sum(pair.simulated for pair in labelled)
+    return Votes(labelled if apart else train, apart or held_out, stamp, simulated)
+
+
+def settle_votes(teller: Teller) -> None:
+    """How many pairs the simulated judge sees: a vote is worth its time up to the recipe's number."""
+    if teller.is_open("votes.pairs") and teller.dial:
+        full = type(teller.recipe.votes)().pairs
+        teller.settle("votes.pairs", max(100, min(full, int(full * teller.dial.minutes / 10))))
+
+
+def _gather(teller: Teller, round: Round, store: Store) -> None:
+    recipe, number = teller.recipe, round.number
+    if recipe.data.pairs and number == 1:
+        found = load_pairs(recipe.data, teller.show.say)
+        import_pairs(store, found.train, round=number, rater=IMPORTED)
+    if has_judge(teller) and recipe.votes.simulated:
+        source = policy_before(teller, number)
+        model, tokenizer = open_model(source, device=teller.compute.device)
+        ask = world_questions(recipe, held_out=False)
+        first = (number - 1) * recipe.votes.pairs
+        asked = [ask(i) for i in range(first, first + recipe.votes.pairs)]
+        prompts = [question.prompt for question in asked]
+        sampled = sample_pairs(model, tokenizer, prompts, recipe, round=number, fingerprint=fingerprint(source))
+        votes = vote_simulated(store, sampled, asked, recipe)
+        teller.show.say(
+            f"  the simulated judge voted on {votes:,} pairs of fresh answers, {recipe.votes.noise:.0%} of the votes wrong"
+        )
+
+
+def part(labelled: Sequence[LabelledPair], share: float) -> tuple[list[LabelledPair], list[LabelledPair]]:
+    """Votes to learn from and votes to measure on, parted by prompt."""
+    apart = [is_held_out(pair_key(pair.decided()), share=share) for pair in labelled]
+    if len(labelled) > 1 and len(set(apart)) == 1:  # too few to part by chance
+        apart = [i == 0 for i in range(len(labelled))]
+    train = [pair for pair, out in zip(labelled, apart, strict=True) if not out]
+    return train, [pair for pair, out in zip(labelled, apart, strict=True) if out]
+
+
+def _as_labelled(pair: Pair) -> LabelledPair:
+    preference = 0.5 if pair.tie else 1.0
+    return LabelledPair(pair.prompt, pair.chosen, pair.rejected, preference, 1, False, 0, pair.source, 0)
+
+
+def make_reward(teller: Teller, round: Round, votes: Votes) -> Path:
+    """Instruct + votes → a reward model, and the report that says how far to trust it."""
+    if is_done(round.reward):
+        return round.reward
+    trunk, tokenizer = open_model(teller.run.instruct, device=teller.compute.device)
+
+    def build(model: RewardModel) -> Phase[PairBatch]:
+        name = f"reward-{round.number:03}"
+        return reward.build(
+            teller.recipe, model, tokenizer, votes.train, votes.held_out, teller.compute, teller.world, name=name
+        )
+
+    model = add_reward_head(trunk, teller.recipe.seed).to(teller.compute.device)
+    if teller.is_open("reward.steps"):
+        teller.settle("reward.steps", max(1, round_up(len(votes.train) / teller.recipe.reward.rows_per_step)))
+    teller.show.say(
+        f"  reward model: {len(votes.train):,} votes to learn from, {len(votes.held_out):,} held out, "
+        f"{teller.recipe.reward.steps} steps"
+    )
+    teller.train(build(model))
+    ceiling = 1 - teller.recipe.votes.noise if votes.simulated == len(votes.train) + len(votes.held_out) else None
+    report = reward.measure(model, tokenizer, votes.held_out, teller.compute, ceiling=ceiling)
+    metrics = {name: value for name, value in report._asdict().items() if isinstance(value, (int, float))}
+    data = {"feedback.db": votes.fingerprint}
+    teller.publish(
+        round.reward,
+        model,
+        tokenizer,
+        phase=f"reward-{round.number:03}",
+        parent=teller.run.instruct,
+        data=data,
+        votes=votes.fingerprint,
+        metrics=metrics,
+    )
+    write_text(round.path / "reward_report.json", msgspec.json.encode(report._asdict()).decode())
+    told = f", at most {report.ceiling:.3f} is possible against such votes" if report.ceiling else ""
+    teller.show.say(
+        f"  agrees with {report.accuracy:.3f} of held-out votes ({report.accuracy_low:.3f} to "
+        f"{report.accuracy_high:.3f}){told}; the longer answer wins {report.longer_wins:.3f}; "
+        f"calibration error {report.ece:.3f}"
+    )
+    return round.reward
+
+
+def round_up(value: float) -> int:
+    return -int(-value // 1)
+
+
+def make_aligned(teller: Teller, round: Round, votes: Votes) -> Path:
+    """Reinforcement learning against the reward model → aligned."""
+    if is_done(round.aligned):
+        return round.aligned
+    device = teller.compute.device
+    start = make_imitator(teller, round, votes)
+    model, tokenizer = open_model(start, device=device)
+    reference = open_model(start if start.name == IMITATOR else teller.run.instruct, device=device).model
+    scorer = load_reward(round.reward, device=device)
+    for frozen in (reference, scorer):
+        frozen.requires_grad_(False)
+    learn, measure = learning_questions(teller), measuring_questions(teller)
+
+    def build(model: Transformer) -> Phase[RolloutBatch]:
+        writers = Writers(model, reference, scorer, tokenizer)
+        return policy.build(teller.recipe, writers, learn, measure, teller.compute, round=round.number)
+
+    teller.settle_steps("align", build, model)
+    metrics = teller.train(build(model))
+    teller.publish(
+        round.aligned,
+        model,
+        tokenizer,
+        phase=f"align-{round.number:03}",
+        parent=start,
+        data={},
+        votes=votes.fingerprint,
+        metrics=metrics,
+    )
+    dialogues = load_dialogues(teller.recipe.data, teller.recipe.seed, quiet)
+    keep_answers(teller, name_of(round), model, tokenizer, dialogues.held_out)
+    return round.aligned
+
+
+def name_of(round: Round) -> str:
+    return "aligned" if round.number == 1 else f"aligned {round.number}"
+
+
+def make_imitator(teller: Teller, round: Round, votes: Votes) -> Path:
+    """Where reinforcement starts. Of pairs on file the preferred answers are imitated first: the policy, which learned
+    other answers, would hardly ever write them, and what is never written is never rewarded."""
+    before = policy_before(teller, round.number)
+    folder = round.path / IMITATOR
+    epochs = teller.recipe.align.imitation_epochs
+    preferred = [
+        Dialogue(
+            (*pair.prompt, Message("assistant", pair.first if pair.preference > 0.5 else pair.second)), pair.source
+        )
+        for pair in votes.train
+        if pair.preference != 0.5 and pair.source != "sampled"
+    ]
+    if round.number > 1 or not preferred or not epochs:
+        return before
+    if is_done(folder):
+        return folder
+    model, tokenizer = open_model(before, device=teller.compute.device)
+    rows = dialogue_rows(teller, tokenizer, preferred)
+    rows_per_step = teller.recipe.instruct.rows_per_step
+    steps = max(1, round_up(epochs * rows.rows_per_epoch(0) / rows_per_step))
+    quarter = {"steps": steps, "learning_rate": teller.recipe.instruct.learning_rate / 4}
+    quarter["matrix_learning_rate"] = teller.recipe.instruct.matrix_learning_rate / 4
+    recipe = teller.recipe.model_copy(update={"instruct": teller.recipe.instruct.model_copy(update=quarter)})
+    teller.show.say(f"  imitating {len(preferred):,} preferred answers first: {steps} steps")
+    phase = instruct.build(
+        recipe,
+        model,
+        tokenizer,
+        rows,
+        preferred[:200],
+        teller.objective,
+        teller.compute,
+        teller.world,
+        name=f"imitate-{round.number:03}",
+    )
+    metrics = teller.train(phase)
+    teller.publish(
+        folder,
+        model,
+        tokenizer,
+        phase=f"imitate-{round.number:03}",
+        parent=before,
+        data={"preferred answers": votes.fingerprint},
+        votes=votes.fingerprint,
+        metrics=metrics,
+    )
+    return folder
+
+
+def tell_round(teller: Teller, number: int) -> Path:
+    """A whole round: votes, reward, aligned."""
+    if teller.world.size > 1:
+        raise RunError("phase III runs on one process for now; start it without torchrun")
+    round = teller.run.round(number)
+    if is_done(round.aligned):
+        return round.aligned
+    votes = collect_votes(teller, round)
+    make_reward(teller, round, votes)
+    return make_aligned(teller, round, votes)
+
+
+def current_round(teller: Teller, *, begin_next: bool = False) -> Round:
+    """The round in progress; the next one when the last is done and a new one is asked for."""
+    rounds = teller.run.rounds()
+    if not rounds:
+        return teller.run.round(1)
+    last = rounds[-1]
+    return teller.run.round(last.number + 1) if begin_next and is_done(last.aligned) else last
+
+
+def has_votes(teller: Teller) -> bool:
+    """Whether anybody has voted in this run."""
+    if not teller.run.feedback.exists():
+        return False
+    with Store.open(teller.run.feedback) as store:
+        return store.counts().votes > 0

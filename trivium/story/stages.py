@@ -1,0 +1,235 @@
+"""Phases I and II as stages of a run: text → base → instruct. A stage that is done is not done again."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from trivium.batch import TokenBatch
+from trivium.distributed.shard import shard as spread
+from trivium.errors import DataError
+from trivium.evaluate.tasks import reply_to
+from trivium.generate.engine import Request, generate
+from trivium.generate.sampling import Sampling, stream_seed
+from trivium.model.transformer import Transformer, initialise
+from trivium.phases import instruct, pretrain
+from trivium.publish import publish, write_text
+from trivium.records import Dialogue, Document
+from trivium.shelf import is_done, open_model
+from trivium.story.teller import Teller, fingerprint_texts, name_data
+from trivium.text.corpus import load_dialogues, load_documents
+from trivium.text.packing import PackedRows
+from trivium.text.shards import Shard
+from trivium.text.shards import write as write_shard
+from trivium.text.tokenizer import Tokenizer
+from trivium.text.tokenizer import train as train_tokenizer
+from trivium.train.phase import Phase
+
+TOKENIZER_CHARACTERS = 5_000_000  # of text are enough to learn a vocabulary from
+SAMPLING = Sampling(temperature=0.7, max_new_tokens=80)  # of what is shown to people
+SHOWN_PROMPTS = 6
+
+
+def make_base(teller: Teller) -> Path:
+    """Text → base."""
+    run, recipe = teller.run, teller.recipe
+    if is_done(run.base):
+        return run.base
+    teller.show.heading("I. Pretrain", "text with words missing: the next one, and blanks in the middle")
+    documents = load_documents(recipe.data, recipe.seed, teller.show.say)
+    if not documents.train or not documents.held_out:
+        raise DataError(f"data.text: {len(documents.train)} documents to learn from; give more text")
+    texts = [document.text for document in documents.train]
+    tokenizer = _tokenizer(teller, texts)
+    shard = write_shard(texts, tokenizer, run.cache / "shards", key=fingerprint_texts(texts))
+    held_out = encode_whole(tokenizer, documents.held_out[: recipe.evaluate.documents])
+    _tell_text(teller, shard, tokenizer, len(documents.held_out))
+
+    def build(model: Transformer) -> Phase[TokenBatch]:
+        return pretrain.build(
+            teller.recipe, model, tokenizer, shard, held_out, teller.objective, teller.compute, teller.world
+        )
+
+    model = initialise(Transformer(teller.recipe.model), recipe.seed).to(teller.compute.device)
+    teller.settle_steps("pretrain", build, model)
+    spread(model, teller.world)
+    opening = beginnings(documents.held_out)[0]
+    metrics = teller.train(
+        build(model), sample=lambda: teller.show.quote(opening, continue_text(model, tokenizer, [opening])[0])
+    )
+    teller.publish(
+        run.base,
+        model,
+        tokenizer,
+        phase="pretrain",
+        parent=None,
+        data=name_data(recipe.data.text, texts),
+        votes=None,
+        metrics=metrics,
+    )
+    keep_samples(teller, "base", model, tokenizer, documents.held_out)
+    return run.base
+
+
+def _tokenizer(teller: Teller, texts: Sequence[str]) -> Tokenizer:
+    """The run's vocabulary, learned from the text unless it already was."""
+    folder = teller.run.tokenizer
+    if not is_done(folder):
+        size = teller.recipe.model.vocab_size
+        learned = train_tokenizer(_up_to(texts, TOKENIZER_CHARACTERS), vocab_size=size)
+        if teller.world.first:
+            publish(folder, lambda fresh: learned.save(fresh, context_length=teller.recipe.model.context_length))
+        teller.world.barrier()
+    tokenizer = Tokenizer.load(folder)
+    if tokenizer.vocab_size != teller.recipe.model.vocab_size:
+        teller.show.say(
+            f"  the text gives a vocabulary of {tokenizer.vocab_size}, not {teller.recipe.model.vocab_size}; "
+            "model.vocab_size follows it"
+        )
+        teller.settle("model.vocab_size", tokenizer.vocab_size)
+    return tokenizer
+
+
+def _up_to(texts: Sequence[str], characters: int) -> list[str]:
+    """Texts from all over the list, as many as fit; at least one."""
+    total = sum(map(len, texts))
+    stride = max(1, -(-total // characters))
+    return list(texts[::stride])
+
+
+def _tell_text(teller: Teller, shard: Shard, tokenizer: Tokenizer, held_out: int) -> None:
+    shape = teller.recipe.model
+    teller.show.say(
+        f"  {len(shard):,} documents, {int(shard.lengths.sum()):,} tokens of {tokenizer.vocab_size:,} kinds; "
+        f"{held_out:,} documents held out"
+    )
+    teller.show.say(
+        f"  {shape.parameters:,} parameters: {shape.num_layers} layers, width {shape.width}, {shape.num_heads} heads, "
+        f"context {shape.context_length} tokens; {str(teller.compute.dtype).removeprefix('torch.')}"
+    )
+
+
+def make_instruct(teller: Teller) -> Path:
+    """Base → instruct."""
+    run, recipe = teller.run, teller.recipe
+    if is_done(run.instruct):
+        return run.instruct
+    teller.show.heading("II. Instruct", "instructions and their expected answers")
+    model, tokenizer = open_model(run.base, device=teller.compute.device)
+    records = load_dialogues(recipe.data, recipe.seed, teller.show.say)
+    if not records.train or not records.held_out:
+        raise DataError(f"data.answers: {len(records.train)} dialogues to learn from; give more")
+    rows = dialogue_rows(teller, tokenizer, records.train)
+    teller.show.say(f"  {len(records.train):,} dialogues in {rows.rows_per_epoch(0):,} rows")
+
+    def build(model: Transformer) -> Phase[TokenBatch]:
+        return instruct.build(
+            teller.recipe, model, tokenizer, rows, records.held_out, teller.objective, teller.compute, teller.world
+        )
+
+    teller.settle_steps("instruct", build, model)
+    spread(model, teller.world)
+    asked = records.held_out[0]
+    metrics = teller.train(
+        build(model),
+        sample=lambda: teller.show.quote(asked.prompt[-1].content, answer(model, tokenizer, [asked])[0]),
+    )
+    teller.publish(
+        run.instruct,
+        model,
+        tokenizer,
+        phase="instruct",
+        parent=run.base,
+        data=name_data(recipe.data.answers, (d.answer for d in records.train)),
+        votes=None,
+        metrics=metrics,
+    )
+    before = open_model(run.base, device=teller.compute.device).model
+    for name, who in (("base", before), ("instruct", model)):
+        keep_answers(teller, name, who, tokenizer, records.held_out)
+    return run.instruct
+
+
+def dialogue_rows(teller: Teller, tokenizer: Tokenizer, records: Sequence[Dialogue]) -> PackedRows:
+    recipe = teller.recipe
+    return instruct.dialogue_rows(
+        records, tokenizer, recipe.instruct, recipe.model.context_length, recipe.seed, teller.show.say
+    )
+
+
+def encode_whole(tokenizer: Tokenizer, documents: Sequence[Document]) -> list[NDArray[np.int32]]:
+    """Each document's ids with its end."""
+    end = np.array([tokenizer.end_of_text], dtype=np.int32)
+    return [np.concatenate([ids, end]) for ids in tokenizer.encode_many([document.text for document in documents])]
+
+
+# What people are shown: the same few prompts, before and after each phase
+
+
+def beginnings(documents: Sequence[Document], count: int = 3) -> list[str]:
+    """The first words of some texts."""
+    return [" ".join(document.text.split()[:6]) for document in documents[:count]]
+
+
+@torch.no_grad()
+def continue_text(model: Transformer, tokenizer: Tokenizer, openings: Sequence[str]) -> list[str]:
+    """How the model goes on with each text."""
+    requests = [Request(tokenizer.encode(text), stream_seed(6, i)) for i, text in enumerate(openings)]
+    answers = generate(model, requests, SAMPLING, stop=[tokenizer.end_of_text])
+    return [opening + tokenizer.decode(found.tokens) for opening, found in zip(openings, answers, strict=True)]
+
+
+def answer(model: Transformer, tokenizer: Tokenizer, dialogues: Sequence[Dialogue]) -> list[str]:
+    """What the model answers in chat form."""
+    seeds = [stream_seed(7, i) for i in range(len(dialogues))]
+    return [reply.text for reply in reply_to(model, tokenizer, [d.prompt for d in dialogues], SAMPLING, seeds=seeds)]
+
+
+def shown(held_out: Sequence[Dialogue]) -> list[Dialogue]:
+    """A few held-out dialogues, each of another kind as far as there are."""
+    by_kind: dict[str, Dialogue] = {}
+    for i, dialogue in enumerate(held_out):
+        by_kind.setdefault(dialogue.kind or str(i), dialogue)
+        if len(by_kind) == SHOWN_PROMPTS:
+            break
+    return list(by_kind.values())
+
+
+def keep_samples(
+    teller: Teller, name: str, model: Transformer, tokenizer: Tokenizer, documents: Sequence[Document]
+) -> None:
+    openings = beginnings(documents)
+    texts = continue_text(model, tokenizer, openings)
+    _append(teller, [{"model": name, "prompt": o, "answer": t[len(o) :]} for o, t in zip(openings, texts, strict=True)])
+
+
+def keep_answers(
+    teller: Teller, name: str, model: Transformer, tokenizer: Tokenizer, held_out: Sequence[Dialogue]
+) -> None:
+    asked = shown(held_out)
+    said = answer(model, tokenizer, asked)
+    records = [
+        {"model": name, "prompt": spoken(dialogue), "answer": text} for dialogue, text in zip(asked, said, strict=True)
+    ]
+    _append(teller, records)
+
+
+def spoken(dialogue: Dialogue) -> str:
+    """A prompt as one text; of several turns, each on its line."""
+    if len(dialogue.prompt) == 1:
+        return dialogue.prompt[0].content
+    return "\n".join(f"{message.role}: {message.content}" for message in dialogue.prompt)
+
+
+def _append(teller: Teller, records: Sequence[dict[str, str]]) -> None:
+    """Add to samples.jsonl, in place of what the same model answered to the same prompt before."""
+    if not teller.world.first:
+        return
+    path = teller.run.samples
+    lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.exists() else []
+    fresh = {(record["model"], record["prompt"]) for record in records}
+    kept = [line for line in lines if (line["model"], line["prompt"]) not in fresh]
+    write_text(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in [*kept, *records]))

@@ -1,0 +1,177 @@
+"""What every stage of a run shares: the folder, the recipe as far as it is settled, the time, and who listens."""
+
+import copy
+import hashlib
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import torch
+from torch import nn
+
+from trivium import plan
+from trivium.compute import Compute
+from trivium.config import Settings, resolve, to_toml
+from trivium.distributed.world import World
+from trivium.model.heads import RewardModel
+from trivium.model.transformer import Transformer
+from trivium.phases.pretrain import next_token_objective
+from trivium.publish import write_text
+from trivium.runs import Journal, Run
+from trivium.shelf import Origin, publish_model
+from trivium.show import Show
+from trivium.text.tokenizer import Tokenizer
+from trivium.train.interrupt import Interrupt
+from trivium.train.loop import train
+from trivium.train.phase import Phase
+from trivium.train.runner import run_phase
+
+TIMED_STEPS = 4  # the first also compiles
+FIRST_WORDS_SECONDS = 10.0  # of training before the model is asked to say something
+
+
+class Teller:
+    """A run in progress. Stages (stages.py, rounds.py) ask it to settle, to train and to publish."""
+
+    def __init__(
+        self,
+        run: Run,
+        settings: Settings,
+        dial: plan.Dial | None,
+        compute: Compute,
+        world: World,
+        interrupt: Interrupt,
+        show: Show,
+    ) -> None:
+        self.run, self.dial, self.compute, self.world = run, dial, compute, world
+        self.interrupt, self.show = interrupt, show
+        self.settings = settings
+        self.recipe = resolve(settings)
+        self.objective = next_token_objective(compute)  # one for all phases: nothing is compiled twice
+        self._clock = time.monotonic()
+
+    def settle(self, key: str, value: object) -> None:
+        """Write one of the dial's choices into the recipe, for good."""
+        self.settings = plan.set_key(self.settings, key, value)
+        if self.dial and key in self.dial.open:
+            self.dial.open.remove(key)
+        self.keep_recipe()
+
+    def keep_recipe(self) -> None:
+        self.recipe = resolve(self.settings)
+        if self.world.first:
+            write_text(self.run.recipe, to_toml(self.recipe))
+        self.keep_time()
+
+    def keep_time(self) -> None:
+        """Note the time spent, so that a run that was interrupted still keeps to its minutes."""
+        now = time.monotonic()
+        if self.dial:
+            self.dial.spent += now - self._clock
+            if self.world.first:
+                write_text(self.run.plan, msgspec.json.encode(self.dial).decode())
+        self._clock = now
+
+    def is_open(self, key: str) -> bool:
+        """Whether the dial has still to decide this."""
+        return self.dial is not None and key in self.dial.open
+
+    def settle_steps(self, stage: str, build: Callable[[Any], Phase[Any]], model: nn.Module) -> None:
+        """Time the phase's own steps on a copy of the model, and choose how many fit into its share of the time."""
+        key = f"{stage}.steps"
+        if self.dial is None or not self.is_open(key):
+            return
+        pace = self.measure_pace(build(copy.deepcopy(model)))
+        self.keep_time()
+        seconds = self.dial.seconds_for(stage)
+        self.settle(key, pace.steps_in(seconds, self.recipe.evaluate.along_the_way))
+        steps = plan.get_key(self.settings, key)
+        self.show.say(f"  {steps:,} steps of {pace.step * 1000:.0f} ms fit into {seconds / 60:.1f} minutes")
+
+    def measure_pace(self, phase: Phase[Any]) -> plan.Pace:
+        """Seconds of one step and of one evaluation; the same on every rank."""
+        times = [time.monotonic()]
+        for _ in train(phase, self.world, steps=range(TIMED_STEPS)):
+            times.append(time.monotonic())
+        phase.evaluate()
+        times.append(time.monotonic())
+        gaps = np.diff(times)
+        pace = torch.tensor([float(np.median(gaps[1:-1])), float(gaps[-1])], device=self.world.device)
+        step, evaluation = (self.world.sum(pace) / self.world.size).tolist()
+        return plan.Pace(step, evaluation)
+
+    def train(self, phase: Phase[Any], *, sample: Callable[[], None] | None = None) -> dict[str, float]:
+        """Run a phase before the listener's eyes; returns what it measured last.
+
+        sample  shows something the model says; called once early, and after each evaluation
+        """
+        found: dict[str, float] = last_evaluation(self.run, phase.name)
+        begun, spoken, started = time.monotonic(), False, False
+        for progress in run_phase(
+            phase,
+            self.run,
+            self.world,
+            self.interrupt,
+            save_seconds=self.recipe.compute.save_seconds,
+            say=self.show.say,
+        ):
+            if not self.world.first:
+                continue
+            if not started:
+                self.show.begin(phase.name, progress.step - 1, progress.steps)
+                started = True
+            self.show.step(progress.record, progress.steps)
+            if progress.evaluation is not None:
+                found = dict(progress.evaluation)
+                self.show.measured(progress.record, found)
+            early = not spoken and time.monotonic() - begun > FIRST_WORDS_SECONDS
+            if sample and (early or progress.evaluation is not None):
+                sample()
+                spoken = True
+        self.show.end()
+        return found
+
+    def publish(
+        self,
+        folder: Path,
+        model: Transformer | RewardModel,
+        tokenizer: Tokenizer,
+        *,
+        phase: str,
+        parent: Path | None,
+        data: Mapping[str, str],
+        votes: str | None,
+        metrics: Mapping[str, float],
+    ) -> None:
+        """Put a finished model on the shelf; its checkpoints are no longer needed."""
+        if self.world.first:
+            publish_model(folder, model, tokenizer, self.recipe, Origin(phase, parent, data, votes, metrics))
+            self.run.forget(phase)
+        self.world.barrier()
+        self.keep_time()
+
+
+def last_evaluation(run: Run, phase: str) -> dict[str, float]:
+    """What the journal says was measured last, for a phase that has no step left to do."""
+    measured = [
+        line["evaluation"]
+        for line in Journal(run.journal).read()
+        if line.get("phase") == phase and "evaluation" in line
+    ]
+    return dict(measured[-1]) if measured else {}  # type: ignore[call-overload]
+
+
+def fingerprint_texts(texts: Iterable[str]) -> str:
+    """16 hexadecimal digits that name some texts in their order."""
+    digest = hashlib.blake2b(digest_size=8)
+    for text in texts:
+        digest.update(text.encode("utf-8", "surrogatepass") + b"\0")
+    return digest.hexdigest()
+
+
+def name_data(names: Sequence[str], texts: Iterable[str]) -> dict[str, str]:
+    """For the lineage: what the recipe calls the data, with the fingerprint of all of it."""
+    return {", ".join(names): fingerprint_texts(texts)}

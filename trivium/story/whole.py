@@ -1,0 +1,57 @@
+"""All of a run: the three phases, the examination, the report, and what to try next."""
+
+import json
+
+import msgspec
+
+from trivium.publish import write_text
+from trivium.show import duration
+from trivium.story.measure import Measures, measure_run, measures_path, table_rows
+from trivium.story.rounds import current_round, has_judge, has_votes, tell_round
+from trivium.story.stages import make_base, make_instruct
+from trivium.story.teller import Teller
+
+COMPARED = ("base", "instruct", "aligned")
+
+
+def tell_whole(teller: Teller, *, new_round: bool) -> Measures:
+    """Every stage that is not done yet; what was measured at the end."""
+    run, show = teller.run, teller.show
+    make_base(teller)
+    make_instruct(teller)
+    before = len(run.rounds())
+    if has_judge(teller) or teller.recipe.data.pairs or has_votes(teller):
+        tell_round(teller, current_round(teller, begin_next=new_round).number)
+    else:
+        show.say(f"\nNobody has voted yet. Vote with `trivium vote {run.path}`, then `trivium run {run.path} --round`.")
+    path = measures_path(run)
+    if path.exists() and len(run.rounds()) == before and not new_round:
+        found: Measures = json.loads(path.read_text(encoding="utf-8"))
+        show.say(f"{run.path} is finished.")
+    else:
+        show.heading("Examination", "on held-out data that no phase has seen")
+        found = measure_run(teller)
+        write_text(path, msgspec.json.format(msgspec.json.encode(found), indent=2).decode() + "\n")
+    teller.keep_time()
+    _conclude(teller, found)
+    return found
+
+
+def _conclude(teller: Teller, found: Measures) -> None:
+    run, show = teller.run, teller.show
+    samples = [json.loads(line) for line in run.samples.read_text(encoding="utf-8").splitlines()]
+    answers = {(sample["model"], sample["prompt"]): sample["answer"] for sample in samples}
+    asked = list(dict.fromkeys(sample["prompt"] for sample in samples if sample["model"] == "instruct"))
+    names = [name for name in COMPARED if any(sample["model"] == name for sample in samples)]
+    show.compare(
+        "The same prompts, before and after each phase",
+        ["prompt", *names],
+        [[prompt, *(answers.get((name, prompt), "") for name in names)] for prompt in asked],
+    )
+    show.table("On held-out data", *table_rows(found))
+    if found.get("votes", {}).get("simulated"):
+        show.say("The votes, and the judge of the win rate, are simulated: TinyWorld's judge knows the truth.")
+    if teller.dial:
+        show.say(f"{duration(teller.dial.spent)} of {duration(60 * teller.dial.minutes)}")
+    show.say(f'\nTry next:\n  trivium chat {run.path}\n  trivium fill {run.path} "The ___ was warm."')
+    show.say(f"  trivium report {run.path}\n  trivium vote {run.path}   then   trivium run {run.path} --round")

@@ -1,0 +1,146 @@
+"""Which shape the rows of a file have: recognised from the first ones, said once, and held to."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Generic, Literal, NamedTuple, TypeVar
+
+from trivium.errors import DataError
+from trivium.text.rows import Entry, Row, read_entries
+
+Record = TypeVar("Record")
+BadRows = Literal["stop", "skip"]
+Say = Callable[[str], None]
+
+PEEK = 64  # rows that vote on what a file holds
+NAMED = 3  # skipped rows that are told one by one
+
+
+def quiet(line: str) -> None:
+    """Say nothing."""
+
+
+class Source(NamedTuple):
+    """A file to read."""
+
+    path: Path
+    name: str  # the shortest that tells it from the other files; for messages
+    column: str | None = None  # named by the user as "file.csv:column"
+
+
+class Schema(NamedTuple, Generic[Record]):
+    title: str  # "OpenAI messages"
+    fits: Callable[[dict[str, object]], bool]  # by its columns; that it `read`s is not yet promised
+    read: Callable[[Row], Iterable[Record]]  # nothing: an empty row; raises DataError
+
+
+class Heard:
+    """What one file held: records are counted, bad rows stop the reading or are counted too."""
+
+    def __init__(self, name: str, *, bad_rows: BadRows, say: Say) -> None:
+        self.name, self.say = name, say
+        self.stop = bad_rows == "stop"
+        self.kept = self.parts = self.empty = self.skipped = 0
+        self.first: list[DataError] = []
+
+    def skip(self, fault: DataError) -> None:
+        if self.stop:
+            raise fault
+        self.skipped += 1
+        if len(self.first) < NAMED:
+            self.first.append(fault)
+
+    def count(self, parts: int) -> None:
+        """A good row became so many records: none when it was empty, more than one when it was cut."""
+        self.kept += parts > 0
+        self.parts += parts
+        self.empty += parts == 0
+
+    def tell(self, title: str, noun: str) -> None:
+        """One line for the file, and one for each of the first bad rows. Raises DataError when nothing was kept."""
+        if not self.kept and not self.skipped:
+            raise DataError(f"{self.name}: is empty; fill it, or leave it out")
+        if not self.kept:
+            raise DataError(f"{self.name}: none of its {self.skipped:,} rows can be used, the first: {self.first[0]}")
+        empty = f"; {_count(self.empty, 'empty row')} passed over" if self.empty else ""
+        skipped = f"; {_count(self.skipped, 'bad row')} skipped" if self.skipped else ""
+        cut = f" in {_count(self.parts, 'section')}" if self.parts > self.kept else ""
+        self.say(f"{self.name}: {title}, {_count(self.kept, noun)}{cut}{empty}{skipped}")
+        for fault in self.first:
+            self.say(f"skipped {str(fault).partition('; ')[0]}")
+
+
+def read_sources(
+    sources: Iterable[Source], read: Callable[[Source], Iterator[Record]], *, bad_rows: BadRows, say: Say
+) -> Iterator[Record]:
+    """The records of all files. With "skip", a file without a good row is told and passed over if another has one."""
+    fault: DataError | None = None
+    kept = False
+    for source in sources:
+        try:
+            for record in read(source):
+                kept = True
+                yield record
+        except DataError as error:
+            if bad_rows == "stop":
+                raise
+            fault = error
+            say(f"skipped {error}")
+    if fault and not kept:
+        raise fault
+
+
+def read_file(
+    source: Source, *, recognise: Callable[[Row], Schema[Record]], noun: str, bad_rows: BadRows, say: Say
+) -> Iterator[Record]:
+    """The records of one file, whose rows must all have the schema that most of the first ones have."""
+    heard = Heard(source.name, bad_rows=bad_rows, say=say)
+    entries = read_entries(source.path, name=source.name)
+    schema: Schema[Record] | None = None
+    while batch := list(islice(entries, PEEK)):
+        schema = schema or _commonest(batch, recognise)
+        for entry in batch:
+            try:
+                records = _read(entry, schema, recognise)
+            except DataError as fault:
+                heard.skip(fault)
+                continue
+            heard.count(len(records))
+            yield from records
+    heard.tell(schema.title if schema else "", noun)
+
+
+def _commonest(batch: list[Entry], recognise: Callable[[Row], Schema[Record]]) -> Schema[Record] | None:
+    found = []
+    for entry in batch:
+        if isinstance(entry, Row):
+            try:
+                found.append(recognise(entry))
+            except DataError:
+                continue  # told when its turn comes
+    titles = Counter(schema.title for schema in found)
+    return max(found, key=lambda schema: titles[schema.title], default=None)
+
+
+def _read(entry: Entry, schema: Schema[Record] | None, recognise: Callable[[Row], Schema[Record]]) -> list[Record]:
+    if isinstance(entry, DataError):
+        raise entry
+    if schema is None:
+        schema = recognise(entry)  # raises: no row of this batch was recognised
+    if not schema.fits(entry.value):
+        raise DataError(
+            f"{entry.where}: does not fit {schema.title}, which the first rows of the file are: "
+            f"it has {named(entry.value)}; put rows of another kind into a file of their own"
+        )
+    return list(schema.read(entry))
+
+
+def named(keys: Iterable[str]) -> str:
+    """The columns of a row, for messages."""
+    shown = [str(key)[:40] for key in islice(keys, 12)]
+    return f"the columns {', '.join(shown)}" if shown else "no columns"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -1,0 +1,121 @@
+"""Token files on disk, named by what they hold: encoded once, read by offset ever after. No packing, no tensors."""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trivium.errors import DataError
+from trivium.text.tokenizer import Tokenizer, well_formed
+
+_CHARACTERS_AT_ONCE = 4_000_000  # encoded together: enough to keep all cores busy, little enough for memory
+
+
+class Shard:
+    """Documents as ids, each ending with the end-of-text token. N documents; tokens stay on disk until asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        """Open what `write` has written. Raises DataError when a file is missing or does not have its size."""
+        try:
+            self.meta: dict[str, Any] = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+            self._offsets: NDArray[np.int64] = np.load(folder / "offsets.npy", allow_pickle=False)
+            self.byte_lengths: NDArray[np.int64] = np.load(folder / "bytes.npy", allow_pickle=False)  # (N,) UTF-8 bytes
+            self._tokens = np.memmap(folder / "tokens.bin", dtype=np.dtype(self.meta["dtype"]), mode="r")
+        except (OSError, ValueError, KeyError) as error:
+            raise DataError(f"{folder}: token files are damaged ({error}); delete the folder and run again") from error
+        if len(self._tokens) != self._offsets[-1] or len(self._offsets) != len(self.byte_lengths) + 1:
+            raise DataError(f"{folder}: token files do not fit each other; delete the folder and run again")
+        self.folder = folder
+
+    def __len__(self) -> int:
+        return len(self.byte_lengths)
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """(N,) tokens, the end included."""
+        return np.diff(self._offsets)
+
+    def document(self, index: int) -> NDArray[np.int32]:
+        """(length,) ids; the last is the end-of-text token."""
+        return np.asarray(self._tokens[self._offsets[index] : self._offsets[index + 1]]).astype(np.int32)
+
+
+def write(texts: Iterable[str], tokenizer: Tokenizer, folder: Path, *, key: str) -> Shard:
+    """Encode the texts under `folder`, or open what an earlier call with this key has left there.
+
+    key     names the content: the data's fingerprint and the tokenizer's; with a known key no text is read
+    raises  DataError when there are no texts
+    """
+    home = folder / hashlib.sha256(f"{key}\n{tokenizer.fingerprint()}".encode()).hexdigest()[:16]
+    if home.is_dir():
+        return Shard(home)
+    folder.mkdir(parents=True, exist_ok=True)
+    fresh = Path(tempfile.mkdtemp(prefix=f".{home.name}-", dir=folder))
+    try:
+        _write_files(texts, tokenizer, fresh, key=key)
+        _publish(fresh, home)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+    return Shard(home)
+
+
+def _write_files(texts: Iterable[str], tokenizer: Tokenizer, folder: Path, *, key: str) -> None:
+    dtype = np.dtype(np.uint16 if tokenizer.vocab_size < 2**16 else np.uint32)
+    lengths: list[int] = []
+    sizes: list[int] = []
+    digest = hashlib.sha256()
+    with (folder / "tokens.bin").open("wb") as file:
+        for some in _groups(texts):
+            for text, ids in zip(some, tokenizer.encode_many(some), strict=True):
+                file.write(np.append(ids, tokenizer.end_of_text).astype(dtype).tobytes())
+                data = well_formed(text).encode()
+                digest.update(len(data).to_bytes(8, "little") + data)
+                lengths.append(len(ids) + 1)
+                sizes.append(len(data))
+    if not lengths:
+        raise DataError("documents: there are none; name a source that holds text")
+    np.save(folder / "offsets.npy", np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
+    np.save(folder / "bytes.npy", np.array(sizes, dtype=np.int64))
+    meta = {
+        "key": key,
+        "dtype": dtype.name,
+        "documents": len(lengths),
+        "tokens": sum(lengths),
+        "bytes": sum(sizes),
+        "tokenizer": tokenizer.fingerprint(),
+        "texts": digest.hexdigest()[:16],
+    }
+    (folder / "meta.json").write_text(json.dumps(meta, indent=2) + "\n", encoding="utf-8")
+
+
+def _groups(texts: Iterable[str]) -> Iterator[list[str]]:
+    some: list[str] = []
+    held = 0
+    for text in texts:
+        some.append(text)
+        held += len(text)
+        if held >= _CHARACTERS_AT_ONCE:
+            yield some
+            some, held = [], 0
+    if some:
+        yield some
+
+
+def _publish(fresh: Path, home: Path) -> None:
+    """Flush every file, then rename. When another process was first, its folder holds the same and stays."""
+    for path in fresh.iterdir():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    fresh.chmod(0o755)  # mkdtemp makes folders that only their owner can enter
+    try:
+        fresh.rename(home)
+    except OSError:
+        if not home.is_dir():
+            raise

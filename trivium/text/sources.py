@@ -1,0 +1,245 @@
+"""The user's own texts by files, folders and globs: which files they are, and the documents in them."""
+
+import glob
+import io
+import os
+from codecs import getincrementaldecoder
+from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
+from functools import partial
+from itertools import chain, groupby, islice
+from pathlib import Path
+from typing import NamedTuple
+
+from trivium.errors import ConfigError, DataError, did_you_mean
+from trivium.records import Document
+from trivium.text.rows import REMEDY, ROW_KINDS, Row, an, kind_of, not_utf8, open_bytes
+from trivium.text.schemas import BadRows, Heard, Say, Schema, Source, named, quiet, read_file, read_sources
+from trivium.text.sections import sections
+
+PLAIN_KINDS = (".txt", ".text", ".md", ".markdown", ".rst")
+TEXT_KINDS = PLAIN_KINDS + ROW_KINDS
+TEXT_COLUMNS = ("text", "content", "document", "body", "article", "story", "passage", "page_content", "raw_content")
+END_OF_TEXT = "<|endoftext|>"  # on a line of its own it parts the documents of a text file
+SECTION = 20_000  # characters
+PIECE_BYTES = 2**16
+
+
+def files_of(spec: str, *, field: str = "data.text", kinds: Collection[str] = TEXT_KINDS) -> list[Path]:
+    """The files that a path, a folder (with its subfolders) or a glob stands for, sorted.
+
+    field    the setting that holds the spec, for messages
+    kinds    the suffixes that count; other files are left out of folders and globs
+    raises   ConfigError when there is no such file, or none of these kinds
+    """
+    return _resolve(spec, field=field, kinds=kinds, say=quiet)[0]
+
+
+def sources_of(specs: Sequence[str], *, field: str, kinds: Collection[str], say: Say = quiet) -> list[Source]:
+    """The files of all specs, each once, in the order of the specs."""
+    columns: dict[Path, str | None] = {}
+    for spec in specs:
+        paths, column = _resolve(spec, field=field, kinds=kinds, say=say)
+        for path in paths:
+            if path in columns:
+                say(f"{path}: is named twice and read once")
+            else:
+                columns[path] = column
+    names = _names(list(columns))
+    return [Source(path, names[path], column) for path, column in columns.items()]
+
+
+def read_documents(
+    specs: Sequence[str], *, bad_rows: BadRows = "stop", say: Say = quiet, section: int = SECTION
+) -> Iterator[Document]:
+    """Every document of the files that the specs stand for; a long one is cut into sections ("alice.txt§3").
+
+    specs    paths, folders, globs, or "file.csv:column" where the column of the text is not one of TEXT_COLUMNS
+    section  characters
+    raises   ConfigError for a spec without files, DataError for a bad file, or a bad row unless bad_rows = "skip"
+    """
+
+    def read(source: Source) -> Iterator[Document]:
+        if kind_of(source.path) in PLAIN_KINDS:
+            return _read_plain(source, bad_rows=bad_rows, say=say, section=section)
+        known = partial(_recognise, column=source.column, section=section)
+        return read_file(source, recognise=known, noun="document", bad_rows=bad_rows, say=say)
+
+    sources = sources_of(specs, field="data.text", kinds=TEXT_KINDS, say=say)
+    return read_sources(sources, read, bad_rows=bad_rows, say=say)
+
+
+def _resolve(spec: str, *, field: str, kinds: Collection[str], say: Say) -> tuple[list[Path], str | None]:
+    """The files of a spec and the column it names. A path that exists is never taken for a path and a column."""
+    head, colon, column = spec.rpartition(":")
+    if not _matches(spec) and colon and column and _matches(head):
+        return _of_kinds(head, _matches(head), field=field, kinds=kinds, say=say), column
+    return _of_kinds(spec, _matches(spec), field=field, kinds=kinds, say=say), None
+
+
+def _matches(spec: str) -> list[Path]:
+    if not spec.strip() or "\0" in spec:
+        return []
+    path = _path(spec)
+    if _exists(path) or not glob.has_magic(spec):
+        return [path] if _exists(path) else []
+    return sorted(Path(match) for match in glob.glob(str(path), recursive=True))  # noqa: PTH207 (pathlib takes no absolute globs)
+
+
+def _path(spec: str) -> Path:
+    return Path(os.path.expanduser(spec))  # noqa: PTH111 (pathlib raises where a name has no home)
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name too long, or a folder that may not be looked into
+        return False
+
+
+def _of_kinds(spec: str, found: list[Path], *, field: str, kinds: Collection[str], say: Say) -> list[Path]:
+    if not found:
+        raise ConfigError(f'{field} = "{spec}": no such file{_nearest(spec)}')
+    files = [file for path in found for file in (_walk(path) if path.is_dir() else [path])]
+    files = list(dict.fromkeys(Path(os.path.normpath(file)) for file in files))
+    fit = [file for file in files if kind_of(file) in kinds and file.is_file()]
+    known = ", ".join(kinds)
+    if not fit:
+        raise ConfigError(f'{field} = "{spec}": holds no file that can be read here; give {known}, also as .gz')
+    if left := sorted({file.name for file in files} - {file.name for file in fit}):
+        more = f" and {len(left) - 3:,} more" if len(left) > 3 else ""
+        say(f"{spec}: left out {', '.join(left[:3])}{more}; read here are {known}")
+    return fit
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """Files of a folder and its subfolders, sorted; hidden ones are passed over, links to folders not followed."""
+    for here, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield from (Path(here, name) for name in sorted(files) if not name.startswith("."))
+
+
+def _nearest(spec: str) -> str:
+    """What to do about a path that does not exist: the nearest name beside the first part of it that is missing."""
+    if not spec.strip():
+        return "; name a file, a folder or a glob such as texts/*.txt"
+    known, missing = Path(), ""
+    for part in _path(spec).parts:
+        if not _exists(known / part):
+            missing = part
+            break
+        known = known / part
+    listable = known.is_dir() and os.access(known, os.R_OK)
+    siblings = [entry.name for entry in islice(os.scandir(known), 10_000)] if listable else []
+    siblings = [name for name in siblings if not name.startswith(".")]
+    if near := did_you_mean(missing, siblings):
+        return near
+    shown = ", ".join(sorted(siblings)[:5])
+    return f'; the folder "{known}" holds {shown or "nothing"}{", …" if len(siblings) > 5 else ""}'
+
+
+def _names(paths: list[Path]) -> dict[Path, str]:
+    """File names; paths from the folder they share where two files have the same name."""
+    if len({path.name for path in paths}) == len(paths):
+        return {path: path.name for path in paths}
+    shared = os.path.commonpath([path.absolute().parent for path in paths])
+    return {path: Path(os.path.relpath(path.absolute(), shared)).as_posix() for path in paths}
+
+
+def _recognise(row: Row, *, column: str | None, section: int) -> Schema[Document]:
+    """The column that holds the text. Raises DataError naming the columns there are."""
+    strings = [key for key, value in row.value.items() if isinstance(value, str)]
+    found = next((name for name in ([column] if column else TEXT_COLUMNS) if name in strings), None)
+    if found is not None:
+        return Schema(
+            f'text in column "{found}"',
+            lambda value: found in value,
+            lambda row: _documents(row, column=found, section=section),
+        )
+    file = row.where.rpartition(":")[0]
+    if column is not None:
+        near = did_you_mean(column, strings)
+        remedy = near or "; name another, or leave it out"
+        raise DataError(f'{row.where}: has no text in a column "{column}", it has {named(row.value)}{remedy}')
+    known = ", ".join(TEXT_COLUMNS)
+    raise DataError(
+        f"{row.where}: none of the text columns {known} is here, it has {named(row.value)}; "
+        f'name the one to read: "{file}:COLUMN"'
+    )
+
+
+def _documents(row: Row, *, column: str, section: int) -> list[Document]:
+    """The sections of a row's text; none when it is blank or null, as in many published data sets."""
+    text = row.value[column]
+    if text is None:
+        return []
+    if not isinstance(text, str):
+        raise DataError(f'{row.where}: "{column}" is {an(text)}; make it a string, or {REMEDY}')
+    pieces = (text[at : at + PIECE_BYTES] for at in range(0, len(text), PIECE_BYTES))
+    return list(_cut(pieces, row.where, section=section))
+
+
+def _cut(pieces: Iterable[str], name: str, *, section: int) -> Iterator[Document]:
+    """One document under its own name, or numbered sections."""
+    texts = sections(pieces, size=section)
+    first = list(islice(texts, 2))
+    if len(first) < 2:
+        yield from (Document(text, name) for text in first)
+    else:
+        yield from (Document(text, f"{name}§{number}") for number, text in enumerate(chain(first, texts), start=1))
+
+
+def _read_plain(source: Source, *, bad_rows: BadRows, say: Say, section: int) -> Iterator[Document]:
+    """The documents of a text file. A line that is not UTF-8 is a bad row."""
+    if source.column is not None:
+        spec = f"{source.path}:{source.column}"
+        raise ConfigError(f'data.text = "{spec}": a text file has no columns; leave ":{source.column}" out')
+    heard = Heard(source.name, bad_rows=bad_rows, say=say)
+    for first, lines in groupby(_lines(source, heard), key=lambda line: line.document):
+        name = source.name if first == 1 else f"{source.name}:{first}"
+        heard.count((yield from _counted(_cut((line.text for line in lines), name, section=section))))
+    heard.tell("text", "document")
+
+
+class _Line(NamedTuple):
+    document: int  # the line that its document starts at
+    text: str
+
+
+def _lines(source: Source, heard: Heard) -> Iterator[_Line]:
+    """Decoded lines with \\n at their ends; one longer than PIECE_BYTES comes in pieces."""
+    decoder = io.IncrementalNewlineDecoder(getincrementaldecoder("utf-8-sig")(), translate=True)
+    number = document = 1
+    try:
+        with open_bytes(source.path, source.name) as file:
+            while raw := file.readline(PIECE_BYTES):
+                text = _decode(decoder, raw, where=f"{source.name}:{number}", heard=heard)
+                number += raw.endswith(b"\n")
+                if text.strip() == END_OF_TEXT:
+                    document = number
+                elif text:
+                    yield _Line(document, text)
+        _decode(decoder, b"", where=f"{source.name}:{number}", heard=heard)
+    except DataError as error:
+        heard.skip(error)
+
+
+def _decode(decoder: io.IncrementalNewlineDecoder, raw: bytes, *, where: str, heard: Heard) -> str:
+    try:
+        text = decoder.decode(raw, final=not raw)
+    except UnicodeDecodeError as error:
+        decoder.reset()
+        heard.skip(not_utf8(where, error))
+        return ""
+    if "\0" in text:
+        heard.skip(DataError(f"{where}: holds a NUL character, so it is not UTF-8 text; save it as such, or {REMEDY}"))
+        return ""
+    return text
+
+
+def _counted(documents: Iterator[Document]) -> Generator[Document, None, int]:
+    """The documents, and at the end how many there were."""
+    number = 0
+    for document in documents:
+        number += 1
+        yield document
+    return number

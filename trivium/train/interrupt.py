@@ -1,0 +1,47 @@
+"""Ctrl-C and SIGTERM: at once where nothing would be lost, after the step where there is something to save."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from trivium.errors import Interrupted
+
+
+class Interrupt:
+    """Whether somebody has asked to stop. A second request does not wait."""
+
+    def __init__(self) -> None:
+        self.requested = False
+        self._deferred = False
+
+    @contextmanager
+    def deferred(self) -> Iterator[None]:
+        """Inside, a request is only noted, for whoever looks at `requested` between two steps."""
+        self._deferred = True
+        try:
+            yield
+        finally:
+            self._deferred = False
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self._deferred and not self.requested:
+            self.requested = True
+            return
+        raise Interrupted("stopped; the same command goes on from here")
+
+
+@contextmanager
+def listen() -> Iterator[Interrupt]:
+    """Hear SIGINT and SIGTERM in here; the old handlers come back at the end."""
+    interrupt = Interrupt()
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may handle signals
+        yield interrupt
+        return
+    before = {number: signal.signal(number, interrupt._handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield interrupt
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

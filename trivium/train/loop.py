@@ -1,0 +1,71 @@
+"""One loop for every phase: sum, weigh, step, report. It knows no phase, no data format and no files."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from trivium.batch import Batch
+from trivium.distributed.shard import whole
+from trivium.distributed.world import World
+from trivium.train.phase import B, Objective, Phase
+from trivium.train.schedule import warmup_stable_decay
+
+
+class StepReport(NamedTuple):
+    step: int  # steps done, counting this one
+    loss: float  # nats per counted item
+    grad_norm: float
+    learning_rate: float  # share of the peak
+    items: int  # counted items in this step, over all micro-batches and ranks
+    tokens: int  # positions computed in this step, on all ranks
+    metrics: dict[str, float]  # per counted item
+    skipped: bool  # the loss or the gradient was not finite, and the weights were left alone
+
+
+def train(phase: Phase[B], world: World, *, steps: range) -> Iterator[StepReport]:
+    """Yield one report per optimizer step; whoever iterates decides when to evaluate, save, show and stop.
+
+    steps  the steps still to do: `range(done, total)` after a resume. Nothing else remembers where we are,
+           because the stream is a pure function of the step.
+    """
+    settings = phase.settings
+    for step in steps:
+        batches = phase.batches(step)
+        loss, items, metrics = accumulate(phase.model, phase.objective, batches, world)
+        norm = whole(nn.utils.clip_grad_norm_(phase.model.parameters(), settings.max_grad_norm))
+        sound = bool(loss.isfinite() and norm.isfinite())
+        share = warmup_stable_decay(step / steps.stop, warmup=settings.warmup, decay=settings.decay)
+        for optimizer in phase.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = group["peak"] * share
+            if sound:
+                optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        values = {name: value.item() for name, value in metrics.items()}
+        tokens = world.size * sum(batch.tokens.numel() for batch in batches)
+        yield StepReport(step + 1, loss.item(), norm.item(), share, int(items), tokens, values, not sound)
+
+
+def accumulate(
+    model: nn.Module, objective: Objective[B], batches: Sequence[B], world: World
+) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    """Gradients of the mean loss over every counted item of the step, on all ranks.
+
+    returns  loss () nats per item, items (), metrics per item: the same on every rank
+    """
+    items = world.sum(total_count(batches).to(world.device))  # before backward: ranks may hold different numbers
+    loss = torch.zeros((), device=world.device)
+    sums: dict[str, Tensor] = {}
+    for batch in batches:
+        part, metrics = objective(model, batch)
+        (part / items).backward()  # type: ignore[no-untyped-call]
+        loss += part.detach() / items
+        for name, value in metrics.items():
+            sums[name] = sums.get(name, torch.zeros((), device=world.device)) + value.detach() / items
+    return world.sum(loss), items, {name: world.sum(value) for name, value in sums.items()}
+
+
+def total_count(batches: Sequence[Batch]) -> Tensor:
+    return torch.stack([batch.count for batch in batches]).sum()

@@ -1,0 +1,89 @@
+"""Muon for the matrices between layers, AdamW for the rest.
+
+S matrices of one shape, m rows, n columns.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from trivium.config import OptimizerConfig
+from trivium.distributed.shard import part_of, whole
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum whose update is made orthogonal: every direction of a matrix moves by the same amount.
+
+    Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks". Matrices of one shape are stacked, so
+    that the work is a few large products; the update is scaled by sqrt(max(1, m / n)) as there.
+    """
+
+    def __init__(self, parameters: list[nn.Parameter], *, lr: float, momentum: float, weight_decay: float) -> None:
+        super().__init__(parameters, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        assert closure is None
+        for group in self.param_groups:
+            by_shape: dict[torch.Size, list[nn.Parameter]] = defaultdict(list)
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    by_shape[parameter.shape].append(parameter)
+            for parameters in by_shape.values():
+                self._step_stack(parameters, group)
+
+    def _step_stack(self, parameters: list[nn.Parameter], group: dict[str, Any]) -> None:
+        gradients = torch.stack([whole(p.grad) for p in parameters if p.grad is not None])  # (S, m, n)
+        for p in parameters:
+            self.state[p].setdefault("momentum", torch.zeros_like(p))
+        momenta = torch.stack([whole(self.state[p]["momentum"]) for p in parameters])
+        momenta.lerp_(gradients, 1 - group["momentum"])
+        update = orthogonalise(gradients.lerp_(momenta, group["momentum"]))
+        rows, columns = gradients.shape[1:]
+        scale = group["lr"] * max(1, rows / columns) ** 0.5
+        for p, new, momentum in zip(parameters, update, momenta, strict=True):
+            self.state[p]["momentum"].copy_(part_of(momentum, p))
+            p.mul_(1 - group["lr"] * group["weight_decay"]).sub_(part_of(new * scale, p))
+
+
+def orthogonalise(matrices: Tensor, *, rounds: int = 5) -> Tensor:
+    """The nearest semi-orthogonal matrix, roughly: singular values end between about .7 and 1.2.
+
+    matrices  (S, m, n)
+    returns   (S, m, n) float32
+    Quintic Newton–Schulz iteration in bfloat16, coefficients of Jordan et al. 2024
+    """
+    a, b, c = 3.4445, -4.7750, 2.0315
+    x = matrices.to(torch.bfloat16)
+    tall = x.shape[1] > x.shape[2]
+    x = x.mT if tall else x
+    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
+    for _ in range(rounds):
+        square = x @ x.mT
+        x = a * x + (b * square + c * square @ square) @ x
+    return (x.mT if tall else x).float()
+
+
+def build_optimizers(model: nn.Module, settings: OptimizerConfig) -> list[torch.optim.Optimizer]:
+    """Muon over the layers' matrices, AdamW over embeddings, output, head and norms; each group remembers its peak."""
+    matrices, rest = [], []
+    for name, parameter in model.named_parameters():
+        (matrices if parameter.ndim == 2 and "layers." in name else rest).append(parameter)
+    optimizers: list[torch.optim.Optimizer] = [
+        torch.optim.AdamW(
+            rest, lr=settings.learning_rate, betas=(settings.beta1, settings.beta2), weight_decay=0.0, fused=True
+        ),
+        Muon(
+            matrices,
+            lr=settings.matrix_learning_rate,
+            momentum=settings.momentum,
+            weight_decay=settings.weight_decay,
+        ),
+    ]
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["peak"] = group["lr"]
+    return optimizers

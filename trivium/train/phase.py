@@ -1,0 +1,35 @@
+"""What a phase is: a value that says what is trained, on what, and how it is measured."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from trivium.batch import Batch
+from trivium.config import OptimizerConfig
+
+B = TypeVar("B", bound=Batch)
+Metrics = dict[str, Tensor]  # sums over the micro-batch, to be divided by its count
+Objective = Callable[[Any, B], tuple[Tensor, Metrics]]  # (model, batch) -> summed loss and summed metrics
+Stream = Callable[[int], Sequence[B]]  # the micro-batches of a step: a function of the step (and of the weights) alone
+
+
+@dataclass(frozen=True)
+class Phase(Generic[B]):
+    """One phase of training, ready to be run by train/runner.py.
+
+    objective  summed loss of one micro-batch, in nats, and metrics summed in the same way
+    batches    this rank's micro-batches of a step
+    evaluate   measures the model as it is, on data held out
+    """
+
+    name: str
+    model: nn.Module
+    objective: Objective[B]
+    batches: Stream[B]
+    evaluate: Callable[[], dict[str, float]]
+    optimizers: list[torch.optim.Optimizer]
+    settings: OptimizerConfig
+    evaluations: int  # how many times to evaluate along the way

@@ -1,0 +1,124 @@
+"""A phase, run to its end: journal, evaluations, checkpoints, and stopping without loss. It does not know the phase."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple, cast
+
+import torch
+from torch import Tensor
+
+from trivium.distributed.shard import gather, part_of
+from trivium.distributed.world import World
+from trivium.errors import Interrupted, RunError
+from trivium.runs import Journal, Run
+from trivium.train import checkpoint
+from trivium.train.interrupt import Interrupt
+from trivium.train.loop import StepReport, train
+from trivium.train.phase import B, Phase
+
+MOST_SKIPS = 10  # steps in a row without a finite loss before we give up
+
+
+class Progress(NamedTuple):
+    """Where a phase stands after a step."""
+
+    phase: str
+    step: int
+    steps: int
+    record: Mapping[str, Any]  # the journal's line
+    evaluation: Mapping[str, float] | None  # what was measured after this step, if it was
+
+
+def run_phase(
+    phase: Phase[B],
+    run: Run,
+    world: World,
+    interrupt: Interrupt,
+    *,
+    save_seconds: float,
+    say: Callable[[str], None],
+) -> Iterator[Progress]:
+    """Train to the last step, from the newest checkpoint if there is one; yield after every step.
+
+    raises  Interrupted after saving, when asked to stop; RunError when the loss stays infinite
+    """
+    state = run.state(phase.name)
+    done = restore(phase, checkpoint.latest(state, say))
+    journal = Journal(run.journal)
+    if world.first:
+        journal.rewind(phase.name, done)
+    saved = begun = time.monotonic()
+    skips = 0
+    with interrupt.deferred():
+        for report in train(phase, world, steps=range(done, phase.settings.steps)):
+            now = time.monotonic()
+            record = journal_line(phase.name, report, now - begun)
+            evaluation = phase.evaluate() if is_due(report.step, phase.settings.steps, phase.evaluations) else None
+            if world.first:
+                journal.write(record)
+                if evaluation is not None:
+                    journal.write({"phase": phase.name, "step": report.step, "evaluation": evaluation})
+            skips = skips + 1 if report.skipped else 0
+            if skips == MOST_SKIPS:
+                raise RunError(f"{phase.name}: {skips} steps in a row without a finite loss; lower the learning rate")
+            stopping = world.any(interrupt.requested)
+            late = world.any(time.monotonic() - saved >= save_seconds)
+            if stopping or (late and report.step < phase.settings.steps) or report.step == phase.settings.steps:
+                journal.sync()  # first: a journal behind its checkpoint would have a gap
+                save(phase, run, report.step, world)
+                saved = time.monotonic()
+            if stopping:
+                raise Interrupted(f"stopped at step {report.step} of {phase.name}; the same command goes on from here")
+            begun = time.monotonic()
+            yield Progress(phase.name, report.step, phase.settings.steps, record, evaluation)
+    journal.close()
+
+
+def journal_line(name: str, report: StepReport, seconds: float) -> dict[str, Any]:
+    """One step, the same columns in every phase; units: nats, tokens per second, seconds."""
+    line: dict[str, Any] = {
+        "phase": name,
+        "step": report.step,
+        "loss": report.loss,
+        "grad_norm": report.grad_norm,
+        "learning_rate": report.learning_rate,
+        "items": report.items,
+        "tokens_per_second": round(report.tokens / seconds, 1),
+        "seconds": round(seconds, 4),
+    }
+    if report.skipped:
+        line["skipped"] = True
+    return line | ({"metrics": report.metrics} if report.metrics else {})
+
+
+def is_due(step: int, steps: int, times: int) -> bool:
+    """Whether one of `times` evaluations, evenly spread and the last at the end, falls on this step."""
+    return times > 0 and (step * times) // steps > ((step - 1) * times) // steps
+
+
+def save(phase: Phase[B], run: Run, step: int, world: World) -> None:
+    """Weights and optimizers as they are after `step`. All ranks gather, the first writes."""
+    tensors, meta = checkpoint.flatten(
+        {"model": phase.model.state_dict(), "optimizers": [o.state_dict() for o in phase.optimizers]}
+    )
+    whole = gather(tensors)
+    if world.first:
+        checkpoint.save(run.state(phase.name), step, whole, meta)
+    world.barrier()
+
+
+def restore(phase: Phase[B], saved: checkpoint.Checkpoint | None) -> int:
+    """Put a checkpoint back into model and optimizers; returns the steps it had done."""
+    if saved is None:
+        return 0
+    state = cast(dict[str, Any], checkpoint.unflatten(saved.tensors, saved.meta))
+    with torch.no_grad():
+        for name, mine in phase.model.state_dict().items():
+            mine.copy_(part_of(state["model"][name], mine))
+    for optimizer, kept in zip(phase.optimizers, state["optimizers"], strict=True):
+        optimizer.load_state_dict(kept)
+        for parameter, values in optimizer.state.items():
+            for key, value in values.items():
+                if isinstance(value, Tensor) and value.shape == parameter.shape:
+                    values[key] = part_of(value, parameter)
+    return saved.step
