@@ -31,7 +31,7 @@ class TokenBatch(NamedTuple):
     documents: Tensor  # (B, T) int64; equal where two positions may see each other; padding has numbers of its own
 
     @property
-    def count(self) -> Tensor:
+    def count(self) -> Tensor:  # type: ignore[override]
         return self.supervised.sum().to(torch.float32)
 
 
@@ -43,7 +43,7 @@ class PairBatch(NamedTuple):
     preference: Tensor  # (P,) float32; probability that the first of the pair is better: 1 preferred, .5 tie
 
     @property
-    def count(self) -> Tensor:
+    def count(self) -> Tensor:  # type: ignore[override]
         return torch.tensor(float(len(self.preference)))
 
 
@@ -57,5 +57,5 @@ class RolloutBatch(NamedTuple):
     reference_logprobs: Tensor  # (B, T-1) nats, under the reference
 
     @property
-    def count(self) -> Tensor:
+    def count(self) -> Tensor:  # type: ignore[override]
         return self.supervised.sum().to(torch.float32)

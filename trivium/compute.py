@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar, cast
 
 import torch
 
@@ -26,7 +26,7 @@ class Compute(NamedTuple):
 
     def compile(self, function: F) -> F:
         """The function, compiled for fixed shapes where that was asked for."""
-        return torch.compile(function, dynamic=False) if self.compiled else function
+        return cast(F, torch.compile(function, dynamic=False)) if self.compiled else function
 
 
 def prepare(settings: ComputeConfig, device: torch.device, cache: Path) -> Compute:
@@ -55,7 +55,7 @@ def _has_bf16_products() -> bool:
 
 
 def _keep_freed_memory() -> None:
-    """Ask glibc to keep what a step frees for the next one: without it a step takes tens of thousands of page faults."""
+    """Ask glibc to keep what a step frees for the next one: else a step takes tens of thousands of page faults."""
     if sys.platform != "linux":
         return
     try:

@@ -162,6 +162,14 @@ def test_two_writers_at_once_share_a_write_ahead_log(tmp_path: Path, monkeypatch
     assert pragmas(tmp_path / "feedback.db", "journal_mode") == ["wal"]
 
 
+@pytest.mark.parametrize("mode", ["WAL", "DELETE"])
+def test_many_may_open_a_new_store_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
+    monkeypatch.setattr(store_module, "journal_mode", lambda _: mode)
+    for number in range(5):
+        with ThreadPoolExecutor(4) as threads:
+            list(threads.map(lambda place: Store.open(place).close(), [tmp_path / f"{number}.db"] * 4))
+
+
 def pragmas(path: Path, *names: str) -> list[object]:
     with Store.open(path) as store, store._reader.connect() as connection:
         return [connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in names]

@@ -16,11 +16,12 @@ from trivium.worlds.tinyworld.hands import REQUESTS, SHARES, Hand, requested
 from trivium.worlds.tinyworld.judge import WEIGHTS
 from trivium.worlds.tinyworld.knowledge import OPPOSITES, SCALES, VERBS
 from trivium.worlds.tinyworld.lexicon import BOYS, GIRLS, MENDINGS, PEOPLE, PLACES, THINGS
+from trivium.worlds.tinyworld.speech import sense
 from trivium.worlds.tinyworld.stories import LONGEST, PLOTS, SHORTEST, telling
 
 STORIES = [telling(11, index) for index in range(1500)]
 TASKS = [task(11, index) for index in range(4000)]
-GOLDEN = 1504437003
+GOLDEN = 1571135102
 HANDS: tuple[Hand, ...] = ("excellent", "plain", "poor")
 
 
@@ -255,6 +256,24 @@ def test_empty_answers_and_gibberish_score_lowest():
         for nonsense in ("", "   ", "...", "glorp snark fip.", "xx yy zz xx yy zz"):
             assert score(asked, nonsense) <= 0.1
             assert score(asked, nonsense) < poor
+
+
+@pytest.mark.parametrize("kind", OPEN)
+def test_the_right_words_in_a_heap_are_worth_less_than_half(kind):
+    heaps = []
+    for index in range(20):
+        asked = by_hand(kind, index, "excellent")
+        heap = words(asked.dialogue.answer)
+        random.Random(index).shuffle(heap)
+        heaps.append(score(asked, " ".join(heap) + "."))
+        assert heaps[-1] < score(asked, asked.dialogue.answer) - 0.15
+    assert sum(heaps) / len(heaps) < 0.45
+
+
+def test_the_village_understands_its_own_speech():
+    assert all(sense(told.text) == 1.0 for told in STORIES[:300])
+    assert all(sense(asked.dialogue.answer) > 0.9 for asked in TASKS[:600] if not asked.dialogue.accepted)
+    assert sense("the the friend kite and and of") == 0.0
 
 
 def test_a_rude_word_costs_all_kindness_and_a_heap_of_warm_ones_buys_none():

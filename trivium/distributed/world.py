@@ -1,6 +1,6 @@
 """Who we are among the processes that train together, and the few things they say to each other.
 
-One process is the one-rank world of the same code. Started with torchrun, each process finds its rank in the environment.
+One process is the one-rank world of the same code; started with torchrun, each finds its rank in the environment.
 """
 
 import os

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from math import isfinite
 from pathlib import Path
+from time import monotonic, sleep
 from types import TracebackType
 from typing import Any, Literal, NamedTuple, Self, TypeVar, cast, get_args
 
@@ -436,11 +437,26 @@ def _engine(url: sa.URL) -> Engine:
 def _connected(connection: sqlite3.Connection, _: object) -> None:
     connection.isolation_level = None  # Python begins nothing by itself: _begun does
     connection.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
-    connection.execute(f"PRAGMA journal_mode = {journal_mode(sqlite3.sqlite_version_info)}")
+    _choose_journal(connection, journal_mode(sqlite3.sqlite_version_info))
     # With the rollback journal a commit is durable once the journal's removal is flushed too: only EXTRA does that.
     # With the log EXTRA is FULL.
     connection.execute("PRAGMA synchronous = EXTRA")
     connection.execute("PRAGMA foreign_keys = ON")
+
+
+def _choose_journal(connection: sqlite3.Connection, mode: str) -> None:
+    """Switch where needed. busy_timeout does not cover the switch, which needs the file for itself: wait here."""
+    patience = monotonic() + _BUSY_MS / 1000
+    while True:
+        try:
+            (found,) = connection.execute("PRAGMA journal_mode").fetchone()
+            if found.upper() != mode:
+                connection.execute(f"PRAGMA journal_mode = {mode}")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or monotonic() > patience:
+                raise
+            sleep(0.01)
 
 
 def _begun(connection: Connection) -> None:

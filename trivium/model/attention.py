@@ -35,4 +35,5 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
         k, v = k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)
     scores = (q @ k.transpose(-1, -2)).float() * q.shape[-1] ** -0.5  # (B, H, T, S)
     weights = scores.masked_fill(~mask, float("-inf")).softmax(-1)
-    return weights.to(v.dtype) @ v
+    mixed: Tensor = weights.to(v.dtype) @ v
+    return mixed

@@ -1,4 +1,6 @@
-"""Rotary position embeddings: each pair of a head's dimensions turns with the position. Su et al. 2021, arXiv:2104.09864.
+"""Rotary position embeddings: each pair of a head's dimensions turns with the position.
+
+Su et al. 2021, arXiv:2104.09864.
 
 B batch, T time, H heads, d head dimension.
 """

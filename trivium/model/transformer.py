@@ -119,7 +119,8 @@ def fused_linear(x: Tensor, *layers: nn.Linear) -> tuple[Tensor, ...]:
     """Several linear layers of one input as a single product; kept apart as parameters, as Hugging Face writes them."""
     weight = torch.cat([layer.weight for layer in layers])
     bias = torch.cat([layer.bias for layer in layers]) if layers[0].bias is not None else None
-    return F.linear(x, weight, bias).split([layer.out_features for layer in layers], dim=-1)
+    parts: tuple[Tensor, ...] = F.linear(x, weight, bias).split([layer.out_features for layer in layers], dim=-1)
+    return parts
 
 
 @torch.no_grad()

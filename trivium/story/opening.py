@@ -44,6 +44,7 @@ def open_story(
         opened(path, world) as run,
     ):
         compute = prepare(first.compute, world.device, run.cache / "compiled")
+        dial: plan.Dial | None
         if is_new:
             settings, dial = begin(said, DEFAULT_MINUTES if minutes is None else minutes, compute)
         else:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from trivium.batch import PairBatch, RolloutBatch, TokenBatch
+from trivium.batch import PairBatch, RolloutBatch
 from trivium.errors import RunError
 from trivium.feedback.store import LabelledPair, Store
 from trivium.model.heads import RewardModel, add_reward_head
@@ -133,7 +133,8 @@ def _gather(teller: Teller, round: Round, store: Store) -> None:
         sampled = sample_pairs(model, tokenizer, prompts, recipe, round=number, fingerprint=fingerprint(source))
         votes = vote_simulated(store, sampled, asked, recipe)
         teller.show.say(
-            f"  the simulated judge voted on {votes:,} pairs of fresh answers, {recipe.votes.noise:.0%} of the votes wrong"
+            f"  the simulated judge voted on {votes:,} pairs of fresh answers; "
+            f"{recipe.votes.noise:.0%} of its votes are wrong"
         )
 
 

@@ -28,7 +28,7 @@ _SHORT_SHARE = 0.5
 _MOST_WORDS = 5
 _SUFFIX_FIRST_SHARE = 0.5
 
-_WORD = re.compile(r" ?\w+(?:['’-]\w+)*")  # noqa: RUF001
+_WORD = re.compile(r" ?\w+(?:['’-]\w+)*")
 _WORD_AMID_SENTENCE = re.compile(r"(?<=\w) [^\W\d_]+(?= \w|[.,;!?])")
 _PART_OF_WORD_FIRST, _PART_OF_WORD_LAST = re.compile(r"^\S*\s+"), re.compile(r"\s+\S*$")
 _BLANK = re.compile(r" ?_{3,}")

@@ -60,7 +60,7 @@ def accumulate(
     sums: dict[str, Tensor] = {}
     for batch in batches:
         part, metrics = objective(model, batch)
-        (part / items).backward()  # type: ignore[no-untyped-call]
+        (part / items).backward()
         loss += part.detach() / items
         for name, value in metrics.items():
             sums[name] = sums.get(name, torch.zeros((), device=world.device)) + value.detach() / items

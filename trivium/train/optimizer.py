@@ -64,12 +64,14 @@ def orthogonalise(matrices: Tensor, *, rounds: int = 5) -> Tensor:
     for _ in range(rounds):
         square = x @ x.mT
         x = a * x + (b * square + c * square @ square) @ x
-    return (x.mT if tall else x).float()
+    out: Tensor = (x.mT if tall else x).float()
+    return out
 
 
 def build_optimizers(model: nn.Module, settings: OptimizerConfig) -> list[torch.optim.Optimizer]:
     """Muon over the layers' matrices, AdamW over embeddings, output, head and norms; each group remembers its peak."""
-    matrices, rest = [], []
+    matrices: list[nn.Parameter] = []
+    rest: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         (matrices if parameter.ndim == 2 and "layers." in name else rest).append(parameter)
     optimizers: list[torch.optim.Optimizer] = [

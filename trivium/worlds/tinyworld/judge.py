@@ -3,13 +3,13 @@
 It is simulated, and must be called so wherever its scores are shown.
 """
 
-import re
 from typing import NamedTuple
 
 from trivium.worlds.tinyworld.drafts import Facts
 from trivium.worlds.tinyworld.grammar import words
 from trivium.worlds.tinyworld.instructions import Task
 from trivium.worlds.tinyworld.lexicon import PEOPLE, each
+from trivium.worlds.tinyworld.speech import sense, sentences
 
 WEIGHTS = {"correct": 0.35, "kind": 0.25, "to_the_point": 0.15, "fresh": 0.15, "ended": 0.10}
 NEUTRAL_KINDNESS = 0.4  # an open answer without a warm word and without a rude one
@@ -25,15 +25,7 @@ RUDE = each(
     "|boring|stupid|nonsense|be quiet|hurry up|ugly|shut up|not again|ask somebody else|i hate",
     "|",
 )
-_COMMON = frozenset(
-    each(
-        "a an the and or but i you he she it we they me him her us them my your his its our is am are was were be been"
-        " to of in on at by for with from up so as that this there then not no yes do did does have has had will would"
-        " can could what who where when how all one if too last once should somebody"
-    )
-)
 _PEOPLE = frozenset(name.lower() for name in PEOPLE)
-_SENTENCE = re.compile(r"[^.!?]+[.!?]*")
 
 
 class Verdict(NamedTuple):
@@ -55,24 +47,21 @@ def judge(task: Task, answer: str, *, ended: bool = True) -> Verdict:
     """Judge an answer to the task's prompt.
 
     ended    whether the model produced its end token
-    returns  the verdict; an empty answer and one without sense get nothing
+    returns  the verdict; an empty answer and one without sense get nothing but for their full stop
     """
-    spoken = words(answer)
+    spoken, accepted = words(answer), task.dialogue.accepted
     if not spoken:
         return Verdict(0.0, 0.0, 0.0, 0.0, 0.0)
     prompt = words(" ".join(message.content for message in task.dialogue.prompt))
-    accepted = task.dialogue.accepted
-    correct = float(exact_match(answer, accepted)) if accepted else mentioned(spoken, prompt, task.facts)
-    ending = float(ended and answer.rstrip(' "').endswith((".", "!", "?")))
-    known = _COMMON.union(prompt, *map(words, accepted))
-    if not correct and sum(word in known for word in spoken) * 4 < len(spoken):
-        return Verdict(0.0, 0.0, 0.0, 0.0, 0.0)
+    right = exact_match(answer, accepted)
+    sound = 1.0 if right else sense(answer)
+    correct = float(right) if accepted else sound * mentioned(spoken, prompt, task.facts)
     return Verdict(
         correct=correct,
-        kind=float(not _found(spoken, RUDE)) if accepted else kindness(spoken),
-        to_the_point=brevity(len(spoken), task.facts) * (purpose(answer) if correct else float(bool(accepted))),
-        fresh=1.0 if accepted and correct else freshness(answer),
-        ended=ending,
+        kind=sound * (float(not _found(spoken, RUDE)) if accepted else kindness(spoken)),
+        to_the_point=sound * brevity(len(spoken), task.facts) * purpose(answer) * float(correct > 0),
+        fresh=1.0 if right else sound * freshness(answer),
+        ended=float(ended and answer.rstrip(' "').endswith((".", "!", "?"))),
     )
 
 
@@ -112,17 +101,16 @@ def brevity(length: int, facts: Facts) -> float:
 
 def purpose(answer: str) -> float:
     """The share of sentences that are neither rude nor said before."""
-    sentences = [" ".join(words(sentence)) for sentence in _SENTENCE.findall(answer)]
-    useful = {sentence for sentence in sentences if not _found(sentence.split(), RUDE)}
-    return len(useful) / len(sentences)
+    said = [" ".join(spoken) for spoken in sentences(answer)]
+    return len({line for line in said if not _found(line.split(), RUDE)}) / len(said)
 
 
 def freshness(answer: str) -> float:
     """1 minus the share of repeated sentences or of repeated runs of four words, whichever is worse."""
     spoken = words(answer)
     runs = [tuple(spoken[start : start + 4]) for start in range(len(spoken) - 3)]
-    sentences = [tuple(words(sentence)) for sentence in _SENTENCE.findall(answer) if words(sentence)]
-    return min((len(set(seen)) / len(seen) for seen in (runs, sentences) if seen), default=1.0)
+    said = [tuple(line) for line in sentences(answer)]
+    return min((len(set(seen)) / len(seen) for seen in (runs, said) if seen), default=1.0)
 
 
 def _found(spoken: list[str], phrases: tuple[str, ...]) -> int:

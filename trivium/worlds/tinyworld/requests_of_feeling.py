@@ -159,7 +159,7 @@ def _advice(question: str, asked: str, *tips: str, plain: tuple[str, str], half:
         ),
         plain,
         (half,),
-        (13, 34),
+        (8, 34),
     )
 
 
@@ -180,7 +180,7 @@ ADVICE = (
         "Try to share what you have and to say a friendly word, and you will soon have a friend.",
         "Ask what the other one likes to play, and a friend is not far.",
         plain=("Ask somebody to be your friend.", "Ask for a name."),
-        half="A friend is a friend.",
+        half="People come and go.",
     ),
     _advice(
         "What can I do on a rainy day?",
