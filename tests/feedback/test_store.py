@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from time import sleep
 
 import pytest
 import sqlalchemy as sa
@@ -168,6 +169,23 @@ def test_many_may_open_a_new_store_at_once(tmp_path: Path, monkeypatch: pytest.M
     for number in range(5):
         with ThreadPoolExecutor(4) as threads:
             list(threads.map(lambda place: Store.open(place).close(), [tmp_path / f"{number}.db"] * 4))
+
+
+def test_opening_waits_for_a_writer_before_it_changes_the_journal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "feedback.db"
+    sqlite3.connect(path).close()
+    writer = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    writer.execute("CREATE TABLE other (x)")
+    writer.execute("BEGIN IMMEDIATE")  # SQLite refuses the switch at once now, whatever its busy_timeout
+    monkeypatch.setattr(store_module, "journal_mode", lambda _: "WAL")
+    with ThreadPoolExecutor(1) as threads:
+        opening = threads.submit(pragmas, path, "journal_mode")
+        sleep(0.2)
+        waited = not opening.done()
+        writer.close()
+        assert (waited, opening.result()) == (True, ["wal"])
 
 
 def pragmas(path: Path, *names: str) -> list[object]:
