@@ -90,11 +90,22 @@ def choose_shape(settings: Mapping[str, Any], minutes: float, flops: float, *, c
     compute = flops * SHARE_OF_PEAK[compiled] * 60 * minutes * SHARES["pretrain"] / sum(SHARES.values())
     wanted = sqrt(compute / (6 * TOKENS_PER_PARAMETER))
     layers, width = min(LADDER, key=lambda rung: abs(log(_parameters(*rung)) - log(wanted)))
-    width = given.get("width", width)
+    step = 2 * given.get("num_heads", given.get("num_kv_heads", 1))
+    width = given.get("width", max(step, round(width / step) * step))
     shape: Settings = {"num_layers": layers, "width": width, "mlp_width": 3 * width, "vocab_size": vocabulary(width)}
-    shape["num_heads"] = given.get("num_heads", max(1, width // (32 if width < 384 else 64)))
+    shape["num_heads"] = given.get("num_heads", fitting_heads(width, given.get("num_kv_heads", 1)))
     shape["num_kv_heads"] = shape["num_heads"]
     return merge(settings, {"model": merge(shape, given)})
+
+
+def fitting_heads(width: int, kv_heads: int) -> int:
+    """The number of heads that makes them nearest to 32 wide (64 in wide models), among those that fit.
+
+    kv_heads  must divide it
+    """
+    ideal = 32 if width < 384 else 64
+    fits = [n for n in range(kv_heads, width // 2 + 1, kv_heads) if width % n == 0 and width // n % 2 == 0]
+    return min(fits, key=lambda n: abs(log(width / n / ideal)), default=kv_heads)
 
 
 def vocabulary(width: int) -> int:
@@ -154,7 +165,7 @@ STEPS = ("pretrain.steps", "instruct.steps", "reward.steps", "align.steps")
 
 def open_keys(settings: Mapping[str, Any]) -> list[str]:
     """Which of the dial's keys the settings leave open."""
-    keys = [*STEPS, "votes.pairs", "data.stories", "data.dialogues"]
+    keys = [*STEPS, "model.vocab_size", "votes.pairs", "data.stories", "data.dialogues"]
     return [key for key in keys if key.split(".")[1] not in settings.get(key.split(".")[0], {})]
 
 

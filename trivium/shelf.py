@@ -47,9 +47,18 @@ def open_model(folder: Path, *, device: torch.device | str = "cpu") -> Opened:
 
 
 def publish_model(
-    folder: Path, model: Transformer | RewardModel, tokenizer: Tokenizer, recipe: Recipe, origin: Origin
+    folder: Path,
+    model: Transformer | RewardModel,
+    tokenizer: Tokenizer,
+    recipe: Recipe,
+    origin: Origin,
+    *,
+    beside: Mapping[str, str],
 ) -> None:
-    """Weights, tokenizer, lineage and card: all of it or nothing."""
+    """Weights, tokenizer, lineage and card: all of it or nothing.
+
+    beside  further files by name, and their text
+    """
     lineage = Lineage(
         parent=fingerprint(origin.parent) if origin.parent else None,
         data=dict(origin.data),
@@ -69,6 +78,8 @@ def publish_model(
         tokenizer.save(fresh, context_length=recipe.model.context_length)
         write_lineage(fresh, lineage)
         (fresh / "README.md").write_text(card(folder.name, model, recipe, origin), encoding="utf-8")
+        for name, text in beside.items():
+            (fresh / name).write_text(text, encoding="utf-8")
 
     publish(folder, write)
 

@@ -7,6 +7,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from trivium.distributed.world import World
+from trivium.model.transformer import Transformer
 
 
 def shard(model: nn.Module, world: World) -> nn.Module:
@@ -29,6 +30,15 @@ def shard(model: nn.Module, world: World) -> nn.Module:
 def whole(tensor: Tensor) -> Tensor:
     """The full tensor behind a shard, on every rank; a plain tensor is returned as it is."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def whole_model(model: Transformer, world: World) -> Transformer:
+    """The model itself, or on several ranks a copy of its own that is not spread; all ranks must call it together."""
+    if world.size == 1:
+        return model
+    plain = Transformer(model.config)
+    plain.load_state_dict(gather(model.state_dict()))
+    return plain.to(world.device)
 
 
 def part_of(full: Tensor, like: Tensor) -> Tensor:

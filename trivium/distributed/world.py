@@ -6,11 +6,13 @@ One process is the one-rank world of the same code; started with torchrun, each 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 from torch import distributed as dist
+
+T = TypeVar("T")
 
 
 class World(NamedTuple):
@@ -35,6 +37,14 @@ class World(NamedTuple):
         if self.size == 1:
             return flag
         return bool(self.sum(torch.tensor(float(flag), device=self.device)).item())
+
+    def from_first(self, value: T) -> T:
+        """What the first rank holds, on every rank: how one decides for all."""
+        if self.size == 1:
+            return value
+        held = [value]
+        dist.broadcast_object_list(held, src=0)
+        return held[0]
 
     def barrier(self) -> None:
         if self.size > 1:

@@ -71,18 +71,19 @@ def _write(requests: list[Request], model: Transformer, sampling: Sampling, stop
     longest = max(len(request.prompt) for request in requests)
     room = min(longest + sampling.max_new_tokens, model.config.context_length)
     uniform = torch.stack([random_stream(request.seed, sampling.max_new_tokens) for request in requests])
-    tokens = torch.full((len(requests), sampling.max_new_tokens), -1)
-    stops = torch.full((len(requests),), -1)
     logits, cache, position = read_prompts(model, [request.prompt for request in requests], room)
-    rows = Rows(torch.arange(len(requests)), torch.zeros(len(requests), dtype=torch.int64), position)
-    uniform, stop_ids = uniform.to(logits.device), torch.tensor(stop, device=logits.device)
+    device = logits.device
+    tokens = torch.full((len(requests), sampling.max_new_tokens), -1, device=device)
+    stops = torch.full((len(requests),), -1, device=device)
+    rows = Rows(torch.arange(len(requests), device=device), torch.zeros_like(position), position)
+    uniform, stop_ids = uniform.to(device), torch.tensor(stop, device=device)
     for step in range(sampling.max_new_tokens):
         new = choose(logits, sampling, uniform[rows.request, step])
         ended = torch.isin(new, stop_ids)
-        stops[rows.request[ended]] = new[ended].cpu()
-        tokens[rows.request[~ended], step] = new[~ended].cpu()
         rows = Rows(rows.request, new, rows.position + 1)
         alive = ~ended & (rows.position < room)
+        stops[rows.request[ended]] = new[ended]
+        tokens[rows.request[alive], step] = new[alive]
         if not alive.all():
             rows = Rows(*(field[alive] for field in rows))
             cache.keep(alive)

@@ -1,11 +1,13 @@
 """Hugging Face folders, in and out: config.json, model.safetensors, generation_config.json. Tensors only, no pickle."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -46,22 +48,27 @@ def to_hub_config(config: ModelConfig, *, reward: bool = False) -> dict[str, obj
     return described
 
 
-def from_hub_config(described: Mapping[str, object], where: str) -> ModelConfig:
+def from_hub_config(described: Mapping[str, Any], where: str) -> ModelConfig:
     """The shape that a config.json describes; raises CheckpointError for what this decoder cannot do exactly."""
     kind = described.get("model_type")
     if kind not in CLASSES:
         raise CheckpointError(f"{where}: model_type {kind!r} is not one of {', '.join(CLASSES)}; convert it first")
-    unsupported = {"use_sliding_window": False, "attention_bias": kind == "qwen2", "mlp_bias": False}
-    for key, needed in unsupported.items():
-        if key in described and kind != "qwen2" and described[key] != needed:
-            raise CheckpointError(f"{where}: {key} = {described[key]!r} is not supported; only {needed!r} is")
     rope = described.get("rope_parameters") or described.get("rope_scaling") or {}
-    assert isinstance(rope, Mapping)
-    if rope.get("rope_type", rope.get("type", "default")) != "default":
-        raise CheckpointError(f"{where}: rope_type {rope.get('rope_type')!r} is not supported; only 'default' is")
-    heads, width = described["num_attention_heads"], described["hidden_size"]
-    assert isinstance(heads, int)
-    assert isinstance(width, int)
+    layers = set(described.get("layer_types") or ["full_attention"])
+    exact = {
+        "hidden_act": described.get("hidden_act", "silu") == "silu",
+        "use_sliding_window": not described.get("use_sliding_window"),
+        "attention_bias": not described.get("attention_bias"),
+        "mlp_bias": not described.get("mlp_bias"),
+        "layer_types": layers == {"full_attention"},
+        "partial_rotary_factor": described.get("partial_rotary_factor", 1.0) == 1.0,
+        "rope_type": rope.get("rope_type", rope.get("type", "default")) == "default",
+    }
+    for key, is_exact in exact.items():
+        if not is_exact:
+            value = described.get(key, rope.get(key))
+            raise CheckpointError(f"{where}: {key} = {value!r} is not supported; its answers would be wrong")
+    heads, width = int(described["num_attention_heads"]), int(described["hidden_size"])
     return ModelConfig.model_validate(
         {
             "architecture": kind,
@@ -69,7 +76,7 @@ def from_hub_config(described: Mapping[str, object], where: str) -> ModelConfig:
             "num_layers": described["num_hidden_layers"],
             "width": width,
             "num_heads": heads,
-            "num_kv_heads": described.get("num_key_value_heads", heads),
+            "num_kv_heads": described.get("num_key_value_heads") or heads,
             "head_dim": described.get("head_dim") or width // heads,
             "mlp_width": described["intermediate_size"],
             "context_length": described["max_position_embeddings"],
@@ -105,50 +112,91 @@ def hub_tensors(model: Transformer | RewardModel) -> dict[str, Tensor]:
     return tensors
 
 
-def read_config(folder: Path) -> ModelConfig:
-    """The shape of the model in `folder`; raises CheckpointError when it is not a model folder."""
+def read_config(folder: Path, *, reward: bool = False) -> ModelConfig:
+    """The shape of the model in `folder`; raises CheckpointError when it is not such a model's folder."""
     path = folder / "config.json"
     if not path.is_file():
         raise CheckpointError(f"{folder}: has no config.json; name a model folder such as runs/NAME/instruct")
     try:
-        described = json.loads(path.read_text())
-        return from_hub_config(described, str(path))
-    except (ValueError, KeyError) as reason:
-        raise CheckpointError(f"{path}: cannot be read ({reason}); fetch or train the model again") from reason
+        described = json.loads(path.read_text(encoding="utf-8"))
+        config = from_hub_config(described, str(path))
+        scores = any("SequenceClassification" in name for name in described.get("architectures") or [])
+    except (ValueError, KeyError, TypeError, AttributeError) as reason:
+        told = " ".join(str(reason).split())
+        raise CheckpointError(f"{path}: cannot be read ({told}); fetch or train the model again") from reason
+    if scores != reward:
+        kinds = ("a reward model, it scores and does not write", "a language model, it writes and does not score")
+        raise CheckpointError(f"{folder}: is {kinds[reward]}; name another folder")
+    return config
 
 
 def load(folder: Path, *, device: torch.device | str = "cpu") -> Transformer:
     """The language model of a Hugging Face folder, in float32."""
-    model = Transformer(read_config(folder))
-    _fill(model, folder, prefix="model.")
+    config = read_config(folder)
+    files = _checked_files(folder, _meta(Transformer, config), prefix="model.")
+    model = Transformer(config)
+    _fill(model, files, prefix="model.")
     return model.to(device)
 
 
 def load_reward(folder: Path, *, device: torch.device | str = "cpu") -> RewardModel:
     """The reward model of a folder that `save` wrote."""
-    model = RewardModel(Transformer(read_config(folder)))
-    model.trunk.lm_head.weight = model.trunk.embed_tokens.weight  # it has no words to say
-    _fill(model, folder, prefix="trunk.")
+    config = read_config(folder, reward=True)
+    files = _checked_files(folder, _meta(_rewarding, config), prefix="trunk.")
+    model = _rewarding(config)
+    _fill(model, files, prefix="trunk.")
     return model.to(device)
 
 
-@torch.no_grad()
-def _fill(model: nn.Module, folder: Path, *, prefix: str) -> None:
-    """Copy the folder's tensors into the model; every parameter must find its tensor, with its shape."""
-    named = dict(model.named_parameters())  # shared parameters appear once
-    missing = set(named)
-    for path in sorted(folder.glob("*.safetensors")):
-        with safe_open(str(path), framework="pt") as file:
+def _rewarding(config: ModelConfig) -> RewardModel:
+    model = RewardModel(Transformer(config))
+    model.trunk.lm_head.weight = model.trunk.embed_tokens.weight  # it has no words to say
+    return model
+
+
+def _meta(build: Callable[[ModelConfig], nn.Module], config: ModelConfig) -> nn.Module:
+    """The model without its memory: a foreign config may ask for any amount."""
+    with torch.device("meta"):
+        return build(config)
+
+
+def _ours(key: str, prefix: str) -> str:
+    """Our name of a tensor that Hugging Face calls `key`."""
+    return key.removeprefix("model.") if prefix == "model." else key.replace("model.", prefix, 1)
+
+
+def _checked_files(folder: Path, expected: nn.Module, *, prefix: str) -> list[Path]:
+    """The folder's tensor files, once their headers hold every parameter that is expected, in its shape."""
+    shapes = {name: tuple(parameter.shape) for name, parameter in expected.named_parameters()}
+    missing = set(shapes)
+    files = sorted(folder.glob("*.safetensors"))
+    for path in files:
+        with _opened(path) as file:
             for key in file.keys():  # noqa: SIM118 - safe_open is not a mapping
-                name = key.removeprefix("model.") if prefix == "model." else key.replace("model.", "trunk.", 1)
-                if name not in named:
-                    continue
-                tensor = file.get_tensor(key)
-                if tensor.shape != named[name].shape:
-                    raise CheckpointError(
-                        f"{path}: {key} has shape {tuple(tensor.shape)}, config.json says {tuple(named[name].shape)}"
-                    )
-                named[name].copy_(tensor)
+                name, found = _ours(key, prefix), tuple(file.get_slice(key).get_shape())
+                if shapes.get(name, found) != found:
+                    raise CheckpointError(f"{path}: {key} has shape {found}, config.json says {shapes[name]}")
                 missing.discard(name)
     if missing:
         raise CheckpointError(f"{folder}: {min(missing)} and {len(missing) - 1} more tensors are missing")
+    return files
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            yield file
+    except (SafetensorError, OSError) as reason:
+        raise CheckpointError(f"{path}: is damaged ({reason}); fetch or train the model again") from reason
+
+
+@torch.no_grad()
+def _fill(model: nn.Module, files: Sequence[Path], *, prefix: str) -> None:
+    """Copy the files' tensors into the model's parameters."""
+    named = dict(model.named_parameters())  # shared parameters appear once
+    for path in files:
+        with _opened(path) as file:
+            for key in file.keys():  # noqa: SIM118 - safe_open is not a mapping
+                if (name := _ours(key, prefix)) in named:
+                    named[name].copy_(file.get_tensor(key))

@@ -20,6 +20,13 @@ class LayerMemory(Protocol):
     def extend(self, layer: int, k: Tensor, v: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]: ...
 
 
+class RMSNorm(nn.RMSNorm):
+    """Zhang and Sennrich 2019, eq. 4, arXiv:1910.07467; in the dtype of what it normalises."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.eps)
+
+
 class Attention(nn.Module):
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
@@ -31,8 +38,8 @@ class Attention(nn.Module):
         self.v_proj = nn.Linear(config.width, keys, bias=bias)
         self.o_proj = nn.Linear(queries, config.width, bias=False)
         normed = config.architecture == "qwen3"
-        self.q_norm = nn.RMSNorm(config.head_dim, eps=config.norm_eps) if normed else nn.Identity()
-        self.k_norm = nn.RMSNorm(config.head_dim, eps=config.norm_eps) if normed else nn.Identity()
+        self.q_norm = RMSNorm(config.head_dim, eps=config.norm_eps) if normed else nn.Identity()
+        self.k_norm = RMSNorm(config.head_dim, eps=config.norm_eps) if normed else nn.Identity()
 
     def forward(
         self, x: Tensor, rope: tuple[Tensor, Tensor], mask: Tensor, positions: Tensor, memory: LayerMemory | None
@@ -67,9 +74,9 @@ class SwiGLU(nn.Module):
 class Block(nn.Module):
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
-        self.input_layernorm = nn.RMSNorm(config.width, eps=config.norm_eps)
+        self.input_layernorm = RMSNorm(config.width, eps=config.norm_eps)
         self.self_attn = Attention(config, layer)
-        self.post_attention_layernorm = nn.RMSNorm(config.width, eps=config.norm_eps)
+        self.post_attention_layernorm = RMSNorm(config.width, eps=config.norm_eps)
         self.mlp = SwiGLU(config)
 
     def forward(
@@ -86,7 +93,7 @@ class Transformer(nn.Module):
         self.config = config
         self.embed_tokens = nn.Embedding(config.vocab_size, config.width)
         self.layers = nn.ModuleList(Block(config, layer) for layer in range(config.num_layers))
-        self.norm = nn.RMSNorm(config.width, eps=config.norm_eps)
+        self.norm = RMSNorm(config.width, eps=config.norm_eps)
         self.lm_head = nn.Linear(config.width, config.vocab_size, bias=False)
         if config.tie_embeddings:
             self.lm_head.weight = self.embed_tokens.weight

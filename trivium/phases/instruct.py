@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from trivium.batch import TokenBatch
 from trivium.compute import Compute
 from trivium.config import InstructConfig, Recipe
+from trivium.distributed.shard import whole_model
 from trivium.distributed.world import World
 from trivium.errors import DataError
 from trivium.evaluate.bits import every_batch, surprise
@@ -51,8 +52,9 @@ def build(
         )
 
     def evaluate() -> dict[str, float]:
-        accuracy, _ = instruction_accuracy(model, tokenizer, checkable(held_out)[:GLANCE])
-        return {"loss": held_out_loss(model, tokenizer, held_out[:GLANCE], recipe, compute), "accuracy": accuracy}
+        plain = whole_model(model, world)
+        accuracy, _ = instruction_accuracy(plain, tokenizer, checkable(held_out)[:GLANCE])
+        return {"loss": held_out_loss(plain, tokenizer, held_out[:GLANCE], recipe, compute), "accuracy": accuracy}
 
     return Phase(
         name=name,

@@ -9,6 +9,7 @@ from torch import Tensor
 from trivium.batch import TokenBatch
 from trivium.compute import Compute
 from trivium.config import Recipe
+from trivium.distributed.shard import whole_model
 from trivium.distributed.world import World
 from trivium.evaluate.bits import document_batches, surprise
 from trivium.losses.language_model import next_token_loss
@@ -54,7 +55,8 @@ def build(
 
     def evaluate() -> dict[str, float]:
         glance = document_batches(held_out[:GLANCE], tokenizer, row_length=recipe.model.context_length)
-        return {"bits_per_byte": surprise(model, glance, tokenizer, compute).bits_per_byte}
+        plain = whole_model(model, world)
+        return {"bits_per_byte": surprise(plain, glance, tokenizer, compute).bits_per_byte}
 
     return Phase(
         name="pretrain",

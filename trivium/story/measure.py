@@ -21,7 +21,7 @@ from trivium.phases.align.questions import Question
 from trivium.records import Dialogue
 from trivium.runs import Run
 from trivium.shelf import is_done, open_model
-from trivium.story.rounds import has_judge, measuring_questions, quiet
+from trivium.story.rounds import REPORT, has_judge, measuring_questions, quiet
 from trivium.story.stages import encode_whole
 from trivium.story.teller import Teller
 from trivium.text.blanks import Blank, held_out_blanks
@@ -77,7 +77,7 @@ def measure_run(teller: Teller) -> Measures:
         if name == "aligned":
             found[name] |= measure_preference(model, models["instruct"], tokenizer, exam, teller.recipe)
     if rounds:
-        found["reward"] = json.loads((rounds[-1].path / "reward_report.json").read_text())
+        found["reward"] = json.loads((rounds[-1].reward / REPORT).read_text())
         found["votes"] = {"simulated": has_judge(teller) and teller.recipe.votes.simulated, "round": rounds[-1].number}
     return found
 

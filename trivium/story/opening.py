@@ -31,6 +31,8 @@ def open_story(
     target  a recipe file, or a run folder; None: the defaults, TinyWorld
     flags   settings that were said on the command line
     """
+    if target is not None and target.is_dir() and out is not None:
+        raise ConfigError(f"out = {out}: {target} is a folder already; name a recipe file, or drop --out")
     told = read_settings(target) if target is not None and not target.is_dir() else {}
     said = merge(told, flags)
     path = out or (target if target is not None and target.is_dir() else Path("runs") / name_of(target))
@@ -46,7 +48,7 @@ def open_story(
         compute = prepare(first.compute, world.device, run.cache / "compiled")
         dial: plan.Dial | None
         if is_new:
-            settings, dial = begin(said, DEFAULT_MINUTES if minutes is None else minutes, compute)
+            settings, dial = world.from_first(begin(said, DEFAULT_MINUTES if minutes is None else minutes, compute))
         else:
             settings, dial = go_on(run, said, minutes, new_round=new_round)
         compute = compute._replace(compiled=resolve(settings).compute.compile)

@@ -29,6 +29,7 @@ from trivium.text.split import pair_key
 from trivium.train.phase import Phase
 
 IMITATOR = "imitator"  # folder of the model that reinforcement starts from, when pairs came from files
+REPORT = "report.json"  # in the reward model's folder: how far it can be trusted
 IMPORTED = "imported"  # the rater that votes from files are filed under
 
 
@@ -154,7 +155,7 @@ def _as_labelled(pair: Pair) -> LabelledPair:
 
 def make_reward(teller: Teller, round: Round, votes: Votes) -> Path:
     """Instruct + votes → a reward model, and the report that says how far to trust it."""
-    if is_done(round.reward):
+    if teller.is_done(round.reward, f"reward-{round.number:03}"):
         return round.reward
     trunk, tokenizer = open_model(teller.run.instruct, device=teller.compute.device)
 
@@ -185,8 +186,8 @@ def make_reward(teller: Teller, round: Round, votes: Votes) -> Path:
         data=data,
         votes=votes.fingerprint,
         metrics=metrics,
+        beside={REPORT: msgspec.json.encode(report._asdict()).decode()},
     )
-    write_text(round.path / "reward_report.json", msgspec.json.encode(report._asdict()).decode())
     told = f", at most {report.ceiling:.3f} is possible against such votes" if report.ceiling else ""
     teller.show.say(
         f"  agrees with {report.accuracy:.3f} of held-out votes ({report.accuracy_low:.3f} to "
@@ -202,7 +203,7 @@ def round_up(value: float) -> int:
 
 def make_aligned(teller: Teller, round: Round, votes: Votes) -> Path:
     """Reinforcement learning against the reward model → aligned."""
-    if is_done(round.aligned):
+    if teller.is_done(round.aligned, f"align-{round.number:03}"):
         return round.aligned
     device = teller.compute.device
     start = make_imitator(teller, round, votes)
@@ -219,6 +220,8 @@ def make_aligned(teller: Teller, round: Round, votes: Votes) -> Path:
 
     teller.settle_steps("align", build, model)
     metrics = teller.train(build(model))
+    dialogues = load_dialogues(teller.recipe.data, teller.recipe.seed, quiet)
+    keep_answers(teller, name_of(round), model, tokenizer, dialogues.held_out)
     teller.publish(
         round.aligned,
         model,
@@ -229,8 +232,6 @@ def make_aligned(teller: Teller, round: Round, votes: Votes) -> Path:
         votes=votes.fingerprint,
         metrics=metrics,
     )
-    dialogues = load_dialogues(teller.recipe.data, teller.recipe.seed, quiet)
-    keep_answers(teller, name_of(round), model, tokenizer, dialogues.held_out)
     return round.aligned
 
 

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from trivium.batch import TokenBatch
 from trivium.distributed.shard import shard as spread
-from trivium.errors import DataError
+from trivium.distributed.shard import whole_model
+from trivium.errors import ConfigError, DataError
 from trivium.evaluate.tasks import reply_to
 from trivium.generate.engine import Request, generate
 from trivium.generate.sampling import Sampling, stream_seed
@@ -36,7 +37,7 @@ SHOWN_PROMPTS = 6
 def make_base(teller: Teller) -> Path:
     """Text → base."""
     run, recipe = teller.run, teller.recipe
-    if is_done(run.base):
+    if teller.is_done(run.base, "pretrain"):
         return run.base
     teller.show.heading("I. Pretrain", "text with words missing: the next one, and blanks in the middle")
     documents = load_documents(recipe.data, recipe.seed, teller.show.say)
@@ -60,6 +61,8 @@ def make_base(teller: Teller) -> Path:
     metrics = teller.train(
         build(model), sample=lambda: teller.show.quote(opening, continue_text(model, tokenizer, [opening])[0])
     )
+    model = whole_model(model, teller.world)
+    keep_samples(teller, "base", model, tokenizer, documents.held_out)
     teller.publish(
         run.base,
         model,
@@ -70,7 +73,6 @@ def make_base(teller: Teller) -> Path:
         votes=None,
         metrics=metrics,
     )
-    keep_samples(teller, "base", model, tokenizer, documents.held_out)
     return run.base
 
 
@@ -85,6 +87,11 @@ def _tokenizer(teller: Teller, texts: Sequence[str]) -> Tokenizer:
         teller.world.barrier()
     tokenizer = Tokenizer.load(folder)
     if tokenizer.vocab_size != teller.recipe.model.vocab_size:
+        if not teller.is_open("model.vocab_size"):
+            raise ConfigError(
+                f"model.vocab_size = {teller.recipe.model.vocab_size}: the text gives only {tokenizer.vocab_size} "
+                "different tokens; give more text, or set it to that"
+            )
         teller.show.say(
             f"  the text gives a vocabulary of {tokenizer.vocab_size}, not {teller.recipe.model.vocab_size}; "
             "model.vocab_size follows it"
@@ -115,7 +122,7 @@ def _tell_text(teller: Teller, shard: Shard, tokenizer: Tokenizer, held_out: int
 def make_instruct(teller: Teller) -> Path:
     """Base → instruct."""
     run, recipe = teller.run, teller.recipe
-    if is_done(run.instruct):
+    if teller.is_done(run.instruct, "instruct"):
         return run.instruct
     teller.show.heading("II. Instruct", "instructions and their expected answers")
     model, tokenizer = open_model(run.base, device=teller.compute.device)
@@ -137,6 +144,10 @@ def make_instruct(teller: Teller) -> Path:
         build(model),
         sample=lambda: teller.show.quote(asked.prompt[-1].content, answer(model, tokenizer, [asked])[0]),
     )
+    model = whole_model(model, teller.world)
+    before = open_model(run.base, device=teller.compute.device).model
+    for name, who in (("base", before), ("instruct", model)):
+        keep_answers(teller, name, who, tokenizer, records.held_out)
     teller.publish(
         run.instruct,
         model,
@@ -147,9 +158,6 @@ def make_instruct(teller: Teller) -> Path:
         votes=None,
         metrics=metrics,
     )
-    before = open_model(run.base, device=teller.compute.device).model
-    for name, who in (("base", before), ("instruct", model)):
-        keep_answers(teller, name, who, tokenizer, records.held_out)
     return run.instruct
 
 

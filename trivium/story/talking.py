@@ -47,8 +47,8 @@ def fill_blanks(folder: Path, text: str, *, best: int) -> dict[str, Any]:
     pieces, spaced = blanks.parse(text), blanks.opening_spaces(text)
     model, tokenizer = open_model(latest_model(folder, prefer="base"))
     done, found = pieces[0], []
-    for after, space in zip(pieces[1:], spaced, strict=True):
-        rest = after + "".join(pieces[pieces.index(after) + 1 :])
+    for number, space in enumerate(spaced, start=1):
+        after, rest = pieces[number], "".join(pieces[number:])
         fillings = likely_fillings(model, tokenizer, done, rest, space=space)[:best]
         found.append({"fillings": [filling._asdict() for filling in fillings]})
         done += fillings[0].text + after

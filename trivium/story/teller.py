@@ -21,7 +21,7 @@ from trivium.model.transformer import Transformer
 from trivium.phases.pretrain import next_token_objective
 from trivium.publish import write_text
 from trivium.runs import Journal, Run
-from trivium.shelf import Origin, publish_model
+from trivium.shelf import Origin, is_done, publish_model
 from trivium.show import Show
 from trivium.text.tokenizer import Tokenizer
 from trivium.train.interrupt import Interrupt
@@ -54,8 +54,8 @@ class Teller:
         self._clock = time.monotonic()
 
     def settle(self, key: str, value: object) -> None:
-        """Write one of the dial's choices into the recipe, for good."""
-        self.settings = plan.set_key(self.settings, key, value)
+        """Write one of the dial's choices into the recipe, for good; the first rank's choice is everybody's."""
+        self.settings = plan.set_key(self.settings, key, self.world.from_first(value))
         if self.dial and key in self.dial.open:
             self.dial.open.remove(key)
         self.keep_recipe()
@@ -74,6 +74,13 @@ class Teller:
             if self.world.first:
                 write_text(self.run.plan, msgspec.json.encode(self.dial).decode())
         self._clock = now
+
+    def is_done(self, folder: Path, phase: str) -> bool:
+        """Whether the phase has left its model here; what its checkpoints still hold is then swept away."""
+        done = is_done(folder)
+        if done and self.world.first:
+            self.run.forget(phase)
+        return done
 
     def is_open(self, key: str) -> bool:
         """Whether the dial has still to decide this."""
@@ -128,7 +135,7 @@ class Teller:
                 found = dict(progress.evaluation)
                 self.show.measured(progress.record, found)
             early = not spoken and time.monotonic() - begun > FIRST_WORDS_SECONDS
-            if sample and (early or progress.evaluation is not None):
+            if sample and self.world.size == 1 and (early or progress.evaluation is not None):
                 sample()
                 spoken = True
         self.show.end()
@@ -145,10 +152,15 @@ class Teller:
         data: Mapping[str, str],
         votes: str | None,
         metrics: Mapping[str, float],
+        beside: Mapping[str, str] | None = None,
     ) -> None:
-        """Put a finished model on the shelf; its checkpoints are no longer needed."""
+        """Put a finished model on the shelf; its checkpoints are no longer needed.
+
+        beside  further files by name, and their text
+        """
         if self.world.first:
-            publish_model(folder, model, tokenizer, self.recipe, Origin(phase, parent, data, votes, metrics))
+            origin = Origin(phase, parent, data, votes, metrics)
+            publish_model(folder, model, tokenizer, self.recipe, origin, beside=beside or {})
             self.run.forget(phase)
         self.world.barrier()
         self.keep_time()

@@ -8,6 +8,8 @@ from types import FrameType
 
 from trivium.errors import Interrupted
 
+STOPPED = "stopped; the same command goes on from here"
+
 
 class Interrupt:
     """Whether somebody has asked to stop. A second request does not wait."""
@@ -24,12 +26,14 @@ class Interrupt:
             yield
         finally:
             self._deferred = False
+        if self.requested:
+            raise Interrupted(STOPPED)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self._deferred and not self.requested:
             self.requested = True
             return
-        raise Interrupted("stopped; the same command goes on from here")
+        raise Interrupted(STOPPED)
 
 
 @contextmanager

@@ -13,7 +13,6 @@ from trivium.batch import PairBatch
 from trivium.compute import Compute
 from trivium.config import Recipe
 from trivium.distributed.world import World
-from trivium.errors import DataError
 from trivium.feedback.agreement import wilson_interval
 from trivium.feedback.store import LabelledPair
 from trivium.losses.preference import bradley_terry_loss, centering_penalty
@@ -154,13 +153,10 @@ def measure(
     *,
     ceiling: float | None,
 ) -> RewardReport:
-    """The held-out report; tied votes say nothing about right and wrong and are left out.
-
-    raises  DataError when no held-out vote was decided
-    """
+    """The held-out report; tied votes say nothing about right and wrong and are left out."""
     decided = [pair for pair in pairs if pair.preference != 0.5]
     if not decided:
-        raise DataError("reward: no decided votes are held out; collect more votes")
+        return RewardReport(0.5, 0.0, 1.0, ceiling, 0.0, 0.0, 0.5, 0, ())  # nothing is known
     rendered = [render_pair(pair, tokenizer, model.config.context_length) for pair in decided]
     rewards = score(
         model, [first for first, _ in rendered] + [second for _, second in rendered], tokenizer.pad, compute

@@ -14,12 +14,11 @@ PORTABLE = tuple(name for name in THINGS if name not in ("chair", "ladder"))
 _PLACES = tuple(PLACES)
 
 _TOLD = (
-    "{name} went {to} with {a_thing}.",
+    "{name} was {at} with {a_thing}.",
     "{name} sat {at} with {a_thing}.",
-    "{name} carried {a_thing} {to}.",
-    "{At}, {name} found {a_thing}.",
-    "{name} was {at}. {He} had {a_thing}.",
-    "{name} took {a_thing} and walked {to}.",
+    "{name} found {a_thing} {at}.",
+    "{name} had {a_thing} {at}.",
+    "{name} took {a_thing} {to}.",
 )
 
 
@@ -37,7 +36,7 @@ class Person(NamedTuple):
         return self.name, self.thing, self.place
 
 
-def _people(rng: random.Random, *, moody: bool = False, counts: tuple[int, ...] = (2, 2, 3)) -> list[Person]:
+def _people(rng: random.Random, *, moody: bool = False, counts: tuple[int, ...] = (2, 2, 2, 3)) -> list[Person]:
     """A few people who share nothing; the first is the one to be asked about, and is in a mood if `moody`."""
     count = pick(rng, counts)
     names, things = pick_several(rng, PEOPLE, count), pick_several(rng, PORTABLE, count)
@@ -61,9 +60,7 @@ def _tell_one(rng: random.Random, person: Person) -> str:
         "name": person.name,
         "a_thing": a(f"{person.look} {person.thing}"),
         "at": at(person.place),
-        "At": capital(at(person.place)),
         "to": to(person.place),
-        "He": he,
     }
     told = pick(rng, _TOLD).format_map(words)
     return f"{told} {he} was {person.mood}." if person.mood else told

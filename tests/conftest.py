@@ -1,0 +1,45 @@
+"""For all tests: one thread, so that results do not depend on the machine, and no deadline for examples drawn at random."""
+
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads of several processes must not spin on the same core
+
+from collections.abc import Callable
+
+import hypothesis
+import pytest
+import torch
+
+from trivium.model.shape import ModelConfig
+from trivium.model.transformer import Transformer
+
+torch.set_num_threads(1)
+hypothesis.settings.register_profile("trivium", deadline=None)
+hypothesis.settings.load_profile("trivium")
+
+SMALL = {
+    "vocab_size": 61,
+    "num_layers": 2,
+    "width": 24,
+    "num_heads": 4,
+    "num_kv_heads": 2,
+    "head_dim": 8,
+    "mlp_width": 40,
+    "context_length": 48,
+}
+
+
+@pytest.fixture
+def small_model() -> Callable[..., Transformer]:
+    """Makes a small decoder with no zero, no one and no symmetry in it: `initialise` starts every layer as identity."""
+
+    def make(*, seed: int = 0, **shape: object) -> Transformer:
+        model = Transformer(ModelConfig.model_validate({**SMALL, **shape}))
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                about = 1.0 if name.endswith("norm.weight") else 0.0
+                parameter.copy_(about + 0.3 * torch.randn(parameter.shape, generator=generator))
+        return model
+
+    return make

@@ -1,0 +1,173 @@
+"""Writing: whatever the batch, the cache and the order, an answer is the one that the model alone would give."""
+
+import random
+from collections.abc import Callable, Sequence
+
+import pytest
+import torch
+
+from trivium.evaluate.preference import pad_answers, response_logprobs
+from trivium.evaluate.tasks import as_reply
+from trivium.generate import engine
+from trivium.generate.engine import Answer, Request, generate, last_of, stream
+from trivium.generate.sampling import Sampling, choose, random_stream
+from trivium.model.transformer import Transformer
+
+MakeModel = Callable[..., Transformer]
+GREEDY = Sampling(temperature=0, max_new_tokens=12)
+WARM = Sampling(temperature=1.3, max_new_tokens=12)
+STOP = (4, 9)
+
+
+def prompt(length: int, seed: int = 0) -> list[int]:
+    return torch.randint(10, 61, (length,), generator=torch.Generator().manual_seed(seed)).tolist()
+
+
+@torch.no_grad()
+def slowly(model: Transformer, request: Request, sampling: Sampling, stop: Sequence[int] = ()) -> Answer:
+    """The answer without batch and cache: the whole text is read again for every token."""
+    written = list(request.prompt)
+    uniform = random_stream(request.seed, sampling.max_new_tokens)
+    for step in range(sampling.max_new_tokens):
+        tokens = torch.tensor([written])
+        logits = model(tokens, torch.arange(len(written))[None], torch.zeros_like(tokens))[:, -1]
+        new = int(choose(logits, sampling, uniform[step : step + 1]))
+        if new in stop:
+            return Answer(written[len(request.prompt) :], new)
+        written.append(new)
+    return Answer(written[len(request.prompt) :], None)
+
+
+REQUESTS = [Request(prompt(length, seed=length), seed=100 + length) for length in (3, 17, 1, 9, 9, 30, 5)]
+
+
+@pytest.mark.parametrize("sampling", [GREEDY, WARM], ids=["greedy", "sampled"])
+def test_answers_are_those_of_the_full_forward_token_by_token(sampling: Sampling, small_model: MakeModel) -> None:
+    model = small_model()
+    expected = [slowly(model, request, sampling, STOP) for request in REQUESTS]
+    assert generate(model, REQUESTS, sampling, stop=STOP) == expected
+    assert len({tuple(answer.tokens) for answer in expected}) > 4, "answers all alike would prove nothing"
+    assert any(answer.ended for answer in expected) or sampling is GREEDY
+
+
+def test_an_answer_depends_neither_on_its_neighbours_nor_on_the_order(small_model: MakeModel) -> None:
+    model, chance = small_model(), random.Random(0)
+    alone = [generate(model, [request], WARM, stop=STOP)[0] for request in REQUESTS]
+    for _ in range(15):
+        chosen = chance.sample(range(len(REQUESTS)), chance.randint(1, len(REQUESTS)))
+        rows = chance.randint(1, 8)
+        found = generate(model, [REQUESTS[i] for i in chosen], WARM, stop=STOP, batch_rows=rows)
+        assert found == [alone[i] for i in chosen]
+
+
+def test_the_same_seed_gives_the_same_answer_and_another_seed_another(small_model: MakeModel) -> None:
+    model = small_model()
+    first, again, other = generate(
+        model, [Request(prompt(5), seed) for seed in (1, 1, 2)], WARM, stop=()
+    )
+    assert first == again
+    assert first != other
+
+
+def test_equal_prompts_are_read_once_and_answered_as_if_they_were_alone(
+    small_model: MakeModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, read = small_model(), []
+    requests = [Request(prompt(8), seed) for seed in range(5)] + [Request(prompt(6, seed=3), 9)]
+    expected = [generate(model, [request], WARM, stop=STOP)[0] for request in requests]
+    whole = Transformer.hidden
+
+    def listening(self, tokens, *rest):  # type: ignore[no-untyped-def]
+        if tokens.shape[1] > 1:
+            read.append(tuple(tokens.shape))
+        return whole(self, tokens, *rest)
+
+    monkeypatch.setattr(Transformer, "hidden", listening)
+    assert generate(model, requests, WARM, stop=STOP) == expected
+    assert read == [(2, 8)]
+
+
+def test_top_k_of_one_writes_what_greedy_writes(small_model: MakeModel) -> None:
+    model = small_model()
+    certain = Sampling(temperature=1.0, top_k=1, max_new_tokens=12)
+    assert generate(model, REQUESTS, certain, stop=STOP) == generate(model, REQUESTS, GREEDY, stop=STOP)
+
+
+def test_a_stop_token_ends_the_answer_and_is_not_part_of_it(small_model: MakeModel) -> None:
+    model = small_model()
+    free = generate(model, [Request(prompt(5), 0)], GREEDY, stop=())[0]
+    third = free.tokens[2]
+    cut = generate(model, [Request(prompt(5), 0)], GREEDY, stop=[third])[0]
+    assert free.stop is None
+    assert not free.ended
+    assert len(free.tokens) == 12
+    assert cut == Answer(free.tokens[: free.tokens.index(third)], third)
+    assert cut.ended
+
+
+def test_an_answer_may_be_empty(small_model: MakeModel) -> None:
+    model = small_model()
+    first = generate(model, [Request(prompt(5), 0)], GREEDY, stop=())[0].tokens[0]
+    assert generate(model, [Request(prompt(5), 0)], GREEDY, stop=[first])[0] == Answer([], first)
+
+
+def test_no_requests_get_no_answers(small_model: MakeModel) -> None:
+    assert generate(small_model(), [], GREEDY, stop=STOP) == []
+
+
+def test_a_prompt_longer_than_the_context_loses_its_beginning(small_model: MakeModel) -> None:
+    model = small_model()  # 48 positions
+    long = prompt(200)
+    assert last_of(long, model.config) == long[-36:]
+    assert last_of(long[:36], model.config) == long[:36]
+    short = generate(model, [Request(long[-36:], 1)], WARM, stop=STOP)
+    assert generate(model, [Request(long, 1)], WARM, stop=STOP) == short
+
+
+def test_an_answer_ends_where_the_context_is_full(small_model: MakeModel) -> None:
+    model = small_model()
+    endless = Sampling(temperature=0, max_new_tokens=500)
+    for length in (1, 20, 36):
+        (answer,) = generate(model, [Request(prompt(length), 0)], endless, stop=())
+        assert not answer.ended
+        assert length + len(answer.tokens) == 48
+
+
+@pytest.mark.parametrize("length", [1, 20, 36])
+@pytest.mark.parametrize("longest", [6, 500])
+def test_a_streamed_answer_is_the_same_as_a_whole_one(length: int, longest: int, small_model: MakeModel) -> None:
+    model, request = small_model(), Request(prompt(length), 3)
+    for stop in ((), STOP):
+        sampling = Sampling(temperature=1.3, max_new_tokens=longest)
+        whole = generate(model, [request], sampling, stop=stop)[0].tokens
+        assert list(stream(model, request, sampling, stop=stop)) == whole
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_the_trainers_logprobs_agree_with_the_samplers(
+    temperature: float, small_model: MakeModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the decode path, token by token with its cache, drew from; and what one forward pass says of it."""
+    model, seen = small_model(), []
+    draw = engine.choose
+
+    def listening(logits, sampling, uniform):  # type: ignore[no-untyped-def]
+        new = draw(logits, sampling, uniform)
+        seen.append((logits / sampling.temperature).log_softmax(-1).gather(-1, new[:, None])[:, 0])
+        return new
+
+    monkeypatch.setattr(engine, "choose", listening)
+    requests = [Request(prompt(length, seed=length), length) for length in (12, 5, 9)]
+    answers = generate(model, requests, Sampling(temperature=temperature, max_new_tokens=15), stop=())
+    sampled = torch.stack(seen, 1)[torch.tensor([2, 0, 1])]  # written in order of length: 5, 9, 12
+
+    class Plain:  # a tokenizer that has nothing to say
+        def decode(self, tokens: list[int]) -> str:
+            return ""
+
+    replies = [as_reply(answer, Plain()) for answer in answers]  # type: ignore[arg-type]
+    tokens, supervised = pad_answers([r.prompt for r in requests], replies, pad=6)
+    trained = response_logprobs(model, tokens, supervised, temperature=temperature)
+    torch.testing.assert_close(trained[supervised].view(3, 15), sampled, atol=1e-5, rtol=1e-5)
+    assert (trained[~supervised] == 0).all()

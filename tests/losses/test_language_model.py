@@ -1,0 +1,57 @@
+"""Next-token losses, against numbers worked by hand."""
+
+import math
+
+import pytest
+import torch
+
+from trivium.losses.language_model import bits_per_byte, entropy, next_token_loss, token_logprobs
+
+
+def test_an_even_guess_costs_the_log_of_the_vocabulary_for_every_supervised_target() -> None:
+    supervised = torch.tensor([[True, False, True], [False, False, True]])
+    loss = next_token_loss(torch.zeros(2, 3, 10), torch.zeros(2, 3, dtype=torch.int64), supervised)
+    assert loss.item() == pytest.approx(3 * math.log(10))
+
+
+def test_a_loss_worked_by_hand() -> None:
+    logits = torch.tensor([[0.0, math.log(3.0)]])  # probabilities 1/4 and 3/4
+    found = [next_token_loss(logits, torch.tensor([target]), torch.tensor([True])).item() for target in (0, 1)]
+    assert found == pytest.approx([math.log(4), math.log(4 / 3)])
+
+
+def test_targets_without_supervision_neither_count_nor_teach() -> None:
+    logits = torch.randn(2, 4, 7, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    supervised = torch.tensor([[True, True, False, False], [False, True, False, False]])
+    targets = torch.randint(7, (2, 4), generator=torch.Generator().manual_seed(1))
+    next_token_loss(logits, targets, supervised).backward()
+    assert logits.grad is not None
+    assert torch.equal(logits.grad.abs().sum(-1) > 0, supervised)
+    other = targets.masked_fill(~supervised, 3)
+    assert torch.equal(next_token_loss(logits, other, supervised), next_token_loss(logits, targets, supervised))
+
+
+def test_the_loss_is_computed_in_float32_whatever_the_logits_are_in() -> None:
+    logits = torch.randn(1, 512, 50, generator=torch.Generator().manual_seed(0)).to(torch.bfloat16)
+    targets, all_of_them = torch.zeros(1, 512, dtype=torch.int64), torch.ones(1, 512, dtype=torch.bool)
+    loss = next_token_loss(logits, targets, all_of_them)
+    assert loss.dtype == torch.float32
+    assert loss.item() == next_token_loss(logits.float(), targets, all_of_them).item()
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
+def test_logprobs_are_those_of_the_softmax_at_that_temperature(temperature: float) -> None:
+    logits = torch.randn(3, 5, 7, generator=torch.Generator().manual_seed(0))
+    targets = torch.randint(7, (3, 5), generator=torch.Generator().manual_seed(1))
+    expected = (logits / temperature).log_softmax(-1).gather(-1, targets[..., None])[..., 0]
+    torch.testing.assert_close(token_logprobs(logits, targets, temperature=temperature), expected)
+
+
+def test_entropy_lies_between_certainty_and_an_even_guess() -> None:
+    even, sure = torch.zeros(6), torch.tensor([100.0, 0, 0, 0, 0, 0])
+    found = entropy(torch.stack([even, sure]))
+    assert found.tolist() == pytest.approx([math.log(6), 0.0], abs=1e-6)
+
+
+def test_eight_bits_of_surprise_for_each_byte_when_bytes_are_guessed_evenly() -> None:
+    assert bits_per_byte(5 * math.log(256), 5) == pytest.approx(8.0)

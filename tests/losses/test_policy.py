@@ -1,0 +1,173 @@
+"""Policy losses against full enumeration: a toy policy whose every answer can be counted out.
+
+A softmax over V tokens, written twice in a row by the same logits: V * V answers, all of them known.
+"""
+
+import itertools
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from trivium.errors import ConfigError
+from trivium.losses.policy import (
+    clipped_policy_loss,
+    group_mean_advantages,
+    kl_in_reward,
+    kl_k2_loss,
+    leave_one_out_advantages,
+)
+
+V = 5
+ANSWERS = torch.tensor(list(itertools.product(range(V), repeat=2)))  # (V^2, 2)
+REFERENCE = torch.randn(2, V, generator=torch.Generator().manual_seed(1)).log_softmax(-1)
+REWARD = torch.randn(V * V, generator=torch.Generator().manual_seed(2))
+
+
+def fresh_logits() -> Tensor:
+    return torch.randn(2, V, generator=torch.Generator().manual_seed(0)).requires_grad_()
+
+
+def logprobs_of(logits: Tensor) -> Tensor:
+    """(V^2, 2) log-probability of each token of every answer."""
+    return torch.stack([logits.log_softmax(-1)[place][ANSWERS[:, place]] for place in range(2)], 1)
+
+
+REFERENCE_LOGPROBS = logprobs_of(REFERENCE)
+ALL = torch.ones(V * V, 2, dtype=torch.bool)
+
+
+def exact_kl(logits: Tensor) -> Tensor:
+    policy = logits.log_softmax(-1)
+    return (policy.exp() * (policy - REFERENCE)).sum()
+
+
+def gradient(value: Tensor, logits: Tensor) -> Tensor:
+    (found,) = torch.autograd.grad(value, logits)
+    return found
+
+
+def test_the_mean_of_k1_over_all_answers_is_the_kl() -> None:
+    logprobs = logprobs_of(fresh_logits())
+    estimates = kl_in_reward(logprobs, REFERENCE_LOGPROBS, ALL)
+    assert (logprobs.sum(-1).exp() * estimates).sum().item() == pytest.approx(exact_kl(fresh_logits()).item(), rel=1e-5)
+    assert not estimates.requires_grad
+
+
+def test_k1_counts_response_tokens_only() -> None:
+    policy, reference = torch.tensor([[-1.0, -2.0, -3.0]]), torch.tensor([[-1.5, -1.0, -5.0]])
+    supervised = torch.tensor([[False, True, True]])
+    assert kl_in_reward(policy, reference, supervised).tolist() == [1.0]
+
+
+def test_k1_inside_the_reward_has_the_gradient_of_reward_minus_kl() -> None:
+    """The policy-gradient loss with kl * k1 taken off the reward, over all answers by their probability."""
+    kl, logits = 0.7, fresh_logits()
+    logprobs = logprobs_of(logits)
+    weights = logprobs.sum(-1).exp().detach()
+    earned = REWARD - kl * kl_in_reward(logprobs, REFERENCE_LOGPROBS, ALL)
+    losses = clipped_policy_loss(logprobs, logprobs.detach(), earned[:, None], low=0.2, high=0.28)
+    found = gradient((weights[:, None] * losses).sum(), logits)
+
+    again = fresh_logits()
+    truth = (logprobs_of(again).sum(-1).exp() * REWARD).sum() - kl * exact_kl(again)
+    torch.testing.assert_close(found, -gradient(truth, again), atol=1e-5, rtol=1e-4)
+
+
+def test_k2_as_a_loss_has_the_gradient_of_the_kl() -> None:
+    """Token by token: the half square's gradient is log-ratio times score, which in the mean is the KL's."""
+    logits = fresh_logits()
+    logprobs = logprobs_of(logits)
+    weights = logprobs.sum(-1).exp().detach()
+    found = gradient((weights[:, None] * kl_k2_loss(logprobs, REFERENCE_LOGPROBS)).sum(), logits)
+    again = fresh_logits()
+    torch.testing.assert_close(found, gradient(exact_kl(again), again), atol=1e-5, rtol=1e-4)
+
+
+def test_k2_worked_by_hand() -> None:
+    assert kl_k2_loss(torch.tensor([[-1.0, -2.0]]), torch.tensor([[-3.0, -2.0]])).tolist() == [[2.0, 0.0]]
+
+
+def test_k1_as_a_loss_would_teach_nothing() -> None:
+    """Why `kl_in_reward` has no gradient: in the mean over answers that of the bare log-ratio is zero."""
+    logits = fresh_logits()
+    logprobs = logprobs_of(logits)
+    weights = logprobs.sum(-1).exp().detach()
+    wrong = gradient((weights * (logprobs - REFERENCE_LOGPROBS).sum(-1)).sum(), logits)
+    assert wrong.abs().max().item() < 1e-6
+    again = fresh_logits()
+    assert gradient(exact_kl(again), again).abs().max().item() > 0.05
+
+
+def test_the_first_pass_has_ratio_one_and_the_plain_policy_gradient() -> None:
+    logprobs = torch.tensor([[-1.0, -2.0]], requires_grad=True)
+    losses = clipped_policy_loss(logprobs, logprobs.detach(), torch.tensor([[0.5]]), low=0.2, high=0.28)
+    assert losses.tolist() == [[-0.5, -0.5]]
+    losses.sum().backward()
+    assert logprobs.grad is not None
+    assert logprobs.grad.tolist() == [[-0.5, -0.5]]
+
+
+@pytest.mark.parametrize(
+    ("ratio", "advantage", "expected", "learns"),
+    [
+        (1.5, 1.0, -1.28, False),  # better, and already far above: no more of it
+        (1.5, -1.0, 1.5, True),  # worse and far above: down, unclipped
+        (0.5, 1.0, -0.5, True),  # better and far below: up
+        (0.5, -1.0, 0.8, False),  # worse, and already far below
+        (1.1, 1.0, -1.1, True),
+    ],
+)
+def test_clipping_by_hand(ratio: float, advantage: float, expected: float, learns: bool) -> None:
+    logprobs = torch.tensor([[math.log(ratio)]], requires_grad=True)
+    loss = clipped_policy_loss(logprobs, torch.zeros(1, 1), torch.tensor([[advantage]]), low=0.2, high=0.28)
+    loss.sum().backward()
+    assert logprobs.grad is not None
+    assert loss.item() == pytest.approx(expected)
+    assert (logprobs.grad.item() != 0) is learns
+
+
+def test_leave_one_out_advantages_by_hand() -> None:
+    assert leave_one_out_advantages(torch.tensor([[1.0, 2.0, 6.0]])).tolist() == [[-3.0, -1.5, 4.5]]
+
+
+def test_group_advantages_by_hand() -> None:
+    assert group_mean_advantages(torch.tensor([[1.0, 2.0, 6.0]])).tolist() == [[-2.0, -1.0, 3.0]]
+
+
+rewards = st.integers(2, 6).flatmap(
+    lambda g: st.lists(st.lists(st.floats(-5, 5, width=32), min_size=g, max_size=g), min_size=1, max_size=4)
+)
+
+
+@given(rewards)
+def test_leave_one_out_is_the_reward_minus_the_mean_of_the_others(given_rewards: list[list[float]]) -> None:
+    table = torch.tensor(given_rewards)
+    found = leave_one_out_advantages(table)
+    for p, row in enumerate(given_rewards):
+        for i, mine in enumerate(row):
+            others = row[:i] + row[i + 1 :]
+            assert found[p, i].item() == pytest.approx(mine - sum(others) / len(others), abs=1e-4)
+
+
+@given(rewards, st.floats(-3, 3, width=32))
+def test_advantages_of_a_group_sum_to_zero_and_forget_its_level(given_rewards: list[list[float]], more: float) -> None:
+    table = torch.tensor(given_rewards)
+    for advantages in (leave_one_out_advantages, group_mean_advantages):
+        torch.testing.assert_close(advantages(table).sum(-1), torch.zeros(len(table)), atol=1e-4, rtol=0)
+        torch.testing.assert_close(advantages(table + more), advantages(table), atol=1e-4, rtol=1e-4)
+
+
+def test_a_group_whose_answers_are_equally_good_teaches_nothing() -> None:
+    """And is not blown up by a division by its spread."""
+    for advantages in (leave_one_out_advantages, group_mean_advantages):
+        assert advantages(torch.full((2, 4), 0.3)).abs().max() < 1e-6
+
+
+def test_a_group_of_one_has_nothing_to_compare_with() -> None:
+    for advantages in (leave_one_out_advantages, group_mean_advantages):
+        with pytest.raises(ConfigError, match=r"align.group = 1: must be at least 2; sample more"):
+            advantages(torch.ones(3, 1))

@@ -1,0 +1,5 @@
+"""`python -m trivium`, for torchrun."""
+
+from trivium.cli import main
+
+main()

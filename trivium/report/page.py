@@ -1,0 +1,171 @@
+"""A run's story → the page: what goes where. Words are in words.py, lines in charts.py, looks in page.css."""
+
+import base64
+import hashlib
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from trivium.config import Recipe
+from trivium.feedback.agreement import wilson_interval
+from trivium.report import charts, results, words
+from trivium.report.charts import NUMBER, SHARE, Mark, Series
+from trivium.report.reading import Measures, PhaseLog, Story
+
+HERE = Path(__file__).parent
+
+
+class Figure(NamedTuple):
+    title: str
+    told: str
+    svg: Markup
+
+
+class Chapter(NamedTuple):
+    """One phase of the journal."""
+
+    name: str
+    kind: words.Kind
+    title: str
+    facts: list[str]
+    figures: list[Figure]
+
+
+class RewardSection(NamedTuple):
+    title: str
+    rows: list[tuple[str, str, str]]
+    track: Markup
+    has_ceiling: bool
+    calibration: Markup
+
+
+def render(story: Story) -> str:
+    """The whole page as HTML; everything that came from outside is escaped."""
+    loader = FileSystemLoader(HERE)
+    environment = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"visible": words.visible, "count": words.count}
+    css = (HERE / "page.css").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
+    return environment.get_template("page.html.j2").render(
+        story=story,
+        css=Markup(css),  # ours; a browser checks it against the digest
+        style_hash=f"sha256-{digest}",
+        facts=results.facts(story),
+        road=results.road(story),
+        findings=words.findings(story),
+        columns=[(name, meaning) for _, name, meaning, _ in results.COLUMNS],
+        results=results.results(story),
+        kinds=results.kinds(story.measures),
+        chapters=[chapter(phase, story) for phase in story.phases],
+        openings=openings(story),
+        asked=asked(story),
+        answering=answering(story),
+        rewards=[reward_section(number, report, story) for number, report in story.rewards],
+        settings=settings(story.recipe),
+    )
+
+
+def chapter(phase: PhaseLog, story: Story) -> Chapter:
+    base, _, number = phase.name.partition("-")
+    kind = words.KINDS.get(base, words.Kind("", "text", phase.name, "A phase that this report does not know by name."))
+    round = f", round {int(number)}" if number.isdigit() else ""
+    planned = "" if phase.is_done else f" of {phase.planned:,}"
+    told = [f"{phase.steps:,}{planned} steps", words.minutes(phase.seconds), f"{words.count(phase.tokens)} tokens"]
+    if phase.seconds:
+        told.append(f"{words.count(phase.tokens / phase.seconds)} tokens/s")
+    return Chapter(phase.name, kind, f"{kind.title}{round}", told, figures(phase, story))
+
+
+def figures(phase: PhaseLog, story: Story) -> list[Figure]:
+    """Evaluations that people care about first, then loss and learning rate."""
+    apart = [name for name in phase.evaluations if name != "loss"]
+    drawn = [_evaluation(phase, name, story) for name in apart]
+    if "win_rate" in apart:  # beside the reward, which it judges
+        drawn.insert(1, drawn.pop(apart.index("win_rate")))
+    if loss := phase.columns.get("loss"):
+        held_out = Series("unseen", phase.evaluations.get("loss", []), "dots")
+        lines = [Series("smoothed", charts.smooth(loss)), Series("each step", loss, "raw"), held_out]
+        svg = charts.line_chart(f"{phase.name}: loss by step", lines, NUMBER)
+        drawn.insert(
+            0 if phase.name.split("-")[0] != "align" else len(drawn), Figure("Loss", words.loss_caption(phase), svg)
+        )
+    if rate := phase.columns.get("learning_rate"):
+        svg = charts.line_chart(f"{phase.name}: learning rate by step", [Series("", rate)], SHARE)
+        drawn.append(Figure("Learning rate", "As a share of its peak: it warms up, stays, and cools down.", svg))
+    return drawn
+
+
+def _evaluation(phase: PhaseLog, name: str, story: Story) -> Figure:
+    title, told = words.told_of(phase, name, story)
+    lines = [Series("", phase.evaluations[name])]
+    guides: list[tuple[str, float]] = []
+    if name == "win_rate":
+        guides.append(("no difference", 0.5))
+    if name == "accuracy" and phase.name.startswith("reward"):
+        lines.append(Series("training", phase.columns.get("accuracy", []), "raw"))
+        guides.append(("a coin", 0.5))
+        number = phase.name.partition("-")[2]
+        ceilings = [report.get("ceiling") for round, report in story.rewards if f"{round:03}" == number]
+        guides += [("ceiling", ceiling) for ceiling in ceilings if ceiling]
+    return Figure(title, told, charts.line_chart(f"{phase.name}: {title}", lines, words.unit_of(name), guides=guides))
+
+
+def reward_section(number: int, report: Measures, story: Story) -> RewardSection:
+    marks = [
+        Mark("longer", report["longer_wins"]),
+        Mark("aligned", report["accuracy"], report["accuracy_low"], report["accuracy_high"]),
+    ]
+    if report.get("ceiling"):
+        marks.append(Mark("ceiling", report["ceiling"]))
+    bins = [
+        (sure, right, *wilson_interval(round(right * pairs), pairs), pairs)
+        for sure, right, pairs in report["by_margin"]
+    ]
+    return RewardSection(
+        f"Round {number}",
+        words.reward_rows(report, story),
+        charts.track("; ".join(f"{name} {value}" for name, value, _ in words.reward_rows(report, story)[:3]), marks),
+        bool(report.get("ceiling")),
+        charts.calibration_chart("How sure the reward model is, beside how often it is right", bins),
+    )
+
+
+def answering(story: Story) -> list[str]:
+    return words.shown_models([sample.model for sample in story.samples])
+
+
+def openings(story: Story) -> list[tuple[str, str]]:
+    """Texts that only base went on with: their beginnings and what it wrote."""
+    later = {sample.prompt for sample in story.samples if sample.model != "base"}
+    return [(one.prompt, one.answer) for one in story.samples if one.model == "base" and one.prompt not in later]
+
+
+def asked(story: Story) -> list[tuple[str, dict[str, str]]]:
+    """Prompts that more than base answered, with the answer of each model."""
+    answers: dict[str, dict[str, str]] = {}
+    for sample in story.samples:
+        answers.setdefault(sample.prompt, {})[sample.model] = sample.answer
+    return [(prompt, said) for prompt, said in answers.items() if set(said) != {"base"}]
+
+
+def settings(recipe: Recipe) -> list[tuple[str, list[tuple[str, str, str, bool]]]]:
+    """The resolved recipe by section: key, value, what it is, and whether it differs from the default."""
+    mine, usual = recipe.model_dump(mode="json"), Recipe().model_dump(mode="json")
+    sections: list[tuple[str, list[tuple[str, str, str, bool]]]] = []
+    alone = [key for key, value in mine.items() if not isinstance(value, dict)]
+    sections.append(("", [_setting(key, mine, usual, recipe) for key in alone]))
+    for name, section in mine.items():
+        if isinstance(section, dict):
+            owner = getattr(recipe, name)
+            sections.append((name, [_setting(key, section, usual[name], owner) for key in section]))
+    return sections
+
+
+def _setting(key: str, mine: dict[str, Any], usual: dict[str, Any], owner: Any) -> tuple[str, str, str, bool]:
+    value = mine[key]
+    told = ", ".join(map(str, value)) or "none" if isinstance(value, list) else str(value)
+    return key, told or "–", type(owner).model_fields[key].description or "", value != usual[key]

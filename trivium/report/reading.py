@@ -1,0 +1,227 @@
+"""A run folder → what its report tells, as plain values. Reads only; knows nothing of HTML."""
+
+import json
+from collections.abc import Container, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from trivium.config import Recipe, read_settings, resolve
+from trivium.errors import DataError, RunError
+from trivium.feedback.store import Counts, Store
+from trivium.publish import MANIFEST, fingerprint
+from trivium.runs import LINEAGE, Journal, Lineage, Run, read_lineage
+
+Measures = dict[str, Any]
+Point = tuple[int, float]  # step, value
+NAMED = ("base", "instruct", "aligned")
+PHASE_OF = {"reward": "reward", "imitator": "imitate", "aligned": "align"}  # by which a round makes each model
+
+
+@dataclass(frozen=True)
+class PhaseLog:
+    """What the journal says of one phase."""
+
+    name: str
+    columns: Mapping[str, list[Point]]  # loss, learning_rate, metrics: at each step where it was finite
+    evaluations: Mapping[str, list[Point]]  # measured on held-out data, or along the way
+    steps: int  # done
+    planned: int | None  # while it is under way; None when its model is published
+    seconds: float
+    tokens: float  # processed; of RL, written as well
+
+    @property
+    def is_done(self) -> bool:
+        return self.planned is None or self.steps >= self.planned
+
+
+class Sample(NamedTuple):
+    model: str
+    prompt: str
+    answer: str
+
+
+class Model(NamedTuple):
+    """A published model folder and where it came from."""
+
+    name: str
+    phase: str  # that made it
+    fingerprint: str
+    parent: str  # name of the parent where it stands in this run, else its fingerprint, else ""
+    lineage: Lineage
+
+
+class Machine(msgspec.Struct, frozen=True):
+    """What plan.json says of the machine."""
+
+    name: str
+    cores: int
+    memory: int  # bytes
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """What plan.json says of the time."""
+
+    minutes: float  # asked for
+    spent: float  # seconds
+    machine: Machine
+
+
+@dataclass(frozen=True)
+class Story:
+    """All that a report tells."""
+
+    name: str
+    recipe: Recipe
+    plan: Plan | None
+    phases: list[PhaseLog]
+    measures: Measures  # empty until the examination
+    samples: list[Sample]
+    rewards: list[tuple[int, Measures]]  # round, reward report
+    models: list[Model]
+    votes: Counts | None
+
+    @property
+    def judge_is_simulated(self) -> bool:
+        """Whether blind comparisons are decided by the built-in world's judge, who knows the truth."""
+        return "tinyworld" in self.recipe.data.answers and not self.recipe.data.pairs
+
+    @property
+    def votes_are(self) -> str:
+        """`simulated`, `partly simulated`, or nothing when people cast all votes that count."""
+        if not self.recipe.votes.simulated:
+            return ""
+        if self.votes is None or not self.votes.votes:
+            return "simulated" if self.judge_is_simulated else ""
+        if self.votes.simulated_votes == self.votes.votes:
+            return "simulated"
+        return "partly simulated" if self.votes.simulated_votes else ""
+
+    def phase(self, name: str) -> PhaseLog | None:
+        return next((phase for phase in self.phases if phase.name == name), None)
+
+    @property
+    def missing(self) -> list[str]:
+        """What a finished run has and this one has not, in the order in which it comes."""
+        here = {model.name.split(",")[0] for model in self.models}
+        told = [f"{p.name} is at step {p.steps:,} of {p.planned:,}" for p in self.phases if not p.is_done]
+        told += [f"there is no {name} model yet" for name in NAMED if name not in here]
+        if "aligned" not in here and not self.judge_is_simulated and not (self.votes and self.votes.votes):
+            told.append("nobody has voted yet")
+        return told if self.measures else [*told, "the final examination has not been taken"]
+
+
+def read_story(run: Run) -> Story:
+    """raises  RunError when no step was taken yet; DataError, ConfigError or CheckpointError naming a damaged file"""
+    records = Journal(run.journal).read()
+    if not records:
+        raise RunError(f"{run.journal}: no step has been taken yet; start with `trivium run --out {run.path}`")
+    recipe = resolve(read_settings(run.recipe))
+    reports = [(round.number, _read_json(round.path / "reward_report.json")) for round in run.rounds()]
+    models = _read_models(run)
+    return Story(
+        name=run.path.resolve().name,
+        recipe=recipe,
+        plan=_read_plan(run.plan),
+        phases=read_phases(records, recipe, published={model.phase for model in models}),
+        measures=_read_json(run.path / "measures.json"),
+        samples=_read_samples(run.samples),
+        rewards=[(number, report) for number, report in reports if report],
+        models=models,
+        votes=_count_votes(run.feedback),
+    )
+
+
+def read_phases(records: Iterable[Mapping[str, Any]], recipe: Recipe, *, published: Container[str]) -> list[PhaseLog]:
+    """The journal, phase by phase in the order in which they began; a step that was repeated counts as it was last."""
+
+    def planned(name: str) -> int | None:
+        return None if name in published else getattr(getattr(recipe, name.split("-")[0], None), "steps", None)
+
+    steps: dict[str, dict[int, Mapping[str, Any]]] = {}
+    measured: dict[str, dict[int, Mapping[str, Any]]] = {}
+    for record in records:
+        kept = measured if "evaluation" in record else steps
+        for log in (steps, measured):
+            log.setdefault(record["phase"], {})
+        kept[record["phase"]][record["step"]] = record
+    return [_phase_log(name, steps[name], measured[name], planned(name)) for name in steps]
+
+
+def _phase_log(
+    name: str, steps: Mapping[int, Mapping[str, Any]], measured: Mapping[int, Mapping[str, Any]], planned: int | None
+) -> PhaseLog:
+    lines = list(steps.values())
+    return PhaseLog(
+        name=name,
+        columns=_columns((line["step"], {**line, **line.get("metrics", {})}) for line in lines),
+        evaluations=_columns((step, line["evaluation"]) for step, line in measured.items()),
+        steps=max(steps, default=0),
+        planned=planned,
+        seconds=sum(line["seconds"] for line in lines),
+        tokens=sum(line["tokens_per_second"] * line["seconds"] for line in lines),
+    )
+
+
+def _columns(rows: Iterable[tuple[int, Mapping[str, Any]]]) -> dict[str, list[Point]]:
+    """Each numeric column as points with rising steps; what was not finite is null in the journal, and left out."""
+    columns: dict[str, list[Point]] = {}
+    for step, row in sorted(rows, key=lambda pair: pair[0]):
+        for key, value in row.items():
+            if isinstance(value, (int, float)) and not isinstance(value, bool) and key != "step":
+                columns.setdefault(key, []).append((step, float(value)))
+    return columns
+
+
+def _read_json(path: Path) -> Measures:
+    """raises  DataError when it is not a JSON object; empty when there is no such file"""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Measures)
+    except FileNotFoundError:
+        return {}
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: is not a JSON object ({error}); delete it, and measure again") from error
+
+
+def _read_plan(path: Path) -> Plan | None:
+    found = _read_json(path)
+    return msgspec.convert(found, Plan) if found else None
+
+
+def _read_samples(path: Path) -> list[Sample]:
+    if not path.exists():
+        return []
+    read = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            read.append(Sample(**json.loads(line)))
+        except (ValueError, TypeError) as error:
+            raise DataError(f"{path}:{number}: is not a sample ({error}); delete that line") from error
+    return read
+
+
+def _read_models(run: Run) -> list[Model]:
+    """Those that are published, parents first."""
+    named = [("base", "pretrain", run.base), ("instruct", "instruct", run.instruct)]
+    for round in run.rounds():
+        folders = {"reward": round.reward, "imitator": round.path / "imitator", "aligned": round.aligned}
+        for name, folder in folders.items():
+            named.append((f"{name}, round {round.number}", f"{PHASE_OF[name]}-{round.number:03}", folder))
+    found = [one for one in named if all((one[2] / file).exists() for file in (MANIFEST, LINEAGE))]
+    prints = [fingerprint(folder) for _, _, folder in found]
+    names = {print_: name for print_, (name, _, _) in zip(prints, found, strict=True)}
+    models = []
+    for print_, (name, phase, folder) in zip(prints, found, strict=True):
+        lineage = read_lineage(folder)
+        parent = lineage.parent or ""
+        models.append(Model(name, phase, print_, names.get(parent, parent), lineage))
+    return models
+
+
+def _count_votes(path: Path) -> Counts | None:
+    if not path.exists():
+        return None
+    with Store.open(path) as store:
+        return store.counts()
