@@ -65,7 +65,9 @@ def floor(module: str) -> int:
 
 
 def test_every_file_imports_only_from_its_own_floor_or_a_lower_one() -> None:
-    climbs = [f"{module} imports {found}" for module in MODULES for found in ours(module) if floor(found) > floor(module)]
+    climbs = [
+        f"{module} imports {found}" for module in MODULES for found in ours(module) if floor(found) > floor(module)
+    ]
     assert climbs == []
 
 
@@ -79,7 +81,10 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
 
 def test_packages_do_not_import_each_other_in_a_circle() -> None:
     top = {module: ".".join(module.split(".")[:2]) for module in MODULES}
-    waiting = {name: {top[found] for m in MODULES if top[m] == name for found in ours(m)} - {name} for name in set(top.values())}
+    waiting = {
+        name: {top[found] for m in MODULES if top[m] == name for found in ours(m)} - {name}
+        for name in set(top.values())
+    }
     while free := [name for name, needs in waiting.items() if not needs & waiting.keys()]:
         for name in free:
             del waiting[name]
@@ -105,7 +110,9 @@ def test_only_distributed_and_the_checkpoint_speak_to_torch_distributed() -> Non
 
 def test_the_loop_never_learns_what_it_trains() -> None:
     for module in inside("train"):
-        assert [found for found in ours(module) if found.startswith(("trivium.phases", "trivium.losses", "trivium.text"))] == []
+        assert [
+            found for found in ours(module) if found.startswith(("trivium.phases", "trivium.losses", "trivium.text"))
+        ] == []
 
 
 def test_a_phase_does_not_import_its_siblings() -> None:
@@ -152,7 +159,9 @@ def run_python(code: str) -> str:
     return done.stdout.strip()
 
 
-@pytest.mark.parametrize("module", ["trivium", "trivium.cli", "trivium.config", "trivium.runs", "trivium.feedback.store"])
+@pytest.mark.parametrize(
+    "module", ["trivium", "trivium.cli", "trivium.config", "trivium.runs", "trivium.feedback.store"]
+)
 def test_torch_is_not_imported_by(module: str) -> None:
     assert run_python(f"import sys, {module}; print('torch' in sys.modules)") == "False"
 

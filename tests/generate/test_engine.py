@@ -62,9 +62,7 @@ def test_an_answer_depends_neither_on_its_neighbours_nor_on_the_order(small_mode
 
 def test_the_same_seed_gives_the_same_answer_and_another_seed_another(small_model: MakeModel) -> None:
     model = small_model()
-    first, again, other = generate(
-        model, [Request(prompt(5), seed) for seed in (1, 1, 2)], WARM, stop=()
-    )
+    first, again, other = generate(model, [Request(prompt(5), seed) for seed in (1, 1, 2)], WARM, stop=())
     assert first == again
     assert first != other
 

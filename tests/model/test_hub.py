@@ -91,7 +91,12 @@ def test_transformers_writes_the_same_thirty_tokens_from_the_folder_we_write(
     theirs = transformers.AutoModelForCausalLM.from_pretrained(write(model, tmp_path / "m"))
     prompt = ids(1, 9)
     found = theirs.generate(
-        prompt, attention_mask=torch.ones_like(prompt), do_sample=False, max_new_tokens=30, eos_token_id=None, temperature=None
+        prompt,
+        attention_mask=torch.ones_like(prompt),
+        do_sample=False,
+        max_new_tokens=30,
+        eos_token_id=None,
+        temperature=None,
     )
     ours = generate(model, [Request(prompt[0].tolist(), 0)], Sampling(temperature=0, max_new_tokens=30), stop=[])
     assert ours[0].tokens == found[0, 9:].tolist()
@@ -249,7 +254,9 @@ def test_a_config_of_wrong_types_is_refused(changed: dict[str, object], small_mo
     assert "config.json" in complaint(rewrite(write(small_model(), tmp_path / "m"), **changed))
 
 
-def test_a_config_that_promises_more_than_the_file_holds_takes_no_memory(small_model: MakeModel, tmp_path: Path) -> None:
+def test_a_config_that_promises_more_than_the_file_holds_takes_no_memory(
+    small_model: MakeModel, tmp_path: Path
+) -> None:
     complaint(rewrite(write(small_model(), tmp_path / "m"), vocab_size=10**10))
 
 

@@ -70,7 +70,9 @@ def test_every_earlier_token_is_seen(small_model: MakeModel) -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize("kv_heads", [1, 2, 4])
-def test_reading_token_by_token_into_a_cache_gives_the_logits_of_the_whole(kv_heads: int, small_model: MakeModel) -> None:
+def test_reading_token_by_token_into_a_cache_gives_the_logits_of_the_whole(
+    kv_heads: int, small_model: MakeModel
+) -> None:
     model, ids = small_model(num_kv_heads=kv_heads), tokens(2, 15)
     cache = Cache(model.config, 2, 15, dtype=torch.float32, device=torch.device("cpu"))
     found = []
@@ -137,7 +139,12 @@ def test_a_model_begins_with_layers_that_pass_everything_on(small_model: MakeMod
 
 
 def test_the_number_of_parameters_is_counted_right(small_model: MakeModel) -> None:
-    for shape in ({}, {"tie_embeddings": False}, {"architecture": "qwen2"}, {"architecture": "llama", "num_kv_heads": 1}):
+    for shape in (
+        {},
+        {"tie_embeddings": False},
+        {"architecture": "qwen2"},
+        {"architecture": "llama", "num_kv_heads": 1},
+    ):
         model = small_model(**shape)
         assert model.config.parameters == sum(p.numel() for p in model.parameters())
 

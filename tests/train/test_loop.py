@@ -50,7 +50,9 @@ def gradients(model: nn.Module, objective: Objective[Any], batches: Sequence[Any
     return [p.grad.clone() for p in model.parameters() if p.grad is not None], loss.item()
 
 
-def assert_same_gradient(model: nn.Module, objective: Objective[Any], whole: Any, parts: Sequence[Sequence[Any]]) -> None:
+def assert_same_gradient(
+    model: nn.Module, objective: Objective[Any], whole: Any, parts: Sequence[Sequence[Any]]
+) -> None:
     expected, loss = gradients(model, objective, [whole])
     assert expected
     assert max(g.abs().max() for g in expected) > 1e-3
@@ -69,7 +71,9 @@ def test_one_big_batch_and_four_micro_batches_give_the_same_gradient(small_model
 
 def test_a_row_of_padding_changes_nothing(small_model: MakeModel) -> None:
     whole = rows(0)
-    empty = TokenBatch(*(field[:1].clone() for field in whole))._replace(supervised=torch.zeros(1, 12, dtype=torch.bool))
+    empty = TokenBatch(*(field[:1].clone() for field in whole))._replace(
+        supervised=torch.zeros(1, 12, dtype=torch.bool)
+    )
     padded = TokenBatch(*(torch.cat(parts) for parts in zip(whole, empty, strict=True)))
     assert_same_gradient(small_model(), NEXT_TOKEN, whole, [[padded], [whole, empty]])
 
@@ -92,7 +96,9 @@ def test_pairs_in_one_batch_and_in_four_with_other_padding_give_the_same_gradien
 
     parts = [pairs([0], 14), pairs([1], 12), pairs([2], 9), pairs([3], 8)]  # each as wide as its own longest
     model = add_reward_head(small_model(), 0)
-    assert_same_gradient(model, pair_objective, pairs([0, 1, 2, 3], 14), [parts, [pairs([2, 0], 14), pairs([3, 1], 13)]])
+    assert_same_gradient(
+        model, pair_objective, pairs([0, 1, 2, 3], 14), [parts, [pairs([2, 0], 14), pairs([3, 1], 13)]]
+    )
 
 
 def policy_objective(model: Transformer, batch: RolloutBatch) -> tuple[Tensor, dict[str, Tensor]]:

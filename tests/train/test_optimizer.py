@@ -31,7 +31,9 @@ def slow_newton_schulz(matrix: Tensor) -> Tensor:
     return x.T if matrix.shape[0] > matrix.shape[1] else x
 
 
-def slow_muon(weights: list[Tensor], gradients: list[list[Tensor]], lr: float, momentum: float, decay: float) -> list[Tensor]:
+def slow_muon(
+    weights: list[Tensor], gradients: list[list[Tensor]], lr: float, momentum: float, decay: float
+) -> list[Tensor]:
     """Weights after a step for each list of gradients."""
     held = [torch.zeros_like(weight) for weight in weights]
     for step in gradients:
@@ -97,7 +99,9 @@ def names(model: nn.Module, optimizer: torch.optim.Optimizer) -> set[str]:
 
 
 @pytest.mark.parametrize("tied", [True, False])
-def test_muon_moves_the_matrices_of_the_layers_and_adamw_all_else(tied: bool, small_model: Callable[..., Transformer]) -> None:
+def test_muon_moves_the_matrices_of_the_layers_and_adamw_all_else(
+    tied: bool, small_model: Callable[..., Transformer]
+) -> None:
     for model in (small_model(tie_embeddings=tied), add_reward_head(small_model(tie_embeddings=tied), 0)):
         adamw, muon = build_optimizers(model, OptimizerConfig())
         every = {name for name, _ in model.named_parameters()}

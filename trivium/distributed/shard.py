@@ -24,6 +24,7 @@ def shard(model: nn.Module, world: World) -> nn.Module:
     for module in model.modules():
         if isinstance(module, FSDPModule):
             module.set_gradient_divide_factor(1.0)
+            module.set_force_sum_reduction_for_comms(True)  # plain sums: gloo knows no others
     return model
 
 

@@ -15,6 +15,7 @@ LEFT, RIGHT, TOP, BOTTOM = 42, 352, 24, 172
 MOST_BUCKETS = 160  # of a raw line; each keeps its lowest and highest value
 MOST_STOPS = 60  # places where the pointer finds a value
 FEW_POINTS = 24  # up to here each point is marked
+FLAT = 1e-6  # differences below this share are no difference
 DESCENT = 0.03  # share of a line's first points that may leave the frame: a loss falls from far above
 
 
@@ -93,8 +94,9 @@ def bounds(series: Sequence[Series], guides: Sequence[float]) -> tuple[float, fl
         if one.style != "raw" or len(one.points) <= MOST_BUCKETS:  # the spikes of a long line would press it flat
             values += [y for _, y in one.points[int(DESCENT * len(one.points)) :]]
     low, high = min(values), max(values)
-    air = 0.06 * (high - low) or 0.1 * abs(high) or 0.5
-    return low - air, high + air
+    spread = high - low
+    air = 0.06 * spread if spread > FLAT * abs(high) else 0.1 * abs(high)
+    return low - max(FLAT, air), high + max(FLAT, air)
 
 
 def _scale(low: float, high: float, start: float, end: float) -> Scale:
@@ -119,7 +121,7 @@ def line_chart(label: str, series: Sequence[Series], unit: Unit, *, guides: Sequ
     xs = [x for one in drawn for x, _ in one.points]
     x = _scale(min(0, *xs) if len(xs) > 1 else 0, max(xs), LEFT, RIGHT)
     low, high = bounds(drawn, [height for _, height in guides])
-    if unit is SHARE:
+    if unit is SHARE and low < 1 and high > 0:
         low, high = max(low, 0.0), min(high, 1.0)
     y = _scale(low, high, BOTTOM, TOP)
     parts = [_grid(x, y, max(xs), low, high, unit), *(_guide(y(height), name) for name, height in guides)]

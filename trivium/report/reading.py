@@ -1,10 +1,9 @@
 """A run folder → what its report tells, as plain values. Reads only; knows nothing of HTML."""
 
-import json
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
@@ -14,6 +13,7 @@ from trivium.feedback.store import Counts, Store
 from trivium.publish import MANIFEST, fingerprint
 from trivium.runs import LINEAGE, Journal, Lineage, Run, read_lineage
 
+T = TypeVar("T")
 Measures = dict[str, Any]
 Point = tuple[int, float]  # step, value
 NAMED = ("base", "instruct", "aligned")
@@ -37,7 +37,9 @@ class PhaseLog:
         return self.planned is None or self.steps >= self.planned
 
 
-class Sample(NamedTuple):
+class Sample(msgspec.Struct, frozen=True):
+    """What a model answered, or how it went on."""
+
     model: str
     prompt: str
     answer: str
@@ -106,11 +108,11 @@ class Story:
     def missing(self) -> list[str]:
         """What a finished run has and this one has not, in the order in which it comes."""
         here = {model.name.split(",")[0] for model in self.models}
-        told = [f"{p.name} is at step {p.steps:,} of {p.planned:,}" for p in self.phases if not p.is_done]
-        told += [f"there is no {name} model yet" for name in NAMED if name not in here]
+        told = [f"{p.name}, now at step {p.steps:,} of {p.planned:,}" for p in self.phases if not p.is_done]
+        told += [f"the {name} model" for name in NAMED if name not in here]
         if "aligned" not in here and not self.judge_is_simulated and not (self.votes and self.votes.votes):
-            told.append("nobody has voted yet")
-        return told if self.measures else [*told, "the final examination has not been taken"]
+            told.append("votes, as nobody has voted yet")
+        return told if self.measures else [*told, "the final examination"]
 
 
 def read_story(run: Run) -> Story:
@@ -177,27 +179,29 @@ def _columns(rows: Iterable[tuple[int, Mapping[str, Any]]]) -> dict[str, list[Po
 
 def _read_json(path: Path) -> Measures:
     """raises  DataError when it is not a JSON object; empty when there is no such file"""
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=Measures)
-    except FileNotFoundError:
-        return {}
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: is not a JSON object ({error}); delete it, and measure again") from error
+    return _read_as(path, Measures) or {}
 
 
 def _read_plan(path: Path) -> Plan | None:
-    found = _read_json(path)
-    return msgspec.convert(found, Plan) if found else None
+    return _read_as(path, Plan)
+
+
+def _read_as(path: Path, kind: type[T]) -> T | None:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except FileNotFoundError:
+        return None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read ({error}); restore it from a copy, or delete it") from error
 
 
 def _read_samples(path: Path) -> list[Sample]:
-    if not path.exists():
-        return []
+    lines = path.read_bytes().splitlines() if path.exists() else []  # of bytes: a text may hold U+2028
     read = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(lines, start=1):
         try:
-            read.append(Sample(**json.loads(line)))
-        except (ValueError, TypeError) as error:
+            read.append(msgspec.json.decode(line, type=Sample))
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise DataError(f"{path}:{number}: is not a sample ({error}); delete that line") from error
     return read
 

@@ -125,8 +125,8 @@ def findings(story: Story) -> list[Finding]:
         told.append(_language(found["base"]))
     if "instruct" in found:
         told.append(_instructions(found))
-    if found.get("reward"):
-        told += _reward(found["reward"], story)
+    if story.rewards:
+        told += _reward(story.rewards[-1][1], story)
     if "aligned" in found:
         told += [*_preference(found["aligned"], story), *_price(found)]
     return told + [one for phase in story.phases for one in _over_optimised(phase)]
@@ -142,7 +142,7 @@ def _language(base: Measures) -> Finding:
 
 def _instructions(found: Measures) -> Finding:
     after = found["instruct"]["instruction_accuracy"]
-    before = f", up from {found['base']['instruction_accuracy']:.1%} before" if "base" in found else ""
+    before = f"; base did {found['base']['instruction_accuracy']:.1%}" if "base" in found else ""
     return Finding("good" if after >= 0.5 else "plain", f"Instruct does {after:.1%} of unseen instructions{before}.")
 
 
@@ -155,14 +155,10 @@ def _reward(report: Measures, story: Story) -> list[Finding]:
             f"{ceiling}.",
         )
     ]
-    if report["accuracy_low"] <= report["longer_wins"]:
-        told.append(
-            Finding(
-                "warn",
-                f"On these {_votes(story)} it cannot be told from the rule “the longer answer wins” "
-                f"({report['longer_wins']:.1%}). More votes would help.",
-            )
-        )
+    rivals = {"a coin": 0.5, "the rule “the longer answer wins”": report["longer_wins"]}
+    name, rate = max(rivals.items(), key=lambda rival: rival[1])
+    if report["accuracy_low"] <= rate:
+        told.append(Finding("warn", f"It may be no better than {name} ({rate:.1%}). More votes would help."))
     return told
 
 
@@ -176,7 +172,7 @@ def _preference(aligned: Measures, story: Story) -> list[Finding]:
         return [Finding("good", f"Asked to choose between aligned and instruct, {judge} takes aligned in {counted}.")]
     if high < 0.5:
         return [Finding("warn", f"Alignment made it worse: {judge} takes aligned in only {counted}.")]
-    return [Finding("warn", f"{judge.capitalize()} takes aligned in {counted}: no difference that chance cannot make.")]
+    return [Finding("warn", f"{judge.capitalize()} takes aligned in {counted}; chance alone could do that.")]
 
 
 def _price(found: Measures) -> list[Finding]:

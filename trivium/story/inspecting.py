@@ -3,6 +3,7 @@
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -40,10 +41,24 @@ TOKENIZER_CHARACTERS = 2_000_000  # of text are enough for a vocabulary to look 
 FIRST_ROWS = 30  # among which we look for one with several documents
 SHOWN_TOKENS = 220  # of one record
 
-# foreground and background are both said, so that it can be read on any terminal; each pair of shades alternates
-READ = ("#9a9a9a on #242424", "#9a9a9a on #333333")
-LEARNED = ("bold #8ff0a4 on #12331c", "bold #8ff0a4 on #1d4a2a")
-CONTROL_READ, CONTROL_LEARNED = "#c9a0ff on #2d2440", "bold #f0c6ff on #4d2a6b"
+
+class Palette(NamedTuple):
+    """Styles; of two shades, neighbouring tokens take one each."""
+
+    read: tuple[str, str]
+    learned: tuple[str, str]
+    control_read: str
+    control_learned: str
+
+
+# foreground and background are both said, so that it can be read on any terminal
+MANY_COLOURS = Palette(
+    ("grey66 on grey15", "grey66 on grey23"),
+    ("bold pale_green1 on grey15", "bold pale_green1 on grey23"),
+    "medium_purple1 on grey15",
+    "bold orchid1 on grey15",
+)
+SIXTEEN_COLOURS = Palette(("bright_black", "white"), ("bold green", "bold bright_green"), "magenta", "bold magenta")
 
 Record = TypeVar("Record", Document, Dialogue, Pair)
 
@@ -131,49 +146,63 @@ def visible(id: int, tokenizer: Tokenizer) -> str:
     return "".join(c if c.isprintable() or c in "\n\t" else f"\\x{ord(c):02x}" for c in text)
 
 
-def in_colour(ids: Sequence[int], learned: Sequence[bool], tokenizer: Tokenizer, *, plain: bool = False) -> Text:
+def palette_of(console: Console) -> Palette | None:
+    """None where there are no colours."""
+    if console.color_system is None:
+        return None
+    return SIXTEEN_COLOURS if console.color_system == "standard" else MANY_COLOURS
+
+
+def in_colour(ids: Sequence[int], learned: Sequence[bool], tokenizer: Tokenizer, palette: Palette) -> Text:
     """The tokens side by side; those with loss stand out, and neighbours differ in shade.
 
     ids      (N,)
     learned  (N,) whether the token has loss
-    plain    for where there are no colours: borders are bars, and tokens with loss stand in «»
     """
     text = Text()
     for place, (id, has_loss) in enumerate(zip(ids, learned, strict=True)):
-        if place == SHOWN_TOKENS:
-            text.append(f" … {len(ids) - SHOWN_TOKENS:,} more tokens", style="dim italic")
-            break
-        shown = visible(id, tokenizer)
-        if plain:
-            opens = has_loss and not (place and learned[place - 1])
-            closes = has_loss and not (place + 1 < min(len(ids), SHOWN_TOKENS) and learned[place + 1])
-            text.append(("«" if opens else "|" if place else "") + shown + ("»" if closes else ""))
-        elif not tokenizer.token_bytes(id):
-            text.append(shown, style=CONTROL_LEARNED if has_loss else CONTROL_READ)
+        if tokenizer.token_bytes(id):
+            style = (palette.learned if has_loss else palette.read)[place % 2]
         else:
-            text.append(shown, style=(LEARNED if has_loss else READ)[place % 2])
-    if text.plain.endswith("\n"):
-        text.right_crop(1)
+            style = palette.control_learned if has_loss else palette.control_read
+        text.append(visible(id, tokenizer), style)
     return text
 
 
+def in_marks(ids: Sequence[int], learned: Sequence[bool], tokenizer: Tokenizer) -> Text:
+    """The same without colours: borders are bars, and tokens with loss stand in «»."""
+    pieces = []
+    for has_loss, run in groupby(zip(ids, learned, strict=True), key=lambda token: token[1]):
+        inside = "|".join(visible(id, tokenizer) for id, _ in run)
+        pieces.append(f"«{inside}»" if has_loss else inside)
+    return Text("".join(pieces))
+
+
 def _print_tokens(console: Console, title: str, seen: Rendered, tokenizer: Tokenizer) -> None:
-    learned = int(seen.supervised.sum())
-    console.print(Text.assemble((title, "bold"), (f"   {len(seen.ids)} tokens, {learned} with loss", "dim")))
-    ids, plain = seen.ids.tolist(), console.color_system is None
-    console.print(in_colour(ids, seen.supervised.tolist(), tokenizer, plain=plain), soft_wrap=plain)
+    told = f"   {len(seen.ids):,} tokens, {int(seen.supervised.sum()):,} with loss"
+    console.print(Text.assemble((title, "bold"), (told, "dim")))
+    ids, learned = seen.ids[:SHOWN_TOKENS].tolist(), seen.supervised[:SHOWN_TOKENS].tolist()
+    palette = palette_of(console)
+    text = in_colour(ids, learned, tokenizer, palette) if palette else in_marks(ids, learned, tokenizer)
+    if len(seen.ids) > SHOWN_TOKENS:
+        text.append(f" … {len(seen.ids) - SHOWN_TOKENS:,} more tokens", "dim italic")
+    if text.plain.endswith("\n"):
+        text.right_crop(1)
+    console.print(text, soft_wrap=palette is None)
     console.print()
 
 
 def _tell_legend(console: Console, tokenizer: Tokenizer, *, trained_here: bool) -> None:
     whose = "learned here from a part of the text" if trained_here else "the run's own"
     console.print(Text(f"A vocabulary of {tokenizer.vocab_size:,} tokens, {whose}.", style="dim"))
+    palette = palette_of(console)
+    if palette is None:
+        console.print("Tokens are parted by |; those in «» are learned, they have loss.")
+        return
     legend = Text()
-    for name, shades in (("read only", READ), ("learned: has loss", LEARNED)):
-        legend.append(f" {name} ", style=shades[0]).append(" ").append(f" {name} ", style=shades[1]).append("   ")
-    legend.append(" control ", style=CONTROL_READ).append(" ").append(" control, learned ", style=CONTROL_LEARNED)
-    if console.color_system is None:
-        legend = Text("Tokens are parted by |; those in «» have loss.")
+    for name, shades in (("read only", palette.read), ("learned: has loss", palette.learned)):
+        legend.append(f" {name} ", shades[0]).append(f" {name} ", shades[1]).append("   ")
+    legend.append(" control ", palette.control_read).append(" control, learned ", palette.control_learned)
     console.print(legend)
 
 

@@ -237,7 +237,7 @@ def _append(teller: Teller, records: Sequence[dict[str, str]]) -> None:
     if not teller.world.first:
         return
     path = teller.run.samples
-    lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.exists() else []
+    lines = [json.loads(line) for line in path.read_bytes().splitlines()] if path.exists() else []
     fresh = {(record["model"], record["prompt"]) for record in records}
     kept = [line for line in lines if (line["model"], line["prompt"]) not in fresh]
     write_text(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in [*kept, *records]))

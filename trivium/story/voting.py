@@ -7,7 +7,7 @@ import sys
 import time
 import zlib
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -42,7 +42,7 @@ BARREN = 5  # batches in a row without two different answers
 
 KEYS: dict[str, Shown] = {"1": "left", "2": "right", "t": "tie", "b": "both_bad", "s": "skip"}
 KEYS |= {"left": "left", "right": "right", "tie": "tie", "both bad": "both_bad", "skip": "skip"}
-KEYS |= {f"\x1b{mode}{letter}": side for mode in "[O" for letter, side in (("D", "left"), ("C", "right"))}
+KEYS |= {"\x1b[D": "left", "\x1b[C": "right", "\x1bOD": "left", "\x1bOC": "right"}  # arrows
 END = "\x04"  # what a terminal sends for the end of the input
 LEAVE = ("q", "quit", END)
 TOLD: dict[Shown, str] = {
@@ -142,7 +142,7 @@ def voted_prompts(store: Store, rater: Rater) -> set[tuple[Message, ...]]:
     return {pair.prompt for pair in store.pairs() if pair.id in done}
 
 
-def fresh_pairs(writer: Writer, store: Store, rater: Rater, count: int) -> Iterator[Fresh]:
+def fresh_pairs(writer: Writer, store: Store, rater: Rater, count: int) -> Generator[Fresh, None, None]:
     """Up to `count` pairs; the next batch is written while the rater looks at this one."""
     recipe, name = writer.recipe, zlib.crc32(rater.name.encode("utf-8", "surrogatepass"))
     known = voted_prompts(store, rater)

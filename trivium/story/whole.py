@@ -39,7 +39,7 @@ def tell_whole(teller: Teller, *, new_round: bool) -> Measures:
 
 def _conclude(teller: Teller, found: Measures) -> None:
     run, show = teller.run, teller.show
-    samples = [json.loads(line) for line in run.samples.read_text(encoding="utf-8").splitlines()]
+    samples = [json.loads(line) for line in run.samples.read_bytes().splitlines()]
     answers = {(sample["model"], sample["prompt"]): sample["answer"] for sample in samples}
     asked = list(dict.fromkeys(sample["prompt"] for sample in samples if sample["model"] == "instruct"))
     names = [name for name in COMPARED if any(sample["model"] == name for sample in samples)]

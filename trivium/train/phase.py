@@ -33,3 +33,4 @@ class Phase(Generic[B]):
     optimizers: list[torch.optim.Optimizer]
     settings: OptimizerConfig
     evaluations: int  # how many times to evaluate along the way
+    observe: Callable[[], dict[str, float]] = dict  # what is worth journaling of the step just done

@@ -52,7 +52,7 @@ def run_phase(
     with interrupt.deferred():
         for report in train(phase, world, steps=range(done, phase.settings.steps)):
             now = time.monotonic()
-            record = journal_line(phase.name, report, now - begun)
+            record = journal_line(phase.name, report, now - begun, phase.observe())
             evaluation = phase.evaluate() if is_due(report.step, phase.settings.steps, phase.evaluations) else None
             if world.first:
                 journal.write(record)
@@ -74,7 +74,7 @@ def run_phase(
     journal.close()
 
 
-def journal_line(name: str, report: StepReport, seconds: float) -> dict[str, Any]:
+def journal_line(name: str, report: StepReport, seconds: float, observed: Mapping[str, float]) -> dict[str, Any]:
     """One step, the same columns in every phase; units: nats, tokens per second, seconds."""
     line: dict[str, Any] = {
         "phase": name,
@@ -88,7 +88,8 @@ def journal_line(name: str, report: StepReport, seconds: float) -> dict[str, Any
     }
     if report.skipped:
         line["skipped"] = True
-    return line | ({"metrics": report.metrics} if report.metrics else {})
+    metrics = {**report.metrics, **observed}
+    return line | ({"metrics": metrics} if metrics else {})
 
 
 def is_due(step: int, steps: int, times: int) -> bool:

@@ -82,6 +82,7 @@ def build(
         optimizers=build_optimizers(writers.policy, settings),
         settings=settings,
         evaluations=recipe.evaluate.along_the_way,
+        observe=lambda: describe(latest[0]),
     )
 
 

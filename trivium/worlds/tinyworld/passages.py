@@ -36,7 +36,7 @@ class Person(NamedTuple):
         return self.name, self.thing, self.place
 
 
-def _people(rng: random.Random, *, moody: bool = False, counts: tuple[int, ...] = (2, 2, 2, 3)) -> list[Person]:
+def draw_people(rng: random.Random, *, moody: bool = False, counts: tuple[int, ...] = (2, 2, 2, 3)) -> list[Person]:
     """A few people who share nothing; the first is the one to be asked about, and is in a mood if `moody`."""
     count = pick(rng, counts)
     names, things = pick_several(rng, PEOPLE, count), pick_several(rng, PORTABLE, count)
@@ -49,7 +49,7 @@ def _people(rng: random.Random, *, moody: bool = False, counts: tuple[int, ...] 
     ]
 
 
-def _tell(rng: random.Random, people: list[Person]) -> str:
+def tell(rng: random.Random, people: list[Person]) -> str:
     """The passage, in an order that does not give away who will be asked about."""
     return " ".join(_tell_one(rng, person) for person in pick_several(rng, people, len(people)))
 
@@ -96,6 +96,11 @@ def _visitor(person: Person) -> tuple[str, tuple[str, ...]]:
     return f"Who is {where}?", (f"{person.name}.", f"{person.name} is {where}.")
 
 
+def ask_about(rng: random.Random, person: Person) -> tuple[str, tuple[str, ...]]:
+    """A question whose answer the passage tells, and the answers accepted."""
+    return pick(rng, (_where, _has, _holder, _visitor))(person)
+
+
 def _asked(rng: random.Random, passage: str, question: str) -> str:
     """The passage and the question, in one of a few layouts."""
     layout = pick(rng, ("{passage}\n{question}", "{passage} {question}", "Read this: {passage}\n{question}"))
@@ -103,60 +108,60 @@ def _asked(rng: random.Random, passage: str, question: str) -> str:
 
 
 def where(rng: random.Random) -> Draft:
-    people = _people(rng)
+    people = draw_people(rng)
     question, accepted = _where(people[0])
-    return checkable((_asked(rng, _tell(rng, people), question),), accepted, _combinations(people))
+    return checkable((_asked(rng, tell(rng, people), question),), accepted, _combinations(people))
 
 
 def who(rng: random.Random) -> Draft:
-    people = _people(rng)
+    people = draw_people(rng)
     question, accepted = pick(rng, (_holder, _visitor))(people[0])
-    return checkable((_asked(rng, _tell(rng, people), question),), accepted, _combinations(people))
+    return checkable((_asked(rng, tell(rng, people), question),), accepted, _combinations(people))
 
 
 def what(rng: random.Random) -> Draft:
-    people = _people(rng)
+    people = draw_people(rng)
     question, accepted = _has(people[0])
-    return checkable((_asked(rng, _tell(rng, people), question),), accepted, _combinations(people))
+    return checkable((_asked(rng, tell(rng, people), question),), accepted, _combinations(people))
 
 
 def look(rng: random.Random) -> Draft:
-    people = _people(rng)
+    people = draw_people(rng)
     first = people[0]
     question = pick(rng, (f"What is the {first.thing} like?", f"What kind of {first.thing} does {first.name} have?"))
     accepted = (sentence(first.look), sentence(f"it is {first.look}"), sentence(a(f"{first.look} {first.thing}")))
-    return checkable((_asked(rng, _tell(rng, people), question),), accepted, _combinations(people))
+    return checkable((_asked(rng, tell(rng, people), question),), accepted, _combinations(people))
 
 
 def mood(rng: random.Random) -> Draft:
-    people = _people(rng, moody=True)
+    people = draw_people(rng, moody=True)
     first = people[0]
     question = pick(rng, (f"How does {first.name} feel?", f"What is the mood of {first.name}?"))
     he = pronouns(first.name)[0]
     accepted = (sentence(first.mood), f"{first.name} is {first.mood}.", sentence(f"{he} is {first.mood}"))
-    return checkable((_asked(rng, _tell(rng, people), question),), accepted, _combinations(people))
+    return checkable((_asked(rng, tell(rng, people), question),), accepted, _combinations(people))
 
 
 def unsaid(rng: random.Random) -> Draft:
     """A question about somebody or something that the passage leaves out."""
-    first, *people = _people(rng, counts=(3,))
-    question, _ = pick(rng, (_where, _has, _holder, _visitor))(first)
-    return checkable((_asked(rng, _tell(rng, people), question),), (UNSAID,), _combinations([first, *people]))
+    first, *people = draw_people(rng, counts=(3,))
+    question, _ = ask_about(rng, first)
+    return checkable((_asked(rng, tell(rng, people), question),), (UNSAID,), _combinations([first, *people]))
 
 
 def yes_no(rng: random.Random) -> Draft:
-    people = _people(rng)
+    people = draw_people(rng)
     first, other = people[0], people[1]
     asked_of = pick(rng, (first, other))
     place = f"Is {first.name} {at(asked_of.place)}?"
     thing = f"Does {first.name} have {a(asked_of.thing)}?"
     accepted = ("Yes.",) if asked_of is first else ("No.",)
-    return checkable((_asked(rng, _tell(rng, people), pick(rng, (place, thing))),), accepted, _combinations(people))
+    return checkable((_asked(rng, tell(rng, people), pick(rng, (place, thing))),), accepted, _combinations(people))
 
 
 def people(rng: random.Random) -> Draft:
-    told = _people(rng)
-    passage = _tell(rng, told)
+    told = draw_people(rng)
+    passage = tell(rng, told)
     names = sorted((person.name for person in told), key=passage.index)
     question = pick(rng, ("Who is in the story?", "Name the people in the story.", "Which people are named?"))
     accepted = (f"{listed(names)}.", f"{', '.join(names)}.", f"{listed(names[::-1])}.")
@@ -164,8 +169,8 @@ def people(rng: random.Random) -> Draft:
 
 
 def things(rng: random.Random) -> Draft:
-    told = _people(rng, counts=(2,))
-    passage = _tell(rng, told)
+    told = draw_people(rng, counts=(2,))
+    passage = tell(rng, told)
     in_order = sorted(told, key=lambda person: passage.index(person.name))
     full = [a(f"{person.look} {person.thing}") for person in in_order]
     bare = [a(person.thing) for person in in_order]
@@ -176,10 +181,10 @@ def things(rng: random.Random) -> Draft:
 
 def followup(rng: random.Random) -> Draft:
     """Two questions on one passage: the second begins with "And"."""
-    told = _people(rng)
+    told = draw_people(rng)
     second, first = told[0], told[1]
     ask = pick(rng, (_where, _has, _holder, _visitor))
     question, answers = ask(first)
     again, accepted = ask(second)
-    turns = (_asked(rng, _tell(rng, told), question), answers[0], f"And {again[0].lower()}{again[1:]}")
+    turns = (_asked(rng, tell(rng, told), question), answers[0], f"And {again[0].lower()}{again[1:]}")
     return checkable(turns, accepted, _combinations(told))

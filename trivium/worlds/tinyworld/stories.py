@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from trivium.worlds.tinyworld.chance import generator, is_held_out, pick
 from trivium.worlds.tinyworld.grammar import a, at, capital, pronouns, to
+from trivium.worlds.tinyworld.lessons import lesson
 from trivium.worlds.tinyworld.lexicon import (
     BOYS,
     FOODS,
@@ -31,6 +32,7 @@ from trivium.worlds.tinyworld.plots_of_things import PLOTS_OF_THINGS
 PLOTS = PLOTS_OF_THINGS | PLOTS_OF_FRIENDS | PLOTS_OF_ANIMALS
 PLOT_NAMES = tuple(PLOTS)
 SHORTEST, LONGEST = 70, 170  # words
+LESSON_SHARE = 0.3  # of the texts
 JOB_NAMES = tuple(JOBS)
 FOOD_NAMES = tuple(FOODS)
 PLACE_NAMES = tuple(PLACES)
@@ -88,8 +90,14 @@ class Telling(NamedTuple):
 
 
 def story(seed: int, index: int, *, held_out: bool = False) -> str:
-    """One story of SHORTEST to LONGEST words: a pure function of its arguments."""
-    return telling(seed, index, held_out=held_out).text
+    """One story, or a lesson at the school, of SHORTEST to LONGEST words: a pure function of its arguments."""
+    rng = generator(seed, index, "held-out text" if held_out else "text")
+    if rng.random() >= LESSON_SHARE:
+        return telling(seed, index, held_out=held_out).text
+    while True:
+        text = lesson(rng, held_out=held_out)
+        if SHORTEST <= text.count(" ") + 1 <= LONGEST:
+            return text
 
 
 def telling(seed: int, index: int, *, held_out: bool = False) -> Telling:

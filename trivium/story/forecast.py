@@ -1,0 +1,332 @@
+"""What a run would be, before it is spent: this machine, the dial's choices, time, steps, memory, disk. Trains nothing.
+
+Steps and tokens are estimates from the speed of large products; a run settles them from the speed of its own steps.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import torch
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from trivium import plan
+from trivium.compute import prepare
+from trivium.config import OptimizerConfig, Recipe, Settings, merge, read_settings, resolve
+from trivium.distributed.world import join_world
+from trivium.model.shape import ModelConfig
+from trivium.plan import SHARES, Dial
+from trivium.runs import Run, read_run
+from trivium.shelf import is_done
+from trivium.show import Show, duration
+from trivium.story.measure import measures_path
+from trivium.story.opening import DEFAULT_MINUTES, DIALOGUE_TOKENS, STORY_TOKENS, begin, go_on, name_of
+from trivium.story.rounds import quiet, round_up
+from trivium.text.corpus import TINYWORLD, load_pairs
+
+Forecast = dict[str, Any]  # what `trivium plan --json` prints
+
+LIBRARIES = 320 * 2**20  # bytes: a process that has opened a run on the CPU, before its first step
+# Measured peaks over plan.peak_memory, at 1M to 5M parameters: 1.4 to 1.8 in plain steps, 1.2 in compiled ones
+MEMORY_SLACK = {True: 1.3, False: 1.8}
+PROMPT_TOKENS = 3 * DIALOGUE_TOKENS // 2  # of the longest prompt in a step of reinforcement, roughly
+ALIGN_COST = 2.0  # a step of reinforcement, in training steps on its answers: it also writes and scores them, roughly
+COMPILED_DISK = 60 * 2**20  # bytes of compiled code, roughly
+TOKEN_BYTES = 2
+
+
+class Stage(NamedTuple):
+    """A part of the run. None where there is nothing to tell."""
+
+    name: str
+    minutes: float
+    steps: int | None
+    tokens: int | None  # positions that are computed, padding included
+    settled: bool  # steps were said, or are chosen already
+    done: bool
+
+
+def forecast(target: Path | None, *, minutes: float | None, flags: Settings) -> Forecast:
+    """What `trivium run` with the same words would train.
+
+    target  a recipe file, a run folder, or None for the defaults
+    raises  whatever `trivium run` would raise before it trains
+    """
+    if target is not None and target.is_dir():
+        return forecast_of_run(read_run(target), minutes=minutes, flags=flags)
+    said = merge(read_settings(target) if target is not None else {}, flags)
+    out = Path("runs") / name_of(target)
+    first = resolve(said)
+    with join_world(first.compute.device) as world:
+        compute = prepare(first.compute, world.device, out / ".cache" / "compiled")
+        settings, dial = begin(said, DEFAULT_MINUTES if minutes is None else minutes, compute)
+    recipe = resolve(settings)
+    found = describe(recipe, dial, stages_of(recipe, dial, done=set()), device=compute.device.type)
+    found |= {"run": None, "exists": str(out) if (out / "recipe.toml").exists() else None, "given": dict(flat(said))}
+    found["chosen"] = {key: value for key, value in flat(settings) if key not in found["given"]}
+    return found
+
+
+def forecast_of_run(run: Run, *, minutes: float | None, flags: Settings) -> Forecast:
+    """What is settled in a run that was begun, and what is still open."""
+    settings, dial = go_on(run, flags, minutes, new_round=False)
+    recipe = resolve(settings)
+    done = set(done_stages(run))
+    device = "cuda" if recipe.compute.device != "cpu" and torch.cuda.is_available() else "cpu"
+    found = describe(recipe, dial, stages_of(recipe, dial, done=done), device=device)
+    keys = plan.open_keys({})
+    still_open = found["open"]
+    found |= {"run": str(run.path), "exists": str(run.path), "given": {}}
+    found["chosen"] = {key: plan.get_key(settings, key) for key in keys if key not in still_open}
+    return found
+
+
+def done_stages(run: Run) -> Iterator[str]:
+    """The stages that have left their result; of phase III, those of the last round that has begun."""
+    if is_done(run.base):
+        yield "pretrain"
+    if is_done(run.instruct):
+        yield "instruct"
+    for round in run.rounds()[-1:]:
+        if (round.path / "votes.json").exists():
+            yield "votes"
+        if is_done(round.reward):
+            yield "reward"
+        if is_done(round.aligned):
+            yield "align"
+    if measures_path(run).exists():
+        yield "measure"
+
+
+def flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every setting by its dotted name."""
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from flat(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+def stages_of(recipe: Recipe, dial: Dial | None, *, done: set[str]) -> list[Stage]:
+    """Each stage's time and steps, one after the other: what one leaves over, the next ones divide."""
+    if dial is None:
+        counts = {name: getattr(recipe, name).steps for name in ("pretrain", "instruct", "reward", "align")}
+        return [Stage(name, 0, counts.get(name), None, True, name in done) for name in SHARES]
+    dial = msgspec.structs.replace(dial, open=list(dial.open))
+    stages = []
+    for name in SHARES:
+        stage = _stage(name, recipe, dial, done=name in done)
+        dial.spent += 0 if stage.done else 60 * stage.minutes
+        stages.append(stage)
+    return stages
+
+
+def _stage(name: str, recipe: Recipe, dial: Dial, *, done: bool) -> Stage:
+    seconds = dial.seconds_for(name)
+    if name not in ("pretrain", "instruct", "reward", "align"):
+        return Stage(name, 0 if done else seconds / 60, None, None, f"{name}.pairs" not in dial.open, done)
+    phase: OptimizerConfig = getattr(recipe, name)
+    per_step = seconds_per_step(name, recipe, dial)
+    settled = f"{name}.steps" not in dial.open
+    if settled:
+        steps = phase.steps
+    elif name == "reward":  # one pass over the votes, however long it takes
+        steps = max(1, round_up(votes_to_learn_from(recipe, dial) / phase.rows_per_step))
+    else:
+        steps = max(1, int(seconds / per_step))
+    if settled or name == "reward":
+        seconds = steps * per_step
+    tokens = steps * rows_of(name, recipe) * length_of(name, recipe)
+    return Stage(name, 0 if done else seconds / 60, steps, tokens, settled, done)
+
+
+def rows_of(name: str, recipe: Recipe) -> int:
+    """Sequences in a step: a pair is two."""
+    phase: OptimizerConfig = getattr(recipe, name)
+    return phase.rows_per_step * (2 if name == "reward" else 1)
+
+
+def length_of(name: str, recipe: Recipe) -> int:
+    """Positions of each."""
+    longest = recipe.model.context_length
+    return longest if name in ("pretrain", "instruct") else min(longest, PROMPT_TOKENS + recipe.align.max_new_tokens)
+
+
+def seconds_per_step(name: str, recipe: Recipe, dial: Dial) -> float:
+    """From the operations of a step and the speed that training reaches, phases I and II compiled or not."""
+    compiled = recipe.compute.compile and name in ("pretrain", "instruct")
+    shape = recipe.model.model_copy(update={"context_length": length_of(name, recipe)})
+    flop = shape.training_flop(rows_of(name, recipe) * shape.context_length)
+    cost = ALIGN_COST if name == "align" else 1.0
+    return cost * flop / (dial.machine.matmul_flops * plan.SHARE_OF_PEAK[compiled])
+
+
+def pairs_to_vote_on(recipe: Recipe, dial: Dial | None) -> int:
+    """The same number that `settle_votes` will choose."""
+    if dial is None or "votes.pairs" not in dial.open:
+        return recipe.votes.pairs
+    full = type(recipe.votes)().pairs
+    return max(100, min(full, int(full * dial.minutes / 10)))
+
+
+def votes_to_learn_from(recipe: Recipe, dial: Dial | None) -> float:
+    if recipe.data.pairs:
+        pairs = load_pairs(recipe.data, quiet)
+        return len(pairs.train)
+    return pairs_to_vote_on(recipe, dial) * (1 - recipe.reward.held_out_share)
+
+
+def memory_of(recipe: Recipe, *, dtype_bytes: int) -> int:
+    """Bytes at the peak of the hungriest phase, the libraries included, roughly."""
+    needs = []
+    for name in ("pretrain", "instruct", "align"):
+        phase: OptimizerConfig = getattr(recipe, name)
+        shape = recipe.model.model_copy(update={"context_length": length_of(name, recipe)})
+        working = plan.peak_memory(shape, phase.microbatch_rows, dtype_bytes)
+        others = 2 * 4 * shape.parameters if name == "align" else 0  # the reference and the reward model
+        needs.append(MEMORY_SLACK[recipe.compute.compile and name != "align"] * working + others)
+    return LIBRARIES + int(max(needs))
+
+
+def disk_of(recipe: Recipe) -> int:
+    """Bytes of the run folder: four models, two checkpoints with their optimizer, token files and compiled code."""
+    models = 4 * 4 * recipe.model.parameters
+    checkpoints = 2 * 3 * 4 * recipe.model.parameters
+    world = TINYWORLD in recipe.data.text
+    tokens = recipe.data.stories * STORY_TOKENS * TOKEN_BYTES if world else 0
+    return models + checkpoints + tokens + (COMPILED_DISK if recipe.compute.compile else 0)
+
+
+def describe(recipe: Recipe, dial: Dial | None, stages: list[Stage], *, device: str) -> Forecast:
+    """What is known of a new run and of an old one alike."""
+    shape: ModelConfig = recipe.model
+    machine = dial.machine if dial else None
+    dtype_bytes = 2 if machine and machine.precision == "bfloat16" else 4
+    return {
+        "minutes": dial.minutes if dial else None,
+        "spent_minutes": dial.spent / 60 if dial else None,
+        "machine": {"device": device, **msgspec.structs.asdict(machine)} if machine else None,
+        "compiled": recipe.compute.compile,
+        "model": {"parameters": shape.parameters, **shape.model_dump(mode="json")},
+        "stages": [stage._asdict() for stage in stages],
+        "pairs_to_vote_on": 0 if recipe.data.pairs else pairs_to_vote_on(recipe, dial),
+        "memory_bytes": memory_of(recipe, dtype_bytes=dtype_bytes),
+        "disk_bytes": disk_of(recipe),
+        "open": list(dial.open) if dial else [],
+    }
+
+
+# For people
+
+NAMES = {
+    "pretrain": "I    pretrain",
+    "instruct": "II   instruct",
+    "votes": "III  votes",
+    "reward": "III  reward",
+    "align": "III  align",
+    "measure": "     measure",
+}
+
+
+def print_forecast(found: Forecast) -> None:
+    console = Console(highlight=False)
+    _grid(console, summary(found))
+    names = ["", "minutes, at most", "steps", "tokens"]
+    rows = _stage_rows(found)
+    if any(stage["done"] for stage in found["stages"]):
+        names, rows = (
+            [*names, ""],
+            [[*row, "done" if s["done"] else ""] for row, s in zip(rows, found["stages"], strict=True)],
+        )
+    Show(stderr=False).table(_title(found), names, rows)
+    if found["open"]:
+        told = f"~ an estimate; the run settles {', '.join(found['open'])} from the speed of its own steps."
+        console.print(Text(told, style="dim"))
+    console.print()
+    for title, settings in (
+        ("Given", found["given"]),
+        ("Settled" if found["run"] else "Chosen by the dial", found["chosen"]),
+    ):
+        if settings:
+            console.print(Text(title, style="bold"))
+            _grid(console, by_section(settings))
+    for line in _warnings(found):
+        console.print(Text(line, style="yellow"))
+
+
+def _grid(console: Console, lines: Iterable[tuple[str, str]]) -> None:
+    """Names with what there is to tell about each."""
+    grid = Table.grid(padding=(0, 2))
+    for name, told in lines:
+        grid.add_row(Text(f"  {name}", style="cyan"), Text(told))
+    console.print(grid, "", sep="\n")
+
+
+def by_section(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Each section of a recipe, and its settings in one line."""
+    sections: dict[str, list[str]] = {}
+    for key, value in settings.items():
+        section, _, name = key.rpartition(".")
+        sections.setdefault(section or "recipe", []).append(f"{name} {json.dumps(value, ensure_ascii=False)}")
+    for section, told in sections.items():
+        yield section, ", ".join(told)
+
+
+def summary(found: Forecast) -> Iterator[tuple[str, str]]:
+    """Name and text of each line above the table."""
+    machine, model = found["machine"], found["model"]
+    if machine:
+        speed = f"{machine['matmul_flops'] / 1e9:,.0f} GFLOP/s in {machine['precision']}"
+        yield "machine", f"{machine['name']}, {machine['cores']} cores, {size(machine['memory'])}; {speed}"
+    heads = f"{model['num_heads']} heads"
+    yield (
+        "model",
+        f"{model['parameters']:,} parameters: {model['num_layers']} layers, width {model['width']}, {heads}, "
+        f"context {model['context_length']}, vocabulary {model['vocab_size']:,}",
+    )
+    steps = "compiled steps" if found["compiled"] else "steps are not compiled"
+    yield "memory", f"about {size(found['memory_bytes'])} at the peak; {steps}"
+    yield "disk", f"about {size(found['disk_bytes'])}"
+
+
+def _title(found: Forecast) -> str:
+    if found["minutes"] is None:
+        return "The phases"
+    spent = f", {duration(60 * found['spent_minutes'])} of them spent" if found["spent_minutes"] else ""
+    return f"{found['minutes']:g} minutes{spent}"
+
+
+def _stage_rows(found: Forecast) -> list[list[str]]:
+    rows = []
+    for stage in (Stage(**told) for told in found["stages"]):
+        about = "" if stage.settled else "~"
+        steps = "" if stage.steps is None else f"{about}{stage.steps:,}"
+        if stage.name == "votes" and found["pairs_to_vote_on"]:
+            steps = f"{found['pairs_to_vote_on']:,} pairs"
+        exact = stage.settled and stage.name in ("pretrain", "instruct")
+        tokens = "" if stage.tokens is None else f"{'' if exact else '~'}{short(stage.tokens)}"
+        minutes = "" if stage.done or found["minutes"] is None else f"{stage.minutes:.1f}"
+        rows.append([NAMES[stage.name], minutes, steps, tokens])
+    return rows
+
+
+def _warnings(found: Forecast) -> Iterator[str]:
+    machine = found["machine"]
+    if machine and found["memory_bytes"] > machine["memory"]:
+        yield "That may be more memory than there is; lower align.microbatch_rows or pretrain.microbatch_rows."
+    if found["exists"] and not found["run"]:
+        yield f"{found['exists']} exists: `trivium run` would go on with it as it was begun; choose another --out."
+
+
+def size(count: float) -> str:
+    """Bytes for people."""
+    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"
+
+
+def short(count: float) -> str:
+    """A large number for people."""
+    return f"{count / 1e6:,.1f}M" if count >= 1e6 else f"{count / 1e3:,.0f}k" if count >= 1e4 else f"{count:,.0f}"
