@@ -12,6 +12,7 @@ import torch
 
 from trivium.model.shape import ModelConfig
 from trivium.model.transformer import Transformer
+from trivium.text.tokenizer import Tokenizer, train
 
 torch.set_num_threads(1)
 hypothesis.settings.register_profile("trivium", deadline=None)
@@ -43,3 +44,9 @@ def small_model() -> Callable[..., Transformer]:
         return model
 
     return make
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> Tokenizer:
+    """A vocabulary of 300 tokens, learned from a little text."""
+    return train([f"The cat number {i} sat on the warm mat. Was it {i + 1}?\nIt was!" for i in range(50)], vocab_size=300)

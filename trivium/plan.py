@@ -90,7 +90,7 @@ def choose_shape(settings: Mapping[str, Any], minutes: float, flops: float, *, c
     compute = flops * SHARE_OF_PEAK[compiled] * 60 * minutes * SHARES["pretrain"] / sum(SHARES.values())
     wanted = sqrt(compute / (6 * TOKENS_PER_PARAMETER))
     layers, width = min(LADDER, key=lambda rung: abs(log(_parameters(*rung)) - log(wanted)))
-    step = 2 * given.get("num_heads", given.get("num_kv_heads", 1))
+    step = 2 * int(given.get("num_heads") or given.get("num_kv_heads") or 1)
     width = given.get("width", max(step, round(width / step) * step))
     shape: Settings = {"num_layers": layers, "width": width, "mlp_width": 3 * width, "vocab_size": vocabulary(width)}
     shape["num_heads"] = given.get("num_heads", fitting_heads(width, given.get("num_kv_heads", 1)))

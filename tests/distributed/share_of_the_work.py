@@ -4,6 +4,7 @@ share_of_the_work.py OUT VERB ...
 """
 
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -14,10 +15,11 @@ from trivium.batch import TokenBatch
 from trivium.compute import Compute
 from trivium.config import OptimizerConfig
 from trivium.distributed.shard import gather, shard
-from trivium.distributed.world import join_world
+from trivium.distributed.world import World, join_world
 from trivium.model.shape import ModelConfig
 from trivium.model.transformer import Transformer, initialise
 from trivium.phases.pretrain import next_token_objective
+from trivium.story import opening
 from trivium.train.loop import accumulate, train
 from trivium.train.optimizer import build_optimizers
 from trivium.train.phase import Phase
@@ -35,40 +37,41 @@ def rows(step: int) -> TokenBatch:
     return TokenBatch(tokens[:, :-1], tokens[:, 1:], supervised, positions, torch.zeros_like(positions))
 
 
-def keep_gradients(out: Path) -> None:
-    with join_world("cpu") as world:
-        model = initialise(Transformer(SHAPE), seed=0)
-        with torch.no_grad():
-            for parameter in model.parameters():  # nothing may be zero, as the layers' outputs are at first
-                parameter.add_(0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
-        shard(model, world)
+def keep_gradients(out: Path, world: World) -> None:
+    model = initialise(Transformer(SHAPE), seed=0)
+    with torch.no_grad():
+        for parameter in model.parameters():  # nothing may be zero, as the layers' outputs are at first
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
+    shard(model, world)
 
-        def batches(step: int) -> list[TokenBatch]:
-            mine = TokenBatch(*(field[world.rank :: world.size] for field in rows(step)))
-            return [TokenBatch(*(field[i : i + 2] for field in mine)) for i in range(0, ROWS // world.size, 2)]
+    def batches(step: int) -> list[TokenBatch]:
+        mine = TokenBatch(*(field[world.rank :: world.size] for field in rows(step)))
+        return [TokenBatch(*(field[i : i + 2] for field in mine)) for i in range(0, ROWS // world.size, 2)]
 
-        objective = next_token_objective(Compute(torch.device("cpu"), torch.float32, False))
-        loss, items, _ = accumulate(model, objective, batches(0), world)
-        found = {"loss": loss, "items": items}
-        found |= gather({f"gradient/{name}": p.grad for name, p in model.named_parameters() if p.grad is not None})
-        model.zero_grad(set_to_none=True)
+    objective = next_token_objective(Compute(torch.device("cpu"), torch.float32, False))
+    loss, items, _ = accumulate(model, objective, batches(0), world)
+    found = {"loss": loss, "items": items}
+    found |= gather({f"gradient/{name}": p.grad for name, p in model.named_parameters() if p.grad is not None})
+    model.zero_grad(set_to_none=True)
 
-        settings = OptimizerConfig(steps=5, max_grad_norm=0.5)
-        phase = Phase("p", model, objective, batches, dict, build_optimizers(model, settings), settings, 0)
-        reports = list(train(phase, world, steps=range(5)))
-        found["losses"] = torch.tensor([report.loss for report in reports])
-        found["norms"] = torch.tensor([report.grad_norm for report in reports])
-        found |= gather({f"weight/{name}": p for name, p in model.named_parameters()})
-        assert world.any(world.rank == world.size - 1)
-        assert not world.any(False)
-        if world.first:
-            save_file({name: tensor.detach().contiguous().clone() for name, tensor in found.items()}, out)
+    settings = OptimizerConfig(steps=5, max_grad_norm=0.5)
+    phase = Phase("p", model, objective, batches, dict, build_optimizers(model, settings), settings, 0)
+    reports = list(train(phase, world, steps=range(5)))
+    found["losses"] = torch.tensor([report.loss for report in reports])
+    found["norms"] = torch.tensor([report.grad_norm for report in reports])
+    found |= gather({f"weight/{name}": p for name, p in model.named_parameters()})
+    assert world.any(world.rank == world.size - 1)
+    assert not world.any(False)
+    if world.first:
+        save_file({name: tensor.detach().contiguous().clone() for name, tensor in found.items()}, out)
 
 
 def main(out: Path, verb: list[str]) -> None:
     torch.set_num_threads(1)
-    keep_gradients(out)
-    cli.main(verb)
+    with join_world("cpu") as world:
+        keep_gradients(out, world)
+        opening.join_world = lambda device: nullcontext(world)  # a process joins a world only once
+        cli.main(verb)
 
 
 if __name__ == "__main__":

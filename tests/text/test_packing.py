@@ -74,6 +74,29 @@ def test_short_data_is_packed_tightly_as_well():
     assert 1 - lengths.sum() / (len(plan) * 1024) < 0.03
 
 
+@given(st.lists(st.integers(1, 90), min_size=1, max_size=60), st.randoms(use_true_random=False))
+def test_cutting_loses_and_doubles_nothing_and_leaves_hardly_a_gap(lengths, random):
+    sizes = np.array(lengths)
+    order = np.array(random.sample(range(len(lengths)), len(lengths)))
+    plan = plan_rows(sizes, 90, order, may_cut=np.ones(len(lengths), dtype=np.bool_))
+    covered = [[] for _ in lengths]
+    for segment, start, size in zip(plan.segments, plan.starts, plan.sizes, strict=True):
+        covered[segment] += range(start, start + size)
+    assert [sorted(positions) for positions in covered] == [list(range(length)) for length in lengths]
+    filled = np.add.reduceat(plan.sizes, plan.bounds[:-1])
+    assert (filled <= 90).all()
+
+
+def test_documents_that_leave_large_gaps_are_cut_to_fill_them():
+    lengths = np.full(300, 180)
+    whole = plan_rows(lengths, 256, np.arange(300))
+    cut = plan_rows(lengths, 256, np.arange(300), may_cut=np.ones(300, dtype=np.bool_))
+    assert len(whole) == 300
+    assert lengths.sum() / (len(cut) * 256) > 0.98
+    kept = plan_rows(lengths, 256, np.arange(300), may_cut=np.zeros(300, dtype=np.bool_))
+    assert len(kept) == 300
+
+
 @pytest.mark.parametrize("epoch", [0, 1])
 def test_an_epoch_holds_every_token_exactly_once(epoch):
     rows = packed()

@@ -99,6 +99,7 @@ def text_rows(shard: Shard, tokenizer: Tokenizer, recipe: Recipe) -> PackedRows:
         seed=seed,
         pad=tokenizer.pad,
         slack=slack,
+        cut=True,
     )
 
 

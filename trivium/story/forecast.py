@@ -244,7 +244,7 @@ def print_forecast(found: Forecast) -> None:
         )
     Show(stderr=False).table(_title(found), names, rows)
     if found["open"]:
-        told = f"~ an estimate; the run settles {', '.join(found['open'])} from the speed of its own steps."
+        told = f"~ an estimate; the run settles {', '.join(found['open'])} as it goes, from the speed of its own steps."
         console.print(Text(told, style="dim"))
     console.print()
     for title, settings in (

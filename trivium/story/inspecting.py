@@ -29,7 +29,7 @@ from trivium.text import blanks
 from trivium.text import dialogue as dialogues
 from trivium.text.corpus import TINYWORLD, load_dialogues, load_documents, load_pairs
 from trivium.text.dialogue import Fitted, Rendered
-from trivium.text.packing import PackedRows, Row
+from trivium.text.packing import PackedRows, Row, chunks, plan_rows
 from trivium.text.shards import write as write_shard
 from trivium.text.split import Split, dialogue_key, document_key, pair_key
 from trivium.text.tokenizer import Tokenizer
@@ -120,7 +120,7 @@ def load(recipe: Recipe, run: Run | None) -> Data:
 
 
 def some(records: Sequence[Record]) -> Sequence[Record]:
-    """From all over the list, no more than MOST_RECORDS."""
+    """From all over the list, no more than are counted token by token."""
     return records[:: -(-len(records) // MOST_RECORDS) or 1]
 
 
@@ -132,9 +132,6 @@ def tokenizer_for(run: Run | None, recipe: Recipe, texts: Sequence[str]) -> Toke
         raise DataError("data.text: there is no document to learn a vocabulary from; give more text")
     stride = -(-sum(map(len, texts)) // TOKENIZER_CHARACTERS) or 1
     return train_tokenizer(texts[::stride], vocab_size=recipe.model.vocab_size)
-
-
-# Tokens in colour
 
 
 def visible(id: int, tokenizer: Tokenizer) -> str:
@@ -188,8 +185,7 @@ def _print_tokens(console: Console, title: str, seen: Rendered, tokenizer: Token
         text.append(f" … {len(seen.ids) - SHOWN_TOKENS:,} more tokens", "dim italic")
     if text.plain.endswith("\n"):
         text.right_crop(1)
-    console.print(text, soft_wrap=palette is None)
-    console.print()
+    console.print(text, "", sep="\n", soft_wrap=palette is None)
 
 
 def _tell_legend(console: Console, tokenizer: Tokenizer, *, trained_here: bool) -> None:
@@ -207,12 +203,7 @@ def _tell_legend(console: Console, tokenizer: Tokenizer, *, trained_here: bool) 
 
 
 def _heading(console: Console, title: str, told: str) -> None:
-    console.print()
-    console.print(Rule(Text.assemble((title, "bold"), f"   {told}"), align="left", style="dim"))
-    console.print()
-
-
-# A few of each
+    console.print("", Rule(Text.assemble((title, "bold"), f"   {told}"), align="left", style="dim"), "", sep="\n")
 
 
 def all_but_first(ids: NDArray[np.int32]) -> Rendered:
@@ -272,13 +263,9 @@ def show_row(console: Console, data: Data, tokenizer: Tokenizer, recipe: Recipe)
     pieces = pieces_of(row)
     padding = int((row.documents < 0).sum())
     _heading(console, "A packed row", f"what lies in it side by side: no {name} sees another")
-    console.print(Text(f"{len(row.tokens)} tokens: {count_of(len(pieces), name)} and {padding} tokens of padding\n"))
+    console.print(Text(f"{len(row.tokens)} tokens, {padding} of them padding; {name}s: {len(pieces)}\n"))
     for number, piece in enumerate(pieces, start=1):
         _print_tokens(console, f"{name} {number} of the row", piece, tokenizer)
-
-
-def count_of(number: int, name: str) -> str:
-    return f"{number:,} {name}{'s' if number != 1 else ''}"
 
 
 def show_dialogues(console: Console, records: Sequence[Dialogue], tokenizer: Tokenizer, recipe: Recipe) -> None:
@@ -309,9 +296,6 @@ def scored(prompt: Sequence[Message], answer: str, tokenizer: Tokenizer, recipe:
     return Rendered(ids, np.arange(len(ids)) == len(ids) - 1)
 
 
-# All of them
-
-
 def fit_all(records: Sequence[Dialogue], tokenizer: Tokenizer, recipe: Recipe) -> list[Fitted]:
     length, loss_on = recipe.model.context_length, recipe.instruct.loss_on
     return [dialogues.fit(d.messages, tokenizer, length, loss_on=loss_on, source=d.source) for d in records]
@@ -328,7 +312,11 @@ def dialogue_sizes(records: Sequence[Dialogue], tokenizer: Tokenizer, recipe: Re
     fitted = fit_all(records, tokenizer, recipe)
     rendered = [each.rendered for each in fitted if each.rendered is not None]
     left_out = len(fitted) - len(rendered)
-    check_learned(rendered, records, recipe)
+    if records and not any(seen.supervised.any() for seen in rendered):
+        raise DataError(
+            f"{records[0].source}: not one token of {len(records):,} dialogues has loss, as none fits "
+            f"{recipe.model.context_length} tokens; raise model.context_length"
+        )
     lengths = [len(each.ids) for each in rendered]
     return Sizes(
         lengths,
@@ -336,15 +324,6 @@ def dialogue_sizes(records: Sequence[Dialogue], tokenizer: Tokenizer, recipe: Re
         sum(e.turns_cut > 0 for e in fitted) - left_out,
         left_out,
     )
-
-
-def check_learned(rendered: Sequence[Rendered], records: Sequence[Dialogue], recipe: Recipe) -> None:
-    """raises  DataError when there are dialogues, and no token of any of them has loss"""
-    if records and not any(seen.supervised.any() for seen in rendered):
-        raise DataError(
-            f"{records[0].source}: not one token of {len(records):,} dialogues has loss, as none fits "
-            f"{recipe.model.context_length} tokens; raise model.context_length"
-        )
 
 
 def pair_sizes(records: Sequence[Pair], tokenizer: Tokenizer, recipe: Recipe) -> Sizes:
@@ -358,17 +337,14 @@ def pair_sizes(records: Sequence[Pair], tokenizer: Tokenizer, recipe: Recipe) ->
     return Sizes([min(size, length) for size in whole], len(whole), sum(size > length for size in whole), 0)
 
 
-def filled(lengths: Sequence[int], tokenizer: Tokenizer, recipe: Recipe) -> float | None:
+def filled(lengths: Sequence[int], recipe: Recipe) -> float | None:
     """Share of the positions of packed rows that hold a token; the rest is computed for nothing. None without rows."""
     if not lengths:
         return None
-
-    def nothing(epoch: int, item: int, start: int, stop: int) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
-        raise AssertionError("rows are counted, not read")
-
-    length = recipe.model.context_length
-    rows = PackedRows(np.array(lengths), nothing, row_length=length, seed=recipe.seed, pad=tokenizer.pad)
-    return sum(lengths) / (rows.rows_per_epoch(0) * length)
+    row_length = recipe.model.context_length
+    pieces = chunks(np.array(lengths), row_length)
+    rows = plan_rows(pieces.stop - pieces.start, row_length, np.arange(len(pieces.item)))
+    return sum(lengths) / (len(rows) * row_length)
 
 
 def repeated(keys: Iterable[object]) -> int:
@@ -388,17 +364,14 @@ def show_statistics(console: Console, data: Data, tokenizer: Tokenizer, recipe: 
         dialogue_sizes(some(data.dialogues.train), tokenizer, recipe),
         pair_sizes(some(data.pairs.train), tokenizer, recipe),
     ]
-    full = [filled(size.lengths, tokenizer, recipe) for size in sizes[:2]]
+    full = [filled(size.lengths, recipe) for size in sizes[:2]]
+    documents, asked, pairs = data
     twice = [
-        repeated(document_key(document) for document in data.documents.train),
-        repeated((dialogue_key(dialogue), dialogue.answer) for dialogue in data.dialogues.train),
-        repeated((pair_key(pair), pair.chosen, pair.rejected) for pair in data.pairs.train),
+        repeated(document_key(document) for document in documents.train),
+        repeated((dialogue_key(dialogue), dialogue.answer) for dialogue in asked.train),
+        repeated((pair_key(pair), pair.chosen, pair.rejected) for pair in pairs.train),
     ]
-    shared = [
-        overlap(data.documents, document_key),
-        overlap(data.dialogues, dialogue_key),
-        overlap(data.pairs, pair_key),
-    ]
+    shared = [overlap(documents, document_key), overlap(asked, dialogue_key), overlap(pairs, pair_key)]
     rows = [
         ["to learn from", *(f"{len(records.train):,}" for records in data)],
         ["held out", *(f"{len(records.held_out):,}" for records in data)],
@@ -414,20 +387,9 @@ def show_statistics(console: Console, data: Data, tokenizer: Tokenizer, recipe: 
     ]
     console.print()
     Show(stderr=False).table("The data in numbers", ["", "documents", "dialogues", "pairs"], rows)
-    for note in notes(data, recipe):
-        console.print(Text(note, style="dim"))
-
-
-def notes(data: Data, recipe: Recipe) -> list[str]:
-    """What the numbers do not say by themselves."""
-    told = ["Of a pair, each answer is counted with its prompt."] if data.pairs.train else []
     if TINYWORLD in recipe.data.text + recipe.data.answers:
-        told.append(
-            f"TinyWorld has written up to {WORLD_RECORDS:,} of each here; `trivium plan` says how many a run takes."
-        )
-    if any(len(records.train) > MOST_RECORDS for records in data):
-        told.append(f"Tokens are counted in a part of the records, {MOST_RECORDS:,} of each at most.")
-    return told
+        told = f"TinyWorld wrote {WORLD_RECORDS:,} of each at most; `trivium plan` says how many a run takes."
+        console.print(Text(told, style="dim"))
 
 
 def _quantile(size: Sizes, share: float) -> str:

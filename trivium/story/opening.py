@@ -85,7 +85,7 @@ def begin(said: Settings, minutes: float, compute: Compute) -> tuple[Settings, p
     compiled = bool(settings["compute"]["compile"])
     settings = plan.choose_shape(settings, minutes, machine.matmul_flops, compiled=compiled)
     settings = plan.choose_exam(settings, minutes)
-    dial = plan.Dial(minutes=minutes, open=plan.open_keys(settings), machine=machine)
+    dial = plan.Dial(minutes=minutes, open=plan.open_keys(said), machine=machine)
     recipe = resolve(settings)
     for key, stage, tokens, phase in (
         ("data.stories", "pretrain", STORY_TOKENS, recipe.pretrain),

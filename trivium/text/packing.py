@@ -18,6 +18,7 @@ Integers = NDArray[np.int64]
 Fetch = Callable[[int, int, int, int], tuple[NDArray[np.int32], NDArray[np.bool_]]]
 
 _BUFFER = 1000  # segments a row is chosen from: enough for rows without gaps, few enough to keep near the drawn order
+_LEAST_PIECE = 24  # tokens: a gap smaller than that is not worth a cut, and no smaller rest is left
 _PADDING_DOCUMENT = -1
 _PLANS_KEPT = 2
 _SEGMENT_ORDER, _ROW_ORDER = 0, 1  # which of an epoch's two permutations
@@ -32,9 +33,11 @@ class Chunks(NamedTuple):
 
 
 class RowPlan(NamedTuple):
-    """Row r holds the segments segments[bounds[r]:bounds[r + 1]], in that order."""
+    """Row r holds the segments segments[bounds[r]:bounds[r + 1]], in that order. N placed, whole or in part."""
 
     segments: Integers  # (N,)
+    starts: Integers  # (N,) where in its segment each begins: 0, but for what is left of one that was cut
+    sizes: Integers  # (N,) tokens
     bounds: Integers  # (rows + 1,)
 
     def __len__(self) -> int:
@@ -66,37 +69,92 @@ def chunks(lengths: Integers, limits: Integers | int) -> Chunks:
     return Chunks(item, start, np.minimum(start + limits[item], lengths[item]))
 
 
-def plan_rows(lengths: Integers, row_length: int, order: Integers) -> RowPlan:
+def plan_rows(
+    lengths: Integers, row_length: int, order: Integers, *, may_cut: NDArray[np.bool_] | None = None
+) -> RowPlan:
     """Best fit within a sliding window of the order: the oldest waiting segment, then always the longest that fits.
 
     lengths  (N,) tokens, each from 1 to row_length
     order    (N,) a permutation of the segments
+    may_cut  (N,) which segments may be cut where a row's last gap is worth it; what is left of one waits for another row
     O(N log N)
     """
     count = len(order)
-    # A key sorts by length, then the older last: the key at the right end of the allowed ones is the one to take.
-    keys = (lengths[order] * count + np.arange(count - 1, -1, -1)).tolist()
-    window: list[int] = []
-    taken = bytearray(count)
-    segments: list[int] = []
+    window = _Window(lengths[order].tolist())
+    cuttable = may_cut[order] if may_cut is not None else np.zeros(count, dtype=np.bool_)
+    placed: list[tuple[int, int, int]] = []
     bounds = [0]
-    arrived = oldest = 0
-    while len(segments) < count:
-        while taken[oldest]:
-            oldest += 1
-        while arrived < count and (len(window) < _BUFFER or arrived <= oldest):
-            insort(window, keys[arrived])
-            arrived += 1
-        at, room = bisect_left(window, keys[oldest]), row_length
-        while at >= 0:
-            length, place = divmod(window.pop(at), count)
-            place = count - 1 - place
-            taken[place] = True
-            segments.append(place)
-            room -= length
-            at = bisect_right(window, room * count + count - 1) - 1
-        bounds.append(len(segments))
-    return RowPlan(order[np.array(segments, dtype=np.int64)], np.array(bounds, dtype=np.int64))
+    while (oldest := window.oldest()) is not None:
+        room = row_length
+        place: int | None = oldest
+        while place is not None:
+            start, size = window.take(place)
+            placed.append((place, start, size))
+            room -= size
+            place = window.longest_within(room)
+        if room >= _LEAST_PIECE and (place := window.one_longer_than(room + _LEAST_PIECE, cuttable)) is not None:
+            placed.append((place, *window.cut(place, room)))
+        bounds.append(len(placed))
+    places, starts, sizes = np.array(placed, dtype=np.int64).reshape(-1, 3).T
+    return RowPlan(order[places], starts, sizes, np.array(bounds, dtype=np.int64))
+
+
+class _Window:
+    """The segments that wait for a row, sorted by length, those that came first last among equals."""
+
+    def __init__(self, lengths: list[int]) -> None:
+        self._left, self._start = lengths, [0] * len(lengths)  # tokens to place, and from where
+        self._count = len(lengths)
+        self._keys: list[int] = []  # length * count + age
+        self._arrived = self._oldest = 0
+        self._arrive()
+
+    def oldest(self) -> int | None:
+        while self._oldest < self._count and not self._left[self._oldest]:
+            self._oldest += 1
+        self._arrive()
+        return self._oldest if self._oldest < self._count else None
+
+    def take(self, place: int) -> tuple[int, int]:
+        """All that is left of a segment: its start and size."""
+        size = self._left[place]
+        self._forget(place)
+        self._left[place] = 0
+        self._arrive()
+        return self._start[place], size
+
+    def cut(self, place: int, size: int) -> tuple[int, int]:
+        """The first tokens of what is left of a segment; the rest goes on waiting."""
+        start = self._start[place]
+        self._forget(place)
+        self._start[place], self._left[place] = start + size, self._left[place] - size
+        insort(self._keys, self._key(place))
+        return start, size
+
+    def longest_within(self, room: int) -> int | None:
+        at = bisect_right(self._keys, room * self._count + self._count - 1) - 1
+        return self._place(at) if at >= 0 else None
+
+    def one_longer_than(self, size: int, allowed: NDArray[np.bool_]) -> int | None:
+        """The shortest of those at least so long that is allowed."""
+        for at in range(bisect_left(self._keys, size * self._count), len(self._keys)):
+            if allowed[self._place(at)]:
+                return self._place(at)
+        return None
+
+    def _arrive(self) -> None:
+        while self._arrived < self._count and (len(self._keys) < _BUFFER or self._arrived <= self._oldest):
+            insort(self._keys, self._key(self._arrived))
+            self._arrived += 1
+
+    def _forget(self, place: int) -> None:
+        del self._keys[bisect_left(self._keys, self._key(place))]
+
+    def _key(self, place: int) -> int:
+        return self._left[place] * self._count + self._count - 1 - place
+
+    def _place(self, at: int) -> int:
+        return self._count - 1 - self._keys[at] % self._count
 
 
 class _Epoch(NamedTuple):
@@ -117,6 +175,7 @@ class PackedRows:
         seed: int,
         pad: int,
         slack: Callable[[int], Integers] | None = None,
+        cut: bool = False,
     ) -> None:
         """
         lengths  (items,) tokens
@@ -124,6 +183,7 @@ class PackedRows:
                  May return fewer, or up to the item's slack more
         pad      id that fills rows up
         slack    epoch -> (items,) tokens, >= 0: room to leave in each piece of the item, when `fetch` may lengthen it
+        cut      whether an item without slack may go on in another row, so that rows have no gaps
         raises   DataError when there is not one token; ConfigError when the row is too short
         """
         self._lengths = np.asarray(lengths, dtype=np.int64)
@@ -136,6 +196,7 @@ class PackedRows:
         self._seed = seed
         self._pad = pad
         self._slack = slack
+        self._cut = cut
         self._counts: list[int] = []  # rows of each epoch so far
         self._epochs: dict[int, _Epoch] = {}  # the plans last used
 
@@ -152,9 +213,8 @@ class PackedRows:
             epoch += 1
         pieces, plan, rows = self._epoch(epoch)
         place = rows[index]
-        segments = plan.segments[plan.bounds[place] : plan.bounds[place + 1]]
         return self._fill(
-            [self._fetch(epoch, int(pieces.item[s]), int(pieces.start[s]), int(pieces.stop[s])) for s in segments]
+            [self._fetch(epoch, *_range_of(pieces, plan, n)) for n in range(plan.bounds[place], plan.bounds[place + 1])]
         )
 
     def batch(self, step: int, rows_per_step: int) -> TokenBatch:
@@ -195,7 +255,9 @@ class PackedRows:
             )
         pieces = chunks(self._lengths, self._row_length - slack)
         sizes = pieces.stop - pieces.start + slack[pieces.item]
-        plan = plan_rows(sizes, self._row_length, self._generator(epoch, _SEGMENT_ORDER).permutation(len(sizes)))
+        order = self._generator(epoch, _SEGMENT_ORDER).permutation(len(sizes))
+        may_cut = slack[pieces.item] == 0 if self._cut else None
+        plan = plan_rows(sizes, self._row_length, order, may_cut=may_cut)
         return _Epoch(pieces, plan, self._generator(epoch, _ROW_ORDER).permutation(len(plan)))
 
     def _generator(self, epoch: int, use: int) -> np.random.Generator:
@@ -222,6 +284,13 @@ class PackedRows:
             start = stop
         row.positions[start:] = np.arange(length - start)
         return row
+
+
+def _range_of(pieces: Chunks, plan: RowPlan, placed: int) -> tuple[int, int, int]:
+    """Item, start and stop of what stands at one place of a plan."""
+    segment = plan.segments[placed]
+    start = int(pieces.start[segment] + plan.starts[placed])
+    return int(pieces.item[segment]), start, min(start + int(plan.sizes[placed]), int(pieces.stop[segment]))
 
 
 def _stack(rows: Sequence[Row]) -> TokenBatch:

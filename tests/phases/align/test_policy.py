@@ -1,0 +1,170 @@
+"""Reinforcement learning as a stream of batches: pure in (seed, step, weights), and worked by hand where it can be."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from trivium.compute import Compute
+from trivium.config import Recipe, resolve
+from trivium.distributed.world import alone
+from trivium.evaluate.preference import response_logprobs
+from trivium.losses.policy import group_mean_advantages, leave_one_out_advantages
+from trivium.model.heads import RewardModel, add_reward_head
+from trivium.model.transformer import Transformer
+from trivium.phases.align import policy
+from trivium.phases.align.questions import Question, listed_questions
+from trivium.phases.align.rollout import Rollout, Writers, roll_out
+from trivium.records import Message
+from trivium.text.tokenizer import Tokenizer
+from trivium.train.loop import train
+
+MakeModel = Callable[..., Transformer]
+COMPUTE = Compute(torch.device("cpu"), torch.float32, False)
+ASK = listed_questions([(Message("user", f"Say {i}"),) for i in range(3)])
+
+
+def recipe(**settings: Any) -> Recipe:
+    told = {"steps": 3, "rows_per_step": 12, "microbatch_rows": 5, "group": 4, "max_new_tokens": 6, "temperature": 1.5}
+    told |= {"microbatch_rows": 4}
+    return resolve({"model": {"context_length": 48}, "align": {**told, **settings}})
+
+
+class FirstToken(RewardModel):
+    """Scores an answer by its last token but one: known, and different from answer to answer."""
+
+    def forward(self, tokens: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        return tokens[torch.arange(len(tokens)), lengths - 2].float() / 100
+
+
+@pytest.fixture
+def writers(tokenizer: Tokenizer, small_model: MakeModel) -> Writers:
+    live, reference, trunk = (small_model(seed=seed, vocab_size=tokenizer.vocab_size) for seed in (0, 1, 2))
+    return Writers(live, reference, FirstToken(trunk), tokenizer)
+
+
+def rolled(writers: Writers, step: int = 0, seed: int = 5, **settings: Any) -> Rollout:
+    return roll_out(writers, ASK, leave_one_out_advantages, recipe(**settings).align, COMPUTE, seed=seed, step=step)
+
+
+def test_the_answers_of_a_step_are_a_pure_function_of_seed_step_and_weights(writers: Writers) -> None:
+    first, again = rolled(writers), rolled(writers)
+    assert first.replies == again.replies
+    assert all(map(torch.equal, first.batch, again.batch))
+    assert rolled(writers, step=1).replies != first.replies
+    assert rolled(writers, seed=6).replies != first.replies
+    with torch.no_grad():
+        writers.policy.norm.weight.mul_(1.5)
+    assert rolled(writers).replies != first.replies
+
+
+def test_each_prompt_is_answered_by_a_whole_group_and_prompts_take_turns(writers: Writers) -> None:
+    asked = [question.prompt[0].content for question in rolled(writers).questions]
+    assert asked == ["Say 0"] * 4 + ["Say 1"] * 4 + ["Say 2"] * 4
+    assert len({tuple(reply.tokens) for reply in rolled(writers).replies}) > 8
+
+
+def test_only_what_the_policy_wrote_is_supervised_its_end_token_too(writers: Writers) -> None:
+    found = rolled(writers, max_new_tokens=30)
+    for row, mask, reply in zip(found.batch.tokens, found.batch.supervised, found.replies, strict=True):
+        assert row[1:][mask].tolist() == reply.tokens
+    assert found.batch.count == sum(len(reply.tokens) for reply in found.replies)
+
+
+def test_the_first_ratio_is_exactly_one_and_the_reference_has_its_own_word(writers: Writers) -> None:
+    found = rolled(writers)
+    for part in policy.split(found, 4):
+        now = response_logprobs(writers.policy, part.tokens, part.supervised, temperature=1.5)
+        assert torch.equal(now, part.old_logprobs)
+        with torch.no_grad():
+            theirs = response_logprobs(writers.reference, part.tokens, part.supervised, temperature=1.5)
+        assert torch.equal(theirs, part.reference_logprobs)
+
+
+def test_what_an_answer_earns_by_hand(writers: Writers) -> None:
+    """The reward, less KL at its price, less the penalty for not ending; then minus the mean of the others."""
+    found = rolled(writers, kl=0.1, unended_penalty=0.5)
+    end = writers.tokenizer.turn_end
+    earned = []
+    for i, reply in enumerate(found.replies):
+        read = reply.tokens if reply.ended else [*reply.tokens, end]
+        before_end = read[-2] if len(read) > 1 else writers.tokenizer.encode("\n")[0]
+        assert found.rewards[i].item() == pytest.approx(before_end / 100)
+        kl = (found.batch.old_logprobs[i] - found.batch.reference_logprobs[i])[found.batch.supervised[i]].sum()
+        assert found.kl[i].item() == pytest.approx(kl.item(), abs=1e-5)
+        earned.append(before_end / 100 - 0.1 * kl.item() - 0.5 * (not reply.ended))
+    table = torch.tensor(earned).view(3, 4)
+    expected = (table - (table.sum(1, keepdim=True) - table) / 3).flatten()
+    torch.testing.assert_close(found.batch.advantages, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_near_oneself_there_is_no_kl(writers: Writers) -> None:
+    found = rolled(writers._replace(reference=writers.policy))
+    assert found.kl.abs().max() == 0
+
+
+def test_micro_batches_hold_all_answers_in_order(writers: Writers) -> None:
+    found = rolled(writers)
+    parts = policy.split(found, 5)
+    assert [len(part.tokens) for part in parts] == [5, 5, 2]
+    assert torch.equal(torch.cat([part.advantages for part in parts]), found.batch.advantages)
+
+
+def test_a_step_is_described_by_what_its_answers_were_like(writers: Writers) -> None:
+    found = rolled(writers)
+    told = policy.describe(found)
+    assert told["reward"] == pytest.approx(found.rewards.mean().item())
+    assert told["length"] == pytest.approx(sum(len(reply.tokens) for reply in found.replies) / 12)
+    assert told["ended"] == pytest.approx(sum(reply.ended for reply in found.replies) / 12)
+    assert 0 < told["distinct"] <= 1
+
+
+@pytest.mark.parametrize("algorithm", ["grpo", "rloo"])
+def test_the_algorithms_differ_only_in_their_advantages(algorithm: str, writers: Writers) -> None:
+    built = policy.build(recipe(algorithm=algorithm), writers, ASK, [], COMPUTE, round=1)
+    advantages = torch.cat([batch.advantages for batch in built.batches(0)])
+    plain = {"grpo": group_mean_advantages, "rloo": leave_one_out_advantages}[algorithm]
+    assert policy.ADVANTAGES[algorithm] is plain
+    torch.testing.assert_close(advantages.view(3, 4).sum(1), torch.zeros(3), atol=1e-5, rtol=0)
+
+
+def test_the_policy_comes_to_write_what_is_rewarded(tokenizer: Tokenizer, small_model: MakeModel) -> None:
+    """A reward for one token: after a few steps it is written far more often."""
+    wanted = 40
+
+    class Wants(RewardModel):
+        def forward(self, tokens: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+            return ((tokens == wanted) & (torch.arange(tokens.shape[1]) < lengths[:, None])).float().sum(1)
+
+    live = small_model(vocab_size=tokenizer.vocab_size)
+    with torch.no_grad():
+        live.lm_head.weight.mul_(0.1)  # begin by writing anything
+    writers = Writers(live, small_model(vocab_size=tokenizer.vocab_size), Wants(live), tokenizer)
+    settings = recipe(kl=0.0, steps=25, rows_per_step=32, microbatch_rows=32, group=8, learning_rate=0.02, unended_penalty=0.0)
+    built = policy.build(settings, writers, ASK, [], COMPUTE, round=1)
+    rewards = []
+    for _ in train(built, alone(), steps=range(25)):
+        rewards.append(built.evaluate()["reward"])
+    assert sum(rewards[:3]) / 3 < 0.3
+    assert sum(rewards[-3:]) / 3 > 1.5
+
+
+def test_the_blind_comparison_is_measured_where_a_judge_knows_the_truth(writers: Writers) -> None:
+    def gold(answer: str, ended: bool) -> float:
+        return float(len(answer))
+
+    judged = [Question((Message("user", f"Say {i}"),), gold) for i in range(5)]
+    built = policy.build(recipe(), writers, ASK, judged, COMPUTE, round=1)
+    assert 0 <= built.evaluate()["win_rate"] <= 1
+    unjudged = policy.build(recipe(), writers, ASK, [question._replace(gold=None) for question in judged], COMPUTE, round=1)
+    assert "win_rate" not in unjudged.evaluate()
+    same = policy.build(recipe(), writers._replace(reference=writers.policy), ASK, judged, COMPUTE, round=1)
+    assert same.evaluate()["win_rate"] == 0.5
+
+
+def test_a_reward_head_makes_no_difference_to_the_policys_own_weights(tokenizer: Tokenizer, small_model: MakeModel) -> None:
+    trunk = small_model(vocab_size=tokenizer.vocab_size)
+    before = [p.detach().clone() for p in trunk.parameters()]
+    add_reward_head(trunk, 0)
+    assert all(map(torch.equal, before, trunk.parameters()))

@@ -1,0 +1,152 @@
+"""The reward model: where it reads, what it learns from, and whether its report tells the truth."""
+
+import math
+from collections import Counter
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trivium.compute import Compute
+from trivium.config import Recipe, resolve
+from trivium.distributed.world import alone
+from trivium.feedback.store import LabelledPair
+from trivium.model.heads import RewardModel, add_reward_head
+from trivium.model.transformer import Transformer
+from trivium.phases.align import reward
+from trivium.phases.align.reward import (
+    calibration,
+    collate,
+    measure,
+    pairs_of_step,
+    partial_correlation,
+    render_answer,
+    render_pair,
+    score,
+)
+from trivium.records import Message
+from trivium.text.tokenizer import Tokenizer
+from trivium.train.loop import train
+
+MakeModel = Callable[..., Transformer]
+COMPUTE = Compute(torch.device("cpu"), torch.float32, False)
+RECIPE: Recipe = resolve(
+    {"model": {"context_length": 48}, "reward": {"steps": 40, "rows_per_step": 8, "microbatch_rows": 4, "learning_rate": 5e-3}}
+)
+
+
+def pair(number: int, first: str, second: str, preference: float = 1.0) -> LabelledPair:
+    return LabelledPair((Message("user", f"Say {number}"),), first, second, preference, 1, False, 1, "sampled", number)
+
+
+def fresh(tokenizer: Tokenizer, small_model: MakeModel) -> RewardModel:
+    return add_reward_head(small_model(vocab_size=tokenizer.vocab_size), 0)
+
+
+def test_an_answer_is_read_up_to_its_end_token(tokenizer: Tokenizer) -> None:
+    ids = render_answer([Message("user", "Hi")], "Hello.", tokenizer, 48)
+    assert tokenizer.decode(ids, keep_special=True) == (
+        "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nHello.<|im_end|>"
+    )
+    assert ids[-1] == tokenizer.turn_end
+
+
+def test_of_what_does_not_fit_the_end_is_read(tokenizer: Tokenizer) -> None:
+    whole = render_answer([Message("user", "warm " * 60)], "Hello.", tokenizer, 1000)
+    assert render_answer([Message("user", "warm " * 60)], "Hello.", tokenizer, 48).tolist() == whole[-48:].tolist()
+
+
+@given(st.integers(1, 60), st.integers(1, 20), st.integers(0, 3))
+def test_every_vote_is_learned_from_once_in_each_epoch(count: int, per_step: int, seed: int) -> None:
+    drawn = [i for step in range(3 * count) for i in pairs_of_step(count, per_step, step, seed)][: 3 * count]
+    for epoch in range(3):
+        assert sorted(drawn[epoch * count : (epoch + 1) * count]) == list(range(count))
+    assert pairs_of_step(count, per_step, 2, seed) == pairs_of_step(count, per_step, 2, seed)
+
+
+def test_the_order_differs_between_epochs_and_seeds() -> None:
+    orders = [tuple(pairs_of_step(20, 20, step, seed)) for step in range(3) for seed in range(3)]
+    assert len(set(orders)) == 9
+
+
+def test_the_preferred_answers_stand_first_in_a_batch(tokenizer: Tokenizer) -> None:
+    pairs = [pair(0, "Yes.", "No, never ever."), pair(1, "Warm", "Cold", 0.5)]
+    batch = collate([render_pair(p, tokenizer, 48) for p in pairs], [p.preference for p in pairs], tokenizer.pad)
+    read = [tokenizer.decode(row[:length]) for row, length in zip(batch.tokens, batch.lengths, strict=True)]
+    assert [text.split("assistant\n")[1] for text in read] == ["Yes.", "Warm", "No, never ever.", "Cold"]
+    assert (batch.preference.tolist(), batch.count.item()) == ([1.0, 0.5], 2)
+    assert batch.tokens.shape[1] % 8 == 0
+
+
+def test_a_score_depends_neither_on_the_batch_nor_on_the_padding(tokenizer: Tokenizer, small_model: MakeModel) -> None:
+    model = fresh(tokenizer, small_model)
+    rows = [render_answer([Message("user", "Hi")], "so " * n, tokenizer, 48) for n in (9, 1, 5, 3)]
+    together = score(model, rows, tokenizer.pad, COMPUTE)
+    for batch_rows in (1, 3):
+        torch.testing.assert_close(score(model, rows, tokenizer.pad, COMPUTE, batch_rows=batch_rows), together, atol=1e-5, rtol=0)
+    alone_ = torch.cat([score(model, [row], tokenizer.pad, COMPUTE) for row in rows])
+    torch.testing.assert_close(alone_, together, atol=1e-5, rtol=0)
+
+
+def test_it_learns_which_answers_were_preferred(tokenizer: Tokenizer, small_model: MakeModel) -> None:
+    """Kind ones, on whichever side they stand, against prompts it has not seen."""
+    sides = [(f"Gladly {i}.", f"No {i}!", 1.0) if i % 2 else (f"No {i}!", f"Gladly {i}.", 0.0) for i in range(60)]
+    pairs = [pair(i, first, second, preference) for i, (first, second, preference) in enumerate(sides)]
+    model = fresh(tokenizer, small_model)
+    phase = reward.build(RECIPE, model, tokenizer, pairs[:40], pairs[40:], COMPUTE, alone(), name="reward-001")
+    reports = list(train(phase, alone(), steps=range(40)))
+    assert reports[-1].loss < 0.4 < math.log(2) < reports[0].loss + 0.5
+    assert phase.evaluate()["accuracy"] > 0.9
+    assert reports[-1].items == 8
+
+
+class Lengths(RewardModel):
+    """Scores an answer by how long it is."""
+
+    def forward(self, tokens: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        return lengths.float()
+
+
+def test_the_report_of_a_model_that_loves_length(tokenizer: Tokenizer, small_model: MakeModel) -> None:
+    model = Lengths(small_model(vocab_size=tokenizer.vocab_size))
+    long_wins = [pair(i, "warm " * (i + 2), "x", 1.0) for i in range(6)]
+    short_wins = [pair(i, "x", "warm " * (i + 2), 1.0) for i in range(2)]
+    ties = [pair(i, "x", "warm", 0.5) for i in range(5)]
+    found = measure(model, tokenizer, [*long_wins, *short_wins, *ties], COMPUTE, ceiling=0.9)
+    assert (found.accuracy, found.longer_wins, found.pairs, found.ceiling) == (0.75, 0.75, 8, 0.9)
+    assert found.accuracy_low < 0.75 < found.accuracy_high
+    assert found.length_correlation == pytest.approx(1.0)
+    assert sum(count for _, _, count in found.by_margin) == 8
+
+
+def test_votes_for_the_second_answer_count_as_much(tokenizer: Tokenizer, small_model: MakeModel) -> None:
+    model = Lengths(small_model(vocab_size=tokenizer.vocab_size))
+    ours = [pair(0, "x", "warm warm", 0.0), pair(1, "x", "warm warm", 1.0)]
+    assert measure(model, tokenizer, ours, COMPUTE, ceiling=None).accuracy == 0.5
+
+
+def test_a_model_that_is_as_sure_as_it_is_right_is_calibrated() -> None:
+    margin = np.full(1000, math.log(3.0))  # sure to three quarters
+    right = np.arange(1000) % 4 > 0
+    for confidence, accuracy, count in calibration(margin, right):
+        assert (confidence, accuracy, count) == (pytest.approx(0.75), pytest.approx(0.75), 100)
+
+
+def test_calibration_bins_hold_equally_many_and_all() -> None:
+    margin = np.random.default_rng(0).exponential(size=103)
+    bins = calibration(margin, margin > 1)
+    assert Counter(count for _, _, count in bins) == {10: 7, 11: 3}
+    assert [c for c, _, _ in bins] == sorted(c for c, _, _ in bins)
+
+
+def test_a_correlation_that_quality_explains_is_taken_out() -> None:
+    chance = np.random.default_rng(0)
+    quality = chance.normal(size=5000)
+    margin, length = quality + 0.5 * chance.normal(size=5000), quality + 0.5 * chance.normal(size=5000)
+    assert np.corrcoef(margin, length)[0, 1] > 0.7
+    assert abs(partial_correlation(margin, length, quality)) < 0.05
+    assert partial_correlation(margin, margin, quality) == pytest.approx(1)
+    assert partial_correlation(np.ones(10), length[:10], quality[:10]) == 0

@@ -1,0 +1,143 @@
+"""Phase III goes round and round: votes on files, votes of a judge, votes of nobody, and a second round."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trivium.feedback.store import LabelledPair, Store
+from trivium.publish import verify
+from trivium.records import Message
+from trivium.runs import Run, read_lineage
+from trivium.story.rounds import part
+
+FROM_FILES = """
+[data]
+text = ["text.txt"]
+answers = ["answers.jsonl"]
+pairs = ["pairs.jsonl"]
+folder = "FOLDER"
+"""
+
+
+def written_recipe(tiny: Path, folder: Path, *, pairs: list[dict[str, Any]] | None = None) -> Path:
+    """The tiny recipe, taught from files that lie beside it."""
+    texts = [f"The cat number {i} sat on mat {i * i}. It was warm." for i in range(60)]
+    (folder / "text.txt").write_text("\n<|endoftext|>\n".join(texts))
+    rows = [{"prompt": f"What is {i} and one?", "response": f"It is {i + 1}."} for i in range(40)]
+    (folder / "answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    head = FROM_FILES.replace("FOLDER", str(folder))
+    if pairs is None:
+        head = head.replace('pairs = ["pairs.jsonl"]\n', "")
+    else:
+        (folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in pairs))
+    rest = tiny.read_text().partition("[compute]")
+    path = folder / "files.toml"
+    path.write_text(head + rest[1] + rest[2].replace("vocab_size = 300", "vocab_size = 270"))
+    return path
+
+
+def preferences(count: int, *, tie: bool = False) -> list[dict[str, Any]]:
+    return [
+        {"prompt": f"Say {i}", "chosen": f"Gladly: {i}.", "rejected": f"No {i}!", **({"tie": True} if tie else {})}
+        for i in range(count)
+    ]
+
+
+def labelled(prompt: str, number: int) -> LabelledPair:
+    return LabelledPair((Message("user", prompt),), f"a{number}", "b", 1.0, 1, False, 1, "sampled", number)
+
+
+def test_votes_are_parted_by_prompt() -> None:
+    pairs = [labelled(f"prompt {i % 40}", i) for i in range(400)]
+    train, held_out = part(pairs, 0.2)
+    assert sorted([*train, *held_out]) == sorted(pairs)
+    assert not {p.prompt for p in train} & {p.prompt for p in held_out}
+    assert 20 < len(held_out) < 160
+    assert part(pairs, 0.2) == (train, held_out)
+
+
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_of_a_few_votes_too_some_teach_and_some_measure(count: int) -> None:
+    for seed in range(20):
+        train, held_out = part([labelled(f"prompt {seed} {i}", i) for i in range(count)], 0.15)
+        assert train
+        assert held_out
+
+
+def test_a_second_round_starts_from_the_first_and_learns_from_all_votes(
+    finished: Path, stable: Any, tmp_path: Path
+) -> None:
+    run = Run(tmp_path / "run")
+    shutil.copytree(finished, run.path)
+    command = ("run", run.path, "--round", "--votes.pairs", "20", "--align.steps", "2")
+    assert stable.kill(*command, folder=run.path, after=["reward-002", 2]).code == -9
+    stable.finish(*command, folder=run.path)
+    assert [turn.number for turn in run.rounds()] == [1, 2]
+    assert read_lineage(run.round(2).aligned).parent == verify(run.round(1).aligned)
+    assert read_lineage(run.round(2).reward).votes != read_lineage(run.round(1).reward).votes
+    with Store.open(run.feedback) as store:
+        first, second = len(store.pairs(1)), len(store.pairs(2))
+        assert 0 < second <= 20
+        assert store.counts().votes == first + second
+    found = json.loads((run.path / "measures.json").read_text())
+    assert found["votes"]["round"] == 2
+
+
+def test_a_killed_next_round_is_finished_and_not_begun_twice(finished: Path, stable: Any, tmp_path: Path) -> None:
+    run = Run(tmp_path / "run")
+    shutil.copytree(finished, run.path)
+    command = ("align", run.path, "--round", "--align.steps", "2")
+    assert stable.kill(*command, folder=run.path, after=["align-002", 1]).code == -9
+    stable.finish(*command, folder=run.path)
+    assert [turn.number for turn in run.rounds()] == [1, 2]
+    verify(run.round(2).aligned)
+
+
+def test_pairs_on_file_are_imitated_first_and_a_kill_changes_nothing(
+    recipe: Path, stable: Any, facts: Any, tmp_path: Path
+) -> None:
+    files = written_recipe(recipe, tmp_path, pairs=preferences(40))
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    stable.finish("run", files, "--out", whole, folder=whole)
+    for where in (
+        {"seen": "feedback.db"},
+        {"after": ["imitate-001", 1]},
+        {"seen": "rounds/001/imitator"},
+        {"after": ["align-001", 3]},
+    ):
+        assert stable.kill("run", files, "--out", killed, folder=killed, **where).code == -9, where
+    stable.finish("run", files, "--out", killed, folder=killed)
+    found = facts(whole)
+    assert "rounds/001/imitator/model.safetensors" in found
+    assert facts(killed) == found
+    assert found["measures"]["aligned"]["win_rate"] is None
+    assert not found["measures"]["votes"]["simulated"]
+    with Store.open(whole / "feedback.db") as store:
+        assert [rater.simulated for rater in store.raters()] == [False]
+
+
+def test_without_votes_the_run_ends_with_instruct_and_says_how_to_vote(
+    recipe: Path, stable: Any, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    ended = stable.finish("run", written_recipe(recipe, tmp_path), "--out", run, folder=run)
+    assert f"Nobody has voted yet. Vote with `trivium vote {run}`" in " ".join(ended.said.split())
+    assert set(json.loads((run / "measures.json").read_text())) == {"base", "instruct"}
+
+
+def test_votes_that_are_all_ties_end_no_run(recipe: Path, stable: Any, tmp_path: Path) -> None:
+    """They say that nobody knows better, which is something that a report can say."""
+    run = tmp_path / "run"
+    stable.finish("run", written_recipe(recipe, tmp_path, pairs=preferences(30, tie=True)), "--out", run, folder=run)
+    verify(run / "rounds" / "001" / "aligned")
+
+
+def test_alignment_without_votes_says_how_to_get_them(recipe: Path, stable: Any, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    stable.finish("instruct", written_recipe(recipe, tmp_path), "--out", run, folder=run)
+    ended = stable.start("align", run, folder=run)
+    assert ended.code == 2
+    assert f"nobody has voted yet; vote with `trivium vote {run}`" in " ".join(ended.said.split())

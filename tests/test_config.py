@@ -1,0 +1,120 @@
+"""Recipes: every setting is known, checked, said back, and used."""
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel
+
+from trivium.config import Recipe, known_keys, merge, read_settings, resolve, to_toml
+from trivium.errors import ConfigError
+
+
+def refusal(settings: dict[str, Any]) -> str:
+    with pytest.raises(ConfigError) as caught:
+        resolve(settings)
+    return str(caught.value)
+
+
+def test_a_recipe_comes_back_from_its_toml_as_it_was() -> None:
+    recipe = resolve({"seed": 7, "model": {"width": 192, "num_heads": 6, "num_kv_heads": 3}, "data": {"text": ["a", "b"]}})
+    assert resolve(tomllib.loads(to_toml(recipe))) == recipe
+    assert resolve(tomllib.loads(to_toml(Recipe()))) == Recipe()
+
+
+def test_the_toml_of_a_recipe_holds_every_setting() -> None:
+    written = tomllib.loads(to_toml(Recipe()))
+    keys = [key for section in written for key in (
+        [f"{section}.{name}" for name in written[section]] if isinstance(written[section], dict) else [section]
+    )]  # fmt: skip
+    sections = [name for name, field in Recipe.model_fields.items() if isinstance(written[name], dict)]
+    assert sorted(keys + sections) == sorted(known_keys(Recipe))
+
+
+def test_every_setting_says_what_it_is() -> None:
+    def undocumented(model: type[BaseModel], prefix: str) -> list[str]:
+        found = []
+        for name, field in model.model_fields.items():
+            kind = field.annotation
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                found += undocumented(kind, f"{prefix}{name}.")
+            elif not field.description and not any(
+                name in base.model_fields and base.model_fields[name].description
+                for base in model.__mro__[1:]
+                if isinstance(base, type) and issubclass(base, BaseModel)
+            ):
+                found.append(prefix + name)
+        return found
+
+    assert [name for name in undocumented(Recipe, "") if not name.startswith("model.")] == []
+
+
+def test_a_recipe_cannot_be_changed() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        Recipe().pretrain.steps = 3  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"pretrain": {"learning_rte": 1}}, "unknown key pretrain.learning_rte; did you mean pretrain.learning_rate?"),
+        ({"pretrian": {}}, "unknown key pretrian; did you mean pretrain?"),
+        ({"colour": "red"}, "unknown key colour"),
+        ({"instruct": {"blanks": 0.1}}, "unknown key instruct.blanks"),
+        ({"model": {"width": 130}}, "model.num_heads = 4: must divide width = 130; try 2 or 5"),
+        ({"model": {"num_kv_heads": 3}}, "model.num_kv_heads = 3: must divide num_heads = 4"),
+        ({"pretrain": {"rows_per_step": 10, "microbatch_rows": 4}}, "microbatch_rows = 4: must divide rows_per_step = 10"),
+        ({"align": {"group": 5}}, "align.group = 5: must divide rows_per_step = 128"),
+        ({"pretrain": {"steps": 0}}, "pretrain.steps = 0: input should be greater than or equal to 1"),
+        ({"pretrain": {"steps": "many"}}, "pretrain.steps = 'many': input should be a valid integer"),
+        ({"pretrain": {"learning_rate": -1}}, "pretrain.learning_rate = -1: input should be greater than 0"),
+        ({"votes": {"noise": 0.5}}, "votes.noise = 0.5: input should be less than 0.5"),
+        ({"compute": {"device": "tpu"}}, "compute.device = 'tpu': input should be 'auto', 'cpu' or 'cuda'"),
+        ({"model": 3}, "model = 3: "),
+        ({"data": {"text": "one.txt"}}, "data.text = 'one.txt': "),
+    ],
+)  # fmt: skip
+def test_a_wrong_setting_is_named_with_its_value_and_the_rule(settings: dict[str, Any], told: str) -> None:
+    assert told in refusal(settings)
+    assert "\n" not in refusal(settings)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("key", ["pretrain.learning_rate", "pretrain.max_grad_norm", "align.kl", "pretrain.warmup"])
+def test_a_setting_that_is_no_number_is_refused(key: str, value: float) -> None:
+    section, name = key.split(".")
+    assert key in refusal({section: {name: value}})
+
+
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5), lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["steps", "text", "width", "group", "x"]), inner, max_size=3), max_leaves=6))  # fmt: skip
+def test_whatever_is_written_into_a_section_is_taken_or_refused_by_name(written: Any) -> None:
+    for section in ("data", "model", "pretrain", "align", "seed"):
+        try:
+            recipe = resolve({section: written})
+        except ConfigError as error:
+            assert section in str(error)
+        else:
+            assert isinstance(recipe, Recipe)
+
+
+def test_of_two_settings_the_second_is_heard_and_the_rest_is_kept() -> None:
+    first = {"seed": 1, "model": {"width": 64, "num_heads": 2}}
+    assert merge(first, {"model": {"width": 32}}) == {"seed": 1, "model": {"width": 32, "num_heads": 2}}
+    assert first == {"seed": 1, "model": {"width": 64, "num_heads": 2}}
+
+
+def test_a_missing_recipe_is_named_with_the_nearest_one(tmp_path: Path) -> None:
+    (tmp_path / "tiny.toml").write_text("")
+    with pytest.raises(ConfigError, match=r"tinny.toml: no such recipe; did you mean .*tiny.toml\?"):
+        read_settings(tmp_path / "tinny.toml")
+
+
+@pytest.mark.parametrize("content", [b"[data\n", b"seed = \n", b"\xff\xfe\x00", b"seed = 1\nseed = 2\n"])
+def test_a_recipe_that_is_not_toml_is_named(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "r.toml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match=r"r.toml: not a TOML file: .*; mend it"):
+        read_settings(path)
