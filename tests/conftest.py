@@ -1,4 +1,4 @@
-"""For all tests: one thread, so that results do not depend on the machine, and no deadline for examples drawn at random."""
+"""For all tests: one thread, so that results do not depend on the machine, and no deadline for random examples."""
 
 import os
 
@@ -49,4 +49,6 @@ def small_model() -> Callable[..., Transformer]:
 @pytest.fixture(scope="session")
 def tokenizer() -> Tokenizer:
     """A vocabulary of 300 tokens, learned from a little text."""
-    return train([f"The cat number {i} sat on the warm mat. Was it {i + 1}?\nIt was!" for i in range(50)], vocab_size=300)
+    return train(
+        [f"The cat number {i} sat on the warm mat. Was it {i + 1}?\nIt was!" for i in range(50)], vocab_size=300
+    )

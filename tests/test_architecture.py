@@ -182,7 +182,8 @@ def is_ours(frame):  # whether we, and not a library we import, are doing it
         frame = frame.f_back
 
 def hook(event, args):
-    writes = event == "open" and isinstance(args[1], str) and set(args[1]) & set("wax+") and "pycache" not in str(args[0])
+    mode = args[1] if event == "open" and "pycache" not in str(args[0]) else None
+    writes = isinstance(mode, str) and set(mode) & set("wax+")
     if (writes or event in STARTING) and is_ours(sys._getframe(1)):
         seen.append((event, args))
 

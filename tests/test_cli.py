@@ -5,7 +5,7 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -68,7 +68,7 @@ Type = Callable[..., Said]
 
 
 @pytest.fixture
-def typed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Type]:
+def typed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Type:
     """Types a command, and says how it went."""
     monkeypatch.setenv("COLUMNS", "300")
     monkeypatch.setattr(plan, "measure_machine", functools.partial(plan.measure_machine, seconds=0.01))
@@ -82,7 +82,7 @@ def typed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -
             code = int(end.code or 0)
         return Said(code, *capsys.readouterr())
 
-    yield run
+    return run
 
 
 @pytest.fixture
@@ -127,7 +127,9 @@ def test_a_broken_line_is_named_with_its_number_and_what_was_trained_is_kept(her
 def test_a_dialogue_that_ends_with_the_user_is_named(here: Path, typed: Type) -> None:
     turns = [{"role": "assistant", "content": "Yes?"}, {"role": "user", "content": "No."}]
     (here / "answers.jsonl").write_text(json.dumps({"messages": turns}) + "\n")
-    assert_refused(typed("run", "tiny.toml"), 'answers.jsonl:1: "messages" ends with role "user"; the last turn must be')
+    assert_refused(
+        typed("run", "tiny.toml"), 'answers.jsonl:1: "messages" ends with role "user"; the last turn must be'
+    )
 
 
 def test_a_pair_with_equal_sides_is_named(here: Path, typed: Type) -> None:
@@ -143,8 +145,12 @@ def test_a_missing_file_is_named(here: Path, typed: Type) -> None:
 
 def test_an_unknown_setting_is_named_with_the_nearest(here: Path, typed: Type) -> None:
     (here / "wrong.toml").write_text("[pretrain]\nlearning_rte = 1\n")
-    assert_refused(typed("run", "wrong.toml"), "unknown key pretrain.learning_rte; did you mean pretrain.learning_rate?")
-    assert_refused(typed("run", "--pretrain.learning_rte", "1"), "--pretrain.learning_rte", "Did you mean --pretrain.learning")
+    assert_refused(
+        typed("run", "wrong.toml"), "unknown key pretrain.learning_rte; did you mean pretrain.learning_rate?"
+    )
+    assert_refused(
+        typed("run", "--pretrain.learning_rte", "1"), "--pretrain.learning_rte", "Did you mean --pretrain.learning"
+    )
     assert not (here / "runs").exists()
 
 
@@ -175,7 +181,9 @@ def test_a_gpu_that_is_not_there_is_named(here: Path, typed: Type, monkeypatch: 
 
 def test_a_folder_that_cannot_be_written_is_named(here: Path, typed: Type) -> None:
     for out in ("text.txt/run", "text.txt", "/proc/run"):
-        assert_refused(typed("run", "tiny.toml", "--out", out), f"{out}: cannot be written", "choose another with --out")
+        assert_refused(
+            typed("run", "tiny.toml", "--out", out), f"{out}: cannot be written", "choose another with --out"
+        )
 
 
 def test_a_folder_with_other_things_in_it_is_left_alone(here: Path, typed: Type) -> None:
@@ -281,7 +289,12 @@ def test_every_verb_says_what_it_does_and_every_flag_too(typed: Type) -> None:
 
 def test_flags_are_the_recipes_fields_with_their_units_and_defaults(typed: Type) -> None:
     told = typed("run", "--help").out
-    for words in ("--pretrain.learning-rate", "peak of AdamW: embeddings and norms", "[default: 0.004]", "--model.num-layers"):
+    for words in (
+        "--pretrain.learning-rate",
+        "peak of AdamW: embeddings and norms",
+        "[default: 0.004]",
+        "--model.num-layers",
+    ):
         assert words in told
 
 

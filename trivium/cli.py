@@ -8,11 +8,11 @@ from typing import Annotated, Any
 
 import cyclopts
 from cyclopts import App, Parameter
-from pydantic import BaseModel, ConfigDict, create_model
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from trivium import __version__
-from trivium.config import Recipe, Settings
-from trivium.errors import Interrupted, TriviumError
+from trivium.config import Recipe, Settings, first_error
+from trivium.errors import ConfigError, Interrupted, TriviumError
 
 
 def draft_of(model: type[BaseModel]) -> type[BaseModel]:
@@ -222,10 +222,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(complain(reason, 130))
     except TriviumError as reason:
         sys.exit(complain(reason, 2))
+    except cyclopts.ValidationError as reason:
+        sys.exit(complain(ConfigError(flag_error(reason)), 2))
     except cyclopts.CycloptsError as reason:
         sys.exit(complain(reason, 2))
     except BrokenPipeError:
         sys.exit(0)
+
+
+def flag_error(reason: cyclopts.ValidationError) -> str:
+    """What is wrong with a flag, as it would be said of a recipe file."""
+    cause = reason.__cause__ or reason.__context__
+    return first_error(cause) if isinstance(cause, ValidationError) else str(reason)
 
 
 def complain(reason: Exception, code: int) -> int:

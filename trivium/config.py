@@ -13,14 +13,14 @@ import tomlkit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from trivium.errors import ConfigError, did_you_mean
-from trivium.model.shape import ModelConfig
+from trivium.model.shape import ModelConfig, must_divide
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Settings = dict[str, Any]  # a recipe as plain nested dictionaries, only what was said
 
 
 class Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 class DataConfig(Frozen):
@@ -96,9 +96,7 @@ class OptimizerConfig(Frozen):
     @model_validator(mode="after")
     def _whole_microbatches(self) -> Self:
         if self.rows_per_step % self.microbatch_rows:
-            raise ValueError(
-                f"microbatch_rows = {self.microbatch_rows}: must divide rows_per_step = {self.rows_per_step}"
-            )
+            raise ValueError(must_divide("microbatch_rows", self.microbatch_rows, "rows_per_step", self.rows_per_step))
         return self
 
 
@@ -107,6 +105,8 @@ class PretrainConfig(OptimizerConfig):
 
     blanks: Share = 0.15
     """share of the documents that are cut into fill-in-the-blank"""
+    echoes: Share = 0.08
+    """share of the steps, at the beginning, on random words said twice: there, looking things up is learned quickly"""
 
 
 class InstructConfig(OptimizerConfig):
@@ -181,7 +181,7 @@ class AlignConfig(OptimizerConfig):
     @model_validator(mode="after")
     def _whole_groups(self) -> Self:
         if self.rows_per_step % self.group:
-            raise ValueError(f"group = {self.group}: must divide rows_per_step = {self.rows_per_step}")
+            raise ValueError(must_divide("group", self.group, "rows_per_step", self.rows_per_step))
         return self
 
 
@@ -241,10 +241,10 @@ def resolve(settings: Mapping[str, Any]) -> Recipe:
     try:
         return Recipe.model_validate(settings)
     except ValidationError as errors:
-        raise ConfigError(_first_error(errors)) from None
+        raise ConfigError(first_error(errors)) from None
 
 
-def _first_error(errors: ValidationError) -> str:
+def first_error(errors: ValidationError) -> str:
     error = errors.errors()[0]
     path = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":

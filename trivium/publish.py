@@ -102,6 +102,20 @@ def fingerprint(folder: Path) -> str:
         ) from error
 
 
+def file_fingerprint(folder: Path, name: str) -> str:
+    """16 hexadecimal digits that name the content of one file of a published folder.
+
+    raises  CheckpointError when the folder has no manifest that lists it
+    """
+    try:
+        entries = _parse_manifest((folder / MANIFEST).read_bytes())
+    except OSError:
+        entries = None
+    if entries is None or name not in entries:
+        raise CheckpointError(f"{folder}: its manifest does not list {name}; make it again")
+    return str(entries[name]["sha256"])[:16]
+
+
 def flaw(folder: Path) -> str | None:
     """What is wrong with a published folder, in a few words; None when nothing is."""
     try:

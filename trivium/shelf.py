@@ -13,7 +13,7 @@ from trivium.config import Recipe
 from trivium.model import hub
 from trivium.model.heads import RewardModel
 from trivium.model.transformer import Transformer
-from trivium.publish import fingerprint, publish, verify
+from trivium.publish import file_fingerprint, publish, verify
 from trivium.runs import Lineage, write_lineage
 from trivium.text.tokenizer import Tokenizer
 
@@ -41,6 +41,11 @@ def is_done(folder: Path) -> bool:
     return True
 
 
+def weights_fingerprint(folder: Path) -> str:
+    """16 hexadecimal digits that name a model by its weights: the same wherever and whenever it was trained."""
+    return file_fingerprint(folder, hub.WEIGHTS)
+
+
 def open_model(folder: Path, *, device: torch.device | str = "cpu") -> Opened:
     """A language model and its tokenizer; raises CheckpointError when the folder is damaged or something else."""
     return Opened(hub.load(folder, device=device), Tokenizer.load(folder))
@@ -60,7 +65,7 @@ def publish_model(
     beside  further files by name, and their text
     """
     lineage = Lineage(
-        parent=fingerprint(origin.parent) if origin.parent else None,
+        parent=weights_fingerprint(origin.parent) if origin.parent else None,
         data=dict(origin.data),
         votes=origin.votes,
         config=recipe.model_dump(mode="json"),

@@ -16,8 +16,8 @@ LINE_SECONDS = 10.0  # between lines where there is no terminal to redraw
 class Show:
     """Speaks on stderr while something goes on; results go to stdout."""
 
-    def __init__(self, *, stderr: bool = True) -> None:
-        self.console = Console(stderr=stderr, highlight=False)
+    def __init__(self, *, stderr: bool = True, quiet: bool = False) -> None:
+        self.console = Console(stderr=stderr, quiet=quiet, highlight=False)
         self._bar: Progress | None = None
         self._task: Any = None
         self._begun = self._spoken = time.monotonic()

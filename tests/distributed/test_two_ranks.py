@@ -111,7 +111,9 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Found:
     command += ["--master-addr", "127.0.0.1", "--master-port", str(free_port()), str(SCRIPT), str(folder / "tensors")]
     command += ["instruct", str(recipe_in(folder)), "--out", str(folder / "run")]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    process = subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
     try:
         _, said = process.communicate(timeout=60)
     except subprocess.TimeoutExpired:

@@ -28,7 +28,9 @@ def slowly(model: Transformer, documents: list[NDArray[np.int32]]) -> float:
     nats = 0.0
     for ids in documents:
         tokens = torch.from_numpy(ids.astype(np.int64))[None]
-        logits = model(tokens[:, :-1], torch.arange(len(ids) - 1)[None], torch.zeros(1, len(ids) - 1, dtype=torch.int64))
+        logits = model(
+            tokens[:, :-1], torch.arange(len(ids) - 1)[None], torch.zeros(1, len(ids) - 1, dtype=torch.int64)
+        )
         nats += F.cross_entropy(logits[0], tokens[0, 1:], reduction="sum").item()
     return nats
 
@@ -39,11 +41,15 @@ def test_every_document_is_read_exactly_once_however_it_is_packed(
     row_length: int, rows: int, tokenizer: Tokenizer, small_model: MakeModel
 ) -> None:
     model, documents = small_model(vocab_size=tokenizer.vocab_size), encoded(tokenizer)
-    found = surprise(model, document_batches(documents, tokenizer, row_length=row_length, rows=rows), tokenizer, COMPUTE)
+    found = surprise(
+        model, document_batches(documents, tokenizer, row_length=row_length, rows=rows), tokenizer, COMPUTE
+    )
     assert found.nats == pytest.approx(slowly(model, documents), rel=1e-5)
     assert found.targets == sum(len(ids) - 1 for ids in documents)
     # the first token of each document is read and not predicted; the end has no bytes
-    predicted = sum(len(text.encode()) - len(tokenizer.token_bytes(int(ids[0]))) for text, ids in zip(TEXTS, documents, strict=True))
+    predicted = sum(
+        len(text.encode()) - len(tokenizer.token_bytes(int(ids[0]))) for text, ids in zip(TEXTS, documents, strict=True)
+    )
     assert found.bytes == predicted
 
 
@@ -55,7 +61,9 @@ def test_a_model_that_guesses_evenly_needs_log_v_for_each_token(tokenizer: Token
     assert found.bits_per_byte == pytest.approx(found.targets * math.log2(tokenizer.vocab_size) / found.bytes, rel=1e-5)
 
 
-def test_a_document_longer_than_a_row_is_cut_and_still_counted_once(tokenizer: Tokenizer, small_model: MakeModel) -> None:
+def test_a_document_longer_than_a_row_is_cut_and_still_counted_once(
+    tokenizer: Tokenizer, small_model: MakeModel
+) -> None:
     model = small_model(vocab_size=tokenizer.vocab_size)
     long = np.array([*tokenizer.encode("The cat sat. " * 40), tokenizer.end_of_text], dtype=np.int32)
     pieces = [long[i : i + 32] for i in range(0, len(long), 32)]

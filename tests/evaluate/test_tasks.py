@@ -26,7 +26,15 @@ MakeModel = Callable[..., Transformer]
 
 @pytest.mark.parametrize(
     ("answer", "right"),
-    [("Paris", True), ("paris.", True), ("  PARIS .", True), ("Pa\u0301ris", False), ("Paris!", False), ("in Paris", False), ("", False)],
+    [
+        ("Paris", True),
+        ("paris.", True),
+        ("  PARIS .", True),
+        ("Pa\u0301ris", False),
+        ("Paris!", False),
+        ("in Paris", False),
+        ("", False),
+    ],
 )
 def test_an_answer_is_right_but_for_case_spacing_and_a_full_stop(answer: str, right: bool) -> None:
     assert exact_match(answer, ("Paris", "the capital of  France")) is right
@@ -42,7 +50,12 @@ def dialogue(number: int, kind: str = "", accepted: tuple[str, ...] = ()) -> Dia
 
 
 def test_accuracy_is_counted_over_all_and_by_kind(monkeypatch: pytest.MonkeyPatch) -> None:
-    said = [Reply("It is 0", True, []), Reply("it is 1.", True, []), Reply("three", True, []), Reply("It is 3.", False, [])]
+    said = [
+        Reply("It is 0", True, []),
+        Reply("it is 1.", True, []),
+        Reply("three", True, []),
+        Reply("It is 3.", False, []),
+    ]
     monkeypatch.setattr(tasks, "reply_to", lambda *_: said)
     asked = [dialogue(0, "a"), dialogue(1, "b"), dialogue(2, "b", ("two", "three")), dialogue(3, "b")]
     found = instruction_accuracy(None, None, asked)  # type: ignore[arg-type]
@@ -83,7 +96,12 @@ def test_a_blank_is_right_when_it_is_filled_with_the_word_that_stood_there(
         return [Answer(tokenizer.encode(" cat"), stop[0]) for _ in requests]
 
     monkeypatch.setattr(blank_module, "generate", fill)
-    blanks = [Blank("The", " cat", " sat."), Blank("The", " dog", " sat."), Blank("A", " cat", "."), Blank("A", "cat", ".")]
+    blanks = [
+        Blank("The", " cat", " sat."),
+        Blank("The", " dog", " sat."),
+        Blank("A", " cat", "."),
+        Blank("A", "cat", "."),
+    ]
     assert blank_accuracy(None, tokenizer, blanks) == 0.5  # type: ignore[arg-type]
 
 
@@ -97,7 +115,9 @@ def test_the_win_rate_of_one_is_the_loss_rate_of_the_other(scores: list[tuple[fl
 
 
 def test_answers_are_padded_on_the_right_and_only_they_are_supervised() -> None:
-    tokens, supervised = pad_answers([[1, 2, 3], [4]], [Reply("", True, [5, 6]), Reply("", False, [7])], pad=0, multiple=4)
+    tokens, supervised = pad_answers(
+        [[1, 2, 3], [4]], [Reply("", True, [5, 6]), Reply("", False, [7])], pad=0, multiple=4
+    )
     assert tokens.tolist() == [[1, 2, 3, 5, 6, 0, 0, 0], [4, 7, 0, 0, 0, 0, 0, 0]]
     targets = torch.where(supervised, tokens[:, 1:], -1)
     assert targets.tolist() == [[-1, -1, 5, 6, -1, -1, -1], [7, -1, -1, -1, -1, -1, -1]]
@@ -108,7 +128,10 @@ def test_padding_and_neighbours_change_no_logprobs(small_model: MakeModel) -> No
     prompts, replies = [[11, 12, 13], [14]], [Reply("", True, [15, 16]), Reply("", False, [17])]
     with torch.no_grad():
         together = response_logprobs(model, *pad_answers(prompts, replies, 6, multiple=16))
-        alone = [response_logprobs(model, *pad_answers([p], [r], 6, multiple=1)) for p, r in zip(prompts, replies, strict=True)]
+        alone = [
+            response_logprobs(model, *pad_answers([p], [r], 6, multiple=1))
+            for p, r in zip(prompts, replies, strict=True)
+        ]
     for row, single in zip(together, alone, strict=True):
         torch.testing.assert_close(row[row != 0], single[single != 0], atol=1e-5, rtol=1e-5)
 

@@ -31,7 +31,9 @@ def shard(tokenizer: Tokenizer, tmp_path: Path) -> Shard:
 
 def recipe(**pretrain_settings: float) -> Recipe:
     settings = {"rows_per_step": 4, "microbatch_rows": 2, **pretrain_settings}
-    return resolve({"model": {"context_length": 48}, "pretrain": settings, "instruct": {"rows_per_step": 4, "microbatch_rows": 2}})
+    return resolve(
+        {"model": {"context_length": 48}, "pretrain": settings, "instruct": {"rows_per_step": 4, "microbatch_rows": 2}}
+    )
 
 
 def phase(shard: Shard, tokenizer: Tokenizer, model: Transformer, world: World, **settings: float):  # type: ignore[no-untyped-def]

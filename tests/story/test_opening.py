@@ -49,7 +49,8 @@ def test_explicit_sizes_win_and_the_rest_fits_them(shape: dict[str, Any], minute
 
 
 @pytest.mark.parametrize(
-    "shape", [{"num_kv_heads": 2}, {"num_kv_heads": 3}, {"num_heads": 3}, {"num_heads": 5}, {"num_heads": 8}, {"head_dim": 16}]
+    "shape",
+    [{"num_kv_heads": 2}, {"num_kv_heads": 3}, {"num_heads": 3}, {"num_heads": 5}, {"num_heads": 8}, {"head_dim": 16}],
 )
 def test_heads_that_were_said_win_too(shape: dict[str, int]) -> None:
     model = resolve(begin({"model": shape}, 1.0, COMPUTE)[0]).model.model_dump()
@@ -78,7 +79,9 @@ def test_said_amounts_of_data_and_questions_win() -> None:
 
 
 def test_more_time_never_makes_a_smaller_model() -> None:
-    sizes = [resolve(begin({}, minutes, COMPUTE)[0]).model.parameters for minutes in (0.1, 0.5, 1, 3, 10, 30, 100, 1000)]
+    sizes = [
+        resolve(begin({}, minutes, COMPUTE)[0]).model.parameters for minutes in (0.1, 0.5, 1, 3, 10, 30, 100, 1000)
+    ]
     assert sizes == sorted(sizes)
     assert sizes[-1] > 10 * sizes[0]
 
@@ -128,7 +131,9 @@ def test_a_run_goes_on_with_the_settings_it_was_begun_with(tmp_path: Path) -> No
         ({}, 3.0, "was begun with --minutes 10; drop the flag"),
     ],
 )
-def test_a_run_is_not_changed_on_its_way(said: dict[str, Any], minutes: float | None, told: str, tmp_path: Path) -> None:
+def test_a_run_is_not_changed_on_its_way(
+    said: dict[str, Any], minutes: float | None, told: str, tmp_path: Path
+) -> None:
     run = begun(tmp_path, {"pretrain": {"steps": 5}, "seed": 3})
     with pytest.raises(RunError) as caught:
         go_on(run, said, minutes, new_round=False)

@@ -43,7 +43,9 @@ def test_the_examination_measures_every_model(finished: Path) -> None:
     for name in ("base", "instruct", "aligned"):
         assert 0 < found[name]["bits_per_byte"] < 12
         assert 0 <= found[name]["instruction_accuracy"] <= 1
-    assert 0 <= found["aligned"]["win_rate_low"] <= found["aligned"]["win_rate"] <= found["aligned"]["win_rate_high"] <= 1
+    assert (
+        0 <= found["aligned"]["win_rate_low"] <= found["aligned"]["win_rate"] <= found["aligned"]["win_rate_high"] <= 1
+    )
     assert found["votes"] == {"simulated": True, "round": 1}
     assert "ceiling" in found["reward"]
 
@@ -56,7 +58,9 @@ def test_the_same_recipe_and_seed_train_the_same_bits(
     assert facts(again) == facts(finished)
 
 
-def test_another_seed_trains_other_weights(finished: Path, recipe: Path, stable: Any, tmp_path: Path, facts: Any) -> None:
+def test_another_seed_trains_other_weights(
+    finished: Path, recipe: Path, stable: Any, tmp_path: Path, facts: Any
+) -> None:
     other = tmp_path / "other"
     stable.finish("pretrain", recipe, "--seed", "1", "--out", other, folder=other)
     assert (other / "base" / "model.safetensors").read_bytes() != (finished / "base" / "model.safetensors").read_bytes()

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from trivium.errors import Interrupted
-from trivium.train.interrupt import Interrupt, listen
+from trivium.train.interrupt import STOPPED, Interrupt, listen
 
 BOTH = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 
@@ -16,54 +16,68 @@ def ask(number: int) -> None:
     os.kill(os.getpid(), number)
 
 
+def heard(number: int, *, times: int = 1, deferred: bool = True, then: Exception | None = None) -> list[str]:
+    """Ask that many times; what came to pass before an error left."""
+    passed: list[str] = []
+
+    def work(interrupt: Interrupt) -> None:
+        passed.append("begun")
+        for _ in range(times):
+            ask(number)
+        passed.append("requested" if interrupt.requested else "not requested")
+        if then:
+            raise then
+
+    try:
+        with listen() as interrupt:
+            if deferred:
+                with interrupt.deferred():
+                    work(interrupt)
+            else:
+                work(interrupt)
+    except (Interrupted, ValueError) as error:
+        passed.append(str(error))
+    return passed
+
+
 @BOTH
 def test_a_request_stops_at_once_and_says_how_to_go_on(number: int) -> None:
-    with pytest.raises(Interrupted, match="the same command goes on"), listen():
-        ask(number)
+    assert heard(number, deferred=False) == ["begun", STOPPED]
+    assert "the same command goes on" in STOPPED
 
 
 @BOTH
 def test_while_deferred_a_request_is_only_noted_and_then_heard_at_the_end(number: int) -> None:
-    reached = False
-    with pytest.raises(Interrupted), listen() as interrupt, interrupt.deferred():
-        assert not interrupt.requested
-        ask(number)
-        assert interrupt.requested
-        reached = True
-    assert reached
+    assert heard(number) == ["begun", "requested", STOPPED]
 
 
 def test_a_second_request_does_not_wait() -> None:
-    reached = False
-    with pytest.raises(Interrupted), listen() as interrupt, interrupt.deferred():
-        ask(signal.SIGINT)
-        ask(signal.SIGINT)
-        reached = True
-    assert not reached
+    assert heard(signal.SIGINT, times=2) == ["begun", STOPPED]
 
 
-def test_without_a_request_nothing_happens_and_later_ones_are_heard_at_once_again() -> None:
-    with pytest.raises(Interrupted), listen() as interrupt:
+def test_without_a_request_nothing_happens() -> None:
+    assert heard(signal.SIGINT, times=0) == ["begun", "not requested"]
+
+
+def test_after_the_deferral_requests_are_heard_at_once_again() -> None:
+    with listen() as interrupt:
         with interrupt.deferred():
             pass
-        ask(signal.SIGTERM)
-        raise AssertionError
+        with pytest.raises(Interrupted):
+            ask(signal.SIGTERM)
 
 
 def test_another_error_inside_is_not_hidden_by_a_request() -> None:
-    with pytest.raises(ValueError, match="mine"), listen() as interrupt, interrupt.deferred():
-        ask(signal.SIGINT)
-        raise ValueError("mine")
+    assert heard(signal.SIGINT, then=ValueError("mine")) == ["begun", "requested", "mine"]
 
 
 def test_the_old_handlers_come_back() -> None:
-    heard = []
-    before = signal.signal(signal.SIGTERM, lambda *_: heard.append(1))
+    others: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda *_: others.append(1))
     try:
-        with pytest.raises(Interrupted), listen():
-            ask(signal.SIGTERM)
+        assert len(heard(signal.SIGTERM)) == 3
         ask(signal.SIGTERM)
-        assert heard == [1]
+        assert others == [1]
     finally:
         signal.signal(signal.SIGTERM, before)
 

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch import distributed as dist
 
+from trivium.errors import ConfigError
+
 T = TypeVar("T")
 
 
@@ -62,6 +64,8 @@ def join_world(device: str) -> Iterator[World]:
     device  "auto" takes a GPU where there is one, "cpu" or "cuda" insist
     """
     kind = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("compute.device = cuda: no GPU is to be seen here; choose cpu or auto")
     size = int(os.environ.get("WORLD_SIZE", "1"))
     local = int(os.environ.get("LOCAL_RANK", "0"))
     here = torch.device(kind, local) if kind == "cuda" else torch.device(kind)

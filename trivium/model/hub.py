@@ -16,6 +16,7 @@ from trivium.model.heads import RewardModel
 from trivium.model.shape import ModelConfig
 from trivium.model.transformer import Transformer
 
+WEIGHTS = "model.safetensors"
 CLASSES = {"qwen3": "Qwen3", "qwen2": "Qwen2", "llama": "Llama"}
 
 
@@ -66,7 +67,7 @@ def from_hub_config(described: Mapping[str, Any], where: str) -> ModelConfig:
     }
     for key, is_exact in exact.items():
         if not is_exact:
-            value = described.get(key, rope.get(key))
+            value = described.get(key, rope.get(key, rope.get("type")))
             raise CheckpointError(f"{where}: {key} = {value!r} is not supported; its answers would be wrong")
     heads, width = int(described["num_attention_heads"]), int(described["hidden_size"])
     return ModelConfig.model_validate(
@@ -91,7 +92,7 @@ def save(model: Transformer | RewardModel, folder: Path, *, stop_tokens: list[in
     """Write the model into `folder` as transformers reads it: weights in float32, config, generation defaults."""
     reward = isinstance(model, RewardModel)
     tensors = hub_tensors(model)
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
     described = to_hub_config(model.config, reward=reward) | {"eos_token_id": stop_tokens, "pad_token_id": pad_token}
     (folder / "config.json").write_text(json.dumps(described, indent=2) + "\n")
     if not reward:

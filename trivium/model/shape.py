@@ -5,10 +5,16 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
+def must_divide(name: str, value: int, whole_name: str, whole: int) -> str:
+    """`heads = 6: must divide width = 256; try 4 or 8`."""
+    near = sorted((n for n in range(1, whole + 1) if whole % n == 0), key=lambda n: abs(n - value))[:2]
+    return f"{name} = {value}: must divide {whole_name} = {whole}; try {' or '.join(map(str, sorted(near)))}"
+
+
 class ModelConfig(BaseModel):
     """A decoder of the Llama family, as Hugging Face writes it down."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
     architecture: Literal["qwen3", "qwen2", "llama"] = "qwen3"
     """which of Hugging Face's decoders it is written down as; qwen3 normalises queries and keys"""
@@ -45,17 +51,13 @@ class ModelConfig(BaseModel):
         if not (isinstance(width, int) and isinstance(heads, int) and heads > 0):
             return given  # the fields' own checks say what is wrong
         if width % heads:
-            fits = [n for n in range(1, width + 1) if width % n == 0 and width // n >= 8]
-            near = sorted(fits, key=lambda n: abs(n - heads))[:2]
-            raise ValueError(
-                f"num_heads = {heads}: must divide width = {width}; try {' or '.join(map(str, sorted(near)))}"
-            )
+            raise ValueError(must_divide("num_heads", heads, "width", width))
         return {**given, "head_dim": width // heads}
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.num_heads % self.num_kv_heads:
-            raise ValueError(f"num_kv_heads = {self.num_kv_heads}: must divide num_heads = {self.num_heads}")
+            raise ValueError(must_divide("num_kv_heads", self.num_kv_heads, "num_heads", self.num_heads))
         if self.head_dim % 2:
             raise ValueError(f"head_dim = {self.head_dim}: must be even, rotary embeddings turn pairs")
         return self

@@ -1,5 +1,6 @@
 """Opening a run: a new one from a recipe and the dial, or an old one exactly as it was begun."""
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -52,7 +53,7 @@ def open_story(
         else:
             settings, dial = go_on(run, said, minutes, new_round=new_round)
         compute = compute._replace(compiled=resolve(settings).compute.compile)
-        teller = Teller(run, settings, dial, compute, world, interrupt, Show())
+        teller = Teller(run, settings, dial, compute, world, interrupt, Show(quiet=not world.first))
         teller.keep_recipe()
         yield teller
         teller.keep_time()
@@ -78,8 +79,8 @@ def name_of(recipe: Path | None) -> str:
 
 def begin(said: Settings, minutes: float, compute: Compute) -> tuple[Settings, plan.Dial]:
     """Settings of a new run: what was said, and what the dial chooses before anything is trained."""
-    if minutes <= 0:
-        raise ConfigError(f"minutes = {minutes:g}: must be above 0")
+    if not 0 < minutes < math.inf:
+        raise ConfigError(f"minutes = {minutes:g}: must be above 0 and finite; try {DEFAULT_MINUTES:g}")
     machine = plan.measure_machine(compute)
     settings = plan.set_default(said, "compute.compile", minutes >= plan.COMPILE_FROM_MINUTES)
     compiled = bool(settings["compute"]["compile"])
@@ -107,7 +108,7 @@ def begin(said: Settings, minutes: float, compute: Compute) -> tuple[Settings, p
 def go_on(run: Run, said: Settings, minutes: float | None, *, new_round: bool) -> tuple[Settings, plan.Dial | None]:
     """Settings of a run that was begun before; raises RunError where the command says otherwise."""
     begun = read_settings(run.recipe)
-    dial = msgspec.json.decode(run.plan.read_bytes(), type=plan.Dial) if run.plan.exists() else None
+    dial = read_dial(run)
     if dial and minutes is not None and minutes != dial.minutes:
         raise RunError(f"{run.path}: was begun with --minutes {dial.minutes:g}; drop the flag, or choose another --out")
     for section, key, value in leaves(resolve(said) if said else None, said):
@@ -118,6 +119,16 @@ def go_on(run: Run, said: Settings, minutes: float | None, *, new_round: bool) -
             name = f"{section}.{key}" if key else section
             raise RunError(f"{run.path}: was begun with {name} = {mine}, not {value}; choose another --out")
     return (merge(begun, said) if new_round else begun), dial
+
+
+def read_dial(run: Run) -> plan.Dial | None:
+    """What the dial had decided; raises RunError when plan.json is damaged."""
+    if not run.plan.exists():
+        return None
+    try:
+        return msgspec.json.decode(run.plan.read_bytes(), type=plan.Dial)
+    except msgspec.MsgspecError as reason:
+        raise RunError(f"{run.plan}: is damaged ({reason}); delete it, and the recipe stands as it is") from reason
 
 
 def leaves(resolved: Recipe | None, said: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:

@@ -17,10 +17,10 @@ from trivium.phases.align import policy, reward
 from trivium.phases.align.questions import Question, Questions, listed_questions, world_questions
 from trivium.phases.align.rollout import Writers
 from trivium.phases.align.sampling import import_pairs, sample_pairs, vote_simulated
-from trivium.publish import fingerprint, write_text
+from trivium.publish import write_text
 from trivium.records import Dialogue, Message, Pair
 from trivium.runs import Round
-from trivium.shelf import is_done, open_model
+from trivium.shelf import is_done, open_model, weights_fingerprint
 from trivium.story.stages import dialogue_rows, keep_answers
 from trivium.story.teller import Teller
 from trivium.text.corpus import TINYWORLD, load_dialogues, load_pairs
@@ -131,7 +131,7 @@ def _gather(teller: Teller, round: Round, store: Store) -> None:
         first = (number - 1) * recipe.votes.pairs
         asked = [ask(i) for i in range(first, first + recipe.votes.pairs)]
         prompts = [question.prompt for question in asked]
-        sampled = sample_pairs(model, tokenizer, prompts, recipe, round=number, fingerprint=fingerprint(source))
+        sampled = sample_pairs(model, tokenizer, prompts, recipe, round=number, fingerprint=weights_fingerprint(source))
         votes = vote_simulated(store, sampled, asked, recipe)
         teller.show.say(
             f"  the simulated judge voted on {votes:,} pairs of fresh answers; "
@@ -294,7 +294,7 @@ def tell_round(teller: Teller, number: int) -> Path:
     if teller.world.size > 1:
         raise RunError("phase III runs on one process for now; start it without torchrun")
     round = teller.run.round(number)
-    if is_done(round.aligned):
+    if teller.is_done(round.aligned, f"align-{number:03}"):
         return round.aligned
     votes = collect_votes(teller, round)
     make_reward(teller, round, votes)

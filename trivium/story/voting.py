@@ -27,10 +27,9 @@ from trivium.feedback.store import NewPair, NewVote, Rater, Shown, Store, choice
 from trivium.generate.sampling import stream_seed
 from trivium.phases.align.questions import Questions, questions
 from trivium.phases.align.sampling import sample_pairs
-from trivium.publish import fingerprint
 from trivium.records import Message
 from trivium.runs import Run, read_run
-from trivium.shelf import Opened, is_done, open_model
+from trivium.shelf import Opened, is_done, open_model, weights_fingerprint
 from trivium.story.rounds import quiet
 from trivium.text.corpus import TINYWORLD, load_dialogues, load_pairs
 from trivium.train.interrupt import listen
@@ -84,7 +83,9 @@ def vote_in_terminal(run: Path, *, rater: str, count: int) -> None:
     recipe = resolve(read_settings(here.recipe))
     with listen(), Store.open(here.feedback) as store, join_world(recipe.compute.device) as world:
         voter = store.add_rater(rater)
-        writer = Writer(open_model(source, device=world.device), recipe, coming_round(here), fingerprint(source))
+        writer = Writer(
+            open_model(source, device=world.device), recipe, coming_round(here), weights_fingerprint(source)
+        )
         try:
             with closing(fresh_pairs(writer, store, voter, count)) as pairs:
                 _ask_about(pairs, store, voter, count)

@@ -76,7 +76,7 @@ def plan_rows(
 
     lengths  (N,) tokens, each from 1 to row_length
     order    (N,) a permutation of the segments
-    may_cut  (N,) which segments may be cut where a row's last gap is worth it; what is left of one waits for another row
+    may_cut  (N,) which segments may be cut where a row's last gap is worth it; the rest waits for another row
     O(N log N)
     """
     count = len(order)

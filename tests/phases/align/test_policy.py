@@ -26,12 +26,11 @@ ASK = listed_questions([(Message("user", f"Say {i}"),) for i in range(3)])
 
 
 def recipe(**settings: Any) -> Recipe:
-    told = {"steps": 3, "rows_per_step": 12, "microbatch_rows": 5, "group": 4, "max_new_tokens": 6, "temperature": 1.5}
-    told |= {"microbatch_rows": 4}
+    told = {"steps": 3, "rows_per_step": 12, "microbatch_rows": 4, "group": 4, "max_new_tokens": 6, "temperature": 1.5}
     return resolve({"model": {"context_length": 48}, "align": {**told, **settings}})
 
 
-class FirstToken(RewardModel):
+class LastWord(RewardModel):
     """Scores an answer by its last token but one: known, and different from answer to answer."""
 
     def forward(self, tokens: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
@@ -41,7 +40,7 @@ class FirstToken(RewardModel):
 @pytest.fixture
 def writers(tokenizer: Tokenizer, small_model: MakeModel) -> Writers:
     live, reference, trunk = (small_model(seed=seed, vocab_size=tokenizer.vocab_size) for seed in (0, 1, 2))
-    return Writers(live, reference, FirstToken(trunk), tokenizer)
+    return Writers(live, reference, LastWord(trunk), tokenizer)
 
 
 def rolled(writers: Writers, step: int = 0, seed: int = 5, **settings: Any) -> Rollout:
@@ -141,7 +140,9 @@ def test_the_policy_comes_to_write_what_is_rewarded(tokenizer: Tokenizer, small_
     with torch.no_grad():
         live.lm_head.weight.mul_(0.1)  # begin by writing anything
     writers = Writers(live, small_model(vocab_size=tokenizer.vocab_size), Wants(live), tokenizer)
-    settings = recipe(kl=0.0, steps=25, rows_per_step=32, microbatch_rows=32, group=8, learning_rate=0.02, unended_penalty=0.0)
+    settings = recipe(
+        kl=0.0, steps=25, rows_per_step=32, microbatch_rows=32, group=8, learning_rate=0.02, unended_penalty=0.0
+    )
     built = policy.build(settings, writers, ASK, [], COMPUTE, round=1)
     rewards = []
     for _ in train(built, alone(), steps=range(25)):
@@ -157,13 +158,17 @@ def test_the_blind_comparison_is_measured_where_a_judge_knows_the_truth(writers:
     judged = [Question((Message("user", f"Say {i}"),), gold) for i in range(5)]
     built = policy.build(recipe(), writers, ASK, judged, COMPUTE, round=1)
     assert 0 <= built.evaluate()["win_rate"] <= 1
-    unjudged = policy.build(recipe(), writers, ASK, [question._replace(gold=None) for question in judged], COMPUTE, round=1)
+    unjudged = policy.build(
+        recipe(), writers, ASK, [question._replace(gold=None) for question in judged], COMPUTE, round=1
+    )
     assert "win_rate" not in unjudged.evaluate()
     same = policy.build(recipe(), writers._replace(reference=writers.policy), ASK, judged, COMPUTE, round=1)
     assert same.evaluate()["win_rate"] == 0.5
 
 
-def test_a_reward_head_makes_no_difference_to_the_policys_own_weights(tokenizer: Tokenizer, small_model: MakeModel) -> None:
+def test_a_reward_head_makes_no_difference_to_the_policys_own_weights(
+    tokenizer: Tokenizer, small_model: MakeModel
+) -> None:
     trunk = small_model(vocab_size=tokenizer.vocab_size)
     before = [p.detach().clone() for p in trunk.parameters()]
     add_reward_head(trunk, 0)

@@ -34,7 +34,10 @@ from trivium.train.loop import train
 MakeModel = Callable[..., Transformer]
 COMPUTE = Compute(torch.device("cpu"), torch.float32, False)
 RECIPE: Recipe = resolve(
-    {"model": {"context_length": 48}, "reward": {"steps": 40, "rows_per_step": 8, "microbatch_rows": 4, "learning_rate": 5e-3}}
+    {
+        "model": {"context_length": 48},
+        "reward": {"steps": 40, "rows_per_step": 8, "microbatch_rows": 4, "learning_rate": 5e-3},
+    }
 )
 
 
@@ -86,7 +89,9 @@ def test_a_score_depends_neither_on_the_batch_nor_on_the_padding(tokenizer: Toke
     rows = [render_answer([Message("user", "Hi")], "so " * n, tokenizer, 48) for n in (9, 1, 5, 3)]
     together = score(model, rows, tokenizer.pad, COMPUTE)
     for batch_rows in (1, 3):
-        torch.testing.assert_close(score(model, rows, tokenizer.pad, COMPUTE, batch_rows=batch_rows), together, atol=1e-5, rtol=0)
+        torch.testing.assert_close(
+            score(model, rows, tokenizer.pad, COMPUTE, batch_rows=batch_rows), together, atol=1e-5, rtol=0
+        )
     alone_ = torch.cat([score(model, [row], tokenizer.pad, COMPUTE) for row in rows])
     torch.testing.assert_close(alone_, together, atol=1e-5, rtol=0)
 
