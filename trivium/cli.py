@@ -109,7 +109,7 @@ def reward(run: RunFolder, *, settings: Flags = None) -> None:
     from trivium.story.opening import open_story
     from trivium.story.rounds import collect_votes, current_round, make_reward
 
-    with open_story(run, out=None, minutes=None, flags=said(settings), new_round=True) as teller:
+    with open_story(run, out=None, minutes=None, flags=said(settings), new_round=True, must_exist=True) as teller:
         round = current_round(teller)
         print(make_reward(teller, round, collect_votes(teller, round)))
 
@@ -125,7 +125,7 @@ def align(
     from trivium.story.opening import open_story
     from trivium.story.rounds import current_round, tell_round
 
-    with open_story(run, out=None, minutes=None, flags=said(settings), new_round=True) as teller:
+    with open_story(run, out=None, minutes=None, flags=said(settings), new_round=True, must_exist=True) as teller:
         print(tell_round(teller, current_round(teller, begin_next=round).number))
 
 
@@ -178,7 +178,7 @@ def evaluate(run: RunFolder, *, json: AsJson = False, settings: Flags = None) ->
     from trivium.story.measure import by_kind_rows, measure_run, table_rows
     from trivium.story.opening import open_story
 
-    with open_story(run, out=None, minutes=None, flags=said(settings), new_round=True) as teller:
+    with open_story(run, out=None, minutes=None, flags=said(settings), new_round=True, must_exist=True) as teller:
         found = measure_run(teller)
     if json:
         print_json(found)
@@ -236,7 +236,7 @@ def flag_error(reason: cyclopts.ValidationError) -> str:
     return first_error(cause) if isinstance(cause, ValidationError) else str(reason)
 
 
-def complain(reason: Exception, code: int) -> int:
+def complain(reason: BaseException, code: int) -> int:
     kind = "trivium" if isinstance(reason, (Interrupted, cyclopts.CycloptsError)) else type(reason).__name__
     print(f"{kind}: {' '.join(str(reason).split())}", file=sys.stderr)
     return code

@@ -105,8 +105,6 @@ class PretrainConfig(OptimizerConfig):
 
     blanks: Share = 0.15
     """share of the documents that are cut into fill-in-the-blank"""
-    echoes: Share = 0.08
-    """share of the steps, at the beginning, on random words said twice: there, looking things up is learned quickly"""
 
 
 class InstructConfig(OptimizerConfig):

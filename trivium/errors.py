@@ -24,8 +24,11 @@ class RunError(TriviumError):
     """A run folder that cannot be used now: locked, unwritable, or not a run."""
 
 
-class Interrupted(TriviumError):
-    """The user or the system asked to stop; what can be saved is saved. Exit code 130."""
+class Interrupted(BaseException):
+    """The user or the system asked to stop; what can be saved is saved. Exit code 130.
+
+    Not an Exception, as KeyboardInterrupt is none: no library on the way may take it for a fault of its own.
+    """
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -13,6 +13,7 @@ import json
 import os
 import sys
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,9 @@ def work(order: dict[str, Any]) -> None:
         cli.main(order["arguments"])
     except SystemExit as end:
         code = int(end.code or 0)
+    except BaseException:
+        traceback.print_exc()
+        code = 70
     finally:
         sys.stdout.flush()
         sys.stderr.flush()

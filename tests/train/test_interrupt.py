@@ -2,9 +2,12 @@
 
 import os
 import signal
+import sqlite3
 import threading
+from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from trivium.errors import Interrupted
 from trivium.train.interrupt import STOPPED, Interrupt, listen
@@ -93,3 +96,22 @@ def test_beside_the_main_thread_it_listens_to_nobody_and_does_no_harm() -> None:
     thread.start()
     thread.join()
     assert [interrupt.requested for interrupt in found] == [False]
+
+
+def test_a_request_in_the_middle_of_a_query_is_not_taken_for_an_error_of_the_database() -> None:
+    """SQLAlchemy turns errors that it meets on its way into its own, unless they are no Exception."""
+    armed = False
+
+    class Asked(sqlite3.Connection):
+        def cursor(self, *arguments: Any) -> sqlite3.Cursor:
+            if armed:
+                ask(signal.SIGTERM)
+            return super().cursor(*arguments)
+
+    engine = sa.create_engine("sqlite://", connect_args={"factory": Asked})
+    with engine.connect() as connection, listen():
+        armed = True
+        with pytest.raises(Interrupted):
+            connection.execute(sa.text("select 1"))
+        armed = False
+    engine.dispose()

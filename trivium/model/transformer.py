@@ -20,7 +20,7 @@ class LayerMemory(Protocol):
     def extend(self, layer: int, k: Tensor, v: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]: ...
 
 
-EMBEDDING_SPREAD = 0.2  # with the usual .02, looking things up in the context is learned twice as late: docs/log.md
+EMBEDDING_SPREAD = 0.1  # with .2 or the usual .02, looking things up in the context is learned later: docs/log.md
 
 
 class RMSNorm(nn.RMSNorm):

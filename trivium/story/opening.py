@@ -25,19 +25,31 @@ STORY_TOKENS, DIALOGUE_TOKENS = 170, 55  # of TinyWorld, roughly: how much of it
 
 @contextmanager
 def open_story(
-    target: Path | None, *, out: Path | None, minutes: float | None, flags: Settings, new_round: bool = False
+    target: Path | None,
+    *,
+    out: Path | None,
+    minutes: float | None,
+    flags: Settings,
+    new_round: bool = False,
+    must_exist: bool = False,
 ) -> Iterator[Teller]:
     """A run, ready to go on.
 
     target  a recipe file, or a run folder; None: the defaults, TinyWorld
     flags   settings that were said on the command line
+    new_round   whether the settings of phase III may differ from those that the run was begun with
+    must_exist  whether only a run folder will do
     """
     if target is not None and target.is_dir() and out is not None:
         raise ConfigError(f"out = {out}: {target} is a folder already; name a recipe file, or drop --out")
+    if must_exist and target is not None and not target.is_dir():
+        raise RunError(f"{target}: no such run; name a folder that `trivium run` made")
     told = read_settings(target) if target is not None and not target.is_dir() else {}
     said = merge(told, flags)
     path = out or (target if target is not None and target.is_dir() else Path("runs") / name_of(target))
     is_new = not (path / "recipe.toml").exists()
+    if is_new and must_exist:
+        raise RunError(f"{path}: no such run; name a folder that `trivium run` made")
     if is_new and target is not None and target.is_dir():
         raise RunError(f"{target}: is not a run; name a recipe file, or a folder that `trivium run` made")
     first = resolve(said if is_new else read_settings(path / "recipe.toml"))

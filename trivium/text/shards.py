@@ -2,9 +2,6 @@
 
 import hashlib
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trivium.errors import DataError
+from trivium.publish import publish
 from trivium.text.tokenizer import Tokenizer, well_formed
 
 _CHARACTERS_AT_ONCE = 4_000_000  # encoded together: enough to keep all cores busy, little enough for memory
@@ -56,13 +54,7 @@ def write(texts: Iterable[str], tokenizer: Tokenizer, folder: Path, *, key: str)
     home = folder / hashlib.sha256(f"{key}\n{tokenizer.fingerprint()}".encode()).hexdigest()[:16]
     if home.is_dir():
         return Shard(home)
-    folder.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(prefix=f".{home.name}-", dir=folder))
-    try:
-        _write_files(texts, tokenizer, fresh, key=key)
-        _publish(fresh, home)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
+    publish(home, lambda fresh: _write_files(texts, tokenizer, fresh, key=key))
     return Shard(home)
 
 
@@ -106,16 +98,3 @@ def _groups(texts: Iterable[str]) -> Iterator[list[str]]:
             some, held = [], 0
     if some:
         yield some
-
-
-def _publish(fresh: Path, home: Path) -> None:
-    """Flush every file, then rename. When another process was first, its folder holds the same and stays."""
-    for path in fresh.iterdir():
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
-    fresh.chmod(0o755)  # mkdtemp makes folders that only their owner can enter
-    try:
-        fresh.rename(home)
-    except OSError:
-        if not home.is_dir():
-            raise

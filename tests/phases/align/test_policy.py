@@ -83,7 +83,8 @@ def test_the_first_ratio_is_exactly_one_and_the_reference_has_its_own_word(write
 
 def test_what_an_answer_earns_by_hand(writers: Writers) -> None:
     """The reward, less KL at its price, less the penalty for not ending; then minus the mean of the others."""
-    found = rolled(writers, kl=0.1, unended_penalty=0.5)
+    found = rolled(writers, kl=0.1, unended_penalty=0.5, max_new_tokens=30, temperature=5.0)
+    assert {reply.ended for reply in found.replies} == {True, False}
     end = writers.tokenizer.turn_end
     earned = []
     for i, reply in enumerate(found.replies):
