@@ -36,7 +36,7 @@ class Person(NamedTuple):
         return self.name, self.thing, self.place
 
 
-def draw_people(rng: random.Random, *, moody: bool = False, counts: tuple[int, ...] = (2, 2, 2, 3)) -> list[Person]:
+def draw_people(rng: random.Random, *, moody: bool = False, counts: tuple[int, ...] = (2,)) -> list[Person]:
     """A few people who share nothing; the first is the one to be asked about, and is in a mood if `moody`."""
     count = pick(rng, counts)
     names, things = pick_several(rng, PEOPLE, count), pick_several(rng, PORTABLE, count)
