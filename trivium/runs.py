@@ -164,7 +164,13 @@ def _check_name(path: Path) -> None:
 
 def _publishing_folders(run: Run) -> list[Path]:
     """Every folder in which something is published."""
-    inner = [*run.path.glob("rounds"), *run.path.glob("rounds/*"), *run.path.glob(".state/*"), run.cache / "shards"]
+    inner = [
+        *run.path.glob("rounds"),
+        *run.path.glob("rounds/*"),
+        *run.path.glob(".state/*"),
+        run.cache,
+        run.cache / "shards",
+    ]
     return [run.path, *(folder for folder in inner if folder.is_dir())]
 
 

@@ -24,7 +24,7 @@ class Show:
         self._first_step = 0
 
     def say(self, line: str) -> None:
-        self.console.print(Text(line), style="dim" if line.startswith(" ") else "")
+        self.console.print(Text(line), style="dim" if line.startswith(" ") else "", soft_wrap=True)
 
     def heading(self, title: str, told: str) -> None:
         self.console.print()
@@ -71,7 +71,7 @@ class Show:
         told = Text("  ")
         told.append(f"{shorten(prompt, 60)}  ", style="cyan")
         told.append(shorten(answer, 220), style="italic")
-        self.console.print(told)
+        self.console.print(told, soft_wrap=not self.console.is_terminal)
 
     def compare(self, title: str, names: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """The same prompts answered by several models."""

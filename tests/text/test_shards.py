@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from trivium.errors import DataError
+from trivium.errors import CheckpointError, DataError
 from trivium.text.shards import Shard, write
 from trivium.text.tokenizer import train
 
