@@ -1,4 +1,4 @@
-"""The README's commands are real: every one of them is parsed by the program, and those that need no training are run."""
+"""The README's commands are real: the program understands every one of them, and what it names exists."""
 
 import re
 import shlex

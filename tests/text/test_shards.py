@@ -1,3 +1,4 @@
+import errno
 import json
 
 import numpy as np
@@ -65,7 +66,7 @@ def test_a_large_vocabulary_takes_four_bytes_a_token(tmp_path, monkeypatch):
 def test_a_failed_write_leaves_nothing_behind(tmp_path):
     def failing():
         yield "a text"
-        raise OSError("the disk is gone")
+        raise OSError(errno.EIO, "the disk is gone")
 
     with pytest.raises(CheckpointError, match="the disk is gone"):
         write(failing(), TOKENIZER, tmp_path, key="a")
