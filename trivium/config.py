@@ -103,15 +103,19 @@ class OptimizerConfig(Frozen):
 class PretrainConfig(OptimizerConfig):
     """Phase I: text with words missing."""
 
+    learning_rate: float = Field(6e-3, gt=0)
+    matrix_learning_rate: float = Field(0.03, gt=0)
     blanks: Share = 0.15
     """share of the documents that are cut into fill-in-the-blank"""
+    echoes: Share = 0.12
+    """share of the steps, at the beginning, on random words said twice, where looking things up is learned"""
 
 
 class InstructConfig(OptimizerConfig):
     """Phase II: instructions and their answers."""
 
-    learning_rate: float = Field(2e-3, gt=0)
-    matrix_learning_rate: float = Field(0.01, gt=0)
+    learning_rate: float = Field(4e-3, gt=0)
+    matrix_learning_rate: float = Field(0.02, gt=0)
     loss_on: Literal["all", "last"] = "all"
     """which of the assistant's turns are learned"""
 
@@ -132,12 +136,12 @@ class VotesConfig(Frozen):
 class RewardConfig(OptimizerConfig):
     """Phase III: a model that scores answers the way people voted."""
 
-    rows_per_step: int = Field(64, ge=2)
+    rows_per_step: int = Field(32, ge=2)
     """pairs in a step"""
-    microbatch_rows: int = Field(64, ge=2)
+    microbatch_rows: int = Field(32, ge=2)
     """pairs computed at once; must divide rows_per_step"""
-    learning_rate: float = Field(5e-4, gt=0)
-    matrix_learning_rate: float = Field(2e-3, gt=0)
+    learning_rate: float = Field(1e-3, gt=0)
+    matrix_learning_rate: float = Field(5e-3, gt=0)
     smoothing: Annotated[float, Field(ge=0, lt=0.5)] = 0.05
     """share of votes taken to be mistaken"""
     centering: float = Field(0.01, ge=0)
@@ -155,8 +159,8 @@ class AlignConfig(OptimizerConfig):
     """answers written in a step: prompts times group"""
     microbatch_rows: int = Field(128, ge=1)
     """answers computed at once; must divide rows_per_step"""
-    learning_rate: float = Field(3e-4, gt=0)
-    matrix_learning_rate: float = Field(1e-3, gt=0)
+    learning_rate: float = Field(6e-4, gt=0)
+    matrix_learning_rate: float = Field(2.5e-3, gt=0)
     warmup: Share = 0.05
     decay: Share = 0.3
     group: int = Field(8, ge=2)

@@ -14,7 +14,7 @@ from trivium.distributed.world import World
 from trivium.evaluate.bits import document_batches, surprise
 from trivium.losses.language_model import next_token_loss
 from trivium.model.transformer import Transformer
-from trivium.text import blanks
+from trivium.text import blanks, echoes
 from trivium.text.packing import PackedRows
 from trivium.text.shards import Shard
 from trivium.text.tokenizer import Tokenizer
@@ -23,6 +23,7 @@ from trivium.train.phase import Metrics, Objective, Phase
 
 SLACK = 8  # tokens kept free in a row for what cutting a blank may add
 GLANCE = 48  # held-out documents measured along the way
+COUNTED = 1000  # documents whose words are counted
 
 
 def build(
@@ -44,7 +45,11 @@ def build(
     settings = recipe.pretrain
     rows = text_rows(shard, tokenizer, recipe)
 
+    frequencies = count_words(shard, tokenizer)
+
     def batches(step: int) -> list[TokenBatch]:
+        if step < round(settings.echoes * settings.steps):
+            return echo_microbatches(recipe, tokenizer, frequencies, step, world)
         return rows.microbatches(
             step,
             rows_per_step=settings.rows_per_step,
@@ -68,6 +73,30 @@ def build(
         settings=settings,
         evaluations=recipe.evaluate.along_the_way,
     )
+
+
+def count_words(shard: Shard, tokenizer: Tokenizer) -> NDArray[np.float64]:
+    """(V,) how often each token stands in the first documents; control tokens do not count."""
+    some = np.concatenate([shard.document(index) for index in range(min(len(shard), COUNTED))])
+    return echoes.word_frequencies(some, tokenizer.vocab_size, without=tokenizer.special)
+
+
+def echo_microbatches(
+    recipe: Recipe, tokenizer: Tokenizer, frequencies: NDArray[np.float64], step: int, world: World
+) -> list[TokenBatch]:
+    """This rank's share of a step of words said twice."""
+    settings = recipe.pretrain
+    whole = echoes.echo_batch(
+        frequencies,
+        echoes.Tags(before=tokenizer.pad, after=tokenizer.end_of_text),
+        settings.rows_per_step,
+        recipe.model.context_length,
+        seed=recipe.seed,
+        step=step,
+        steps=round(settings.echoes * settings.steps),
+    )
+    mine = [field[world.rank :: world.size].split(settings.microbatch_rows) for field in whole]
+    return [TokenBatch(*parts) for parts in zip(*mine, strict=True)]
 
 
 def text_rows(shard: Shard, tokenizer: Tokenizer, recipe: Recipe) -> PackedRows:

@@ -30,6 +30,7 @@ from trivium.train.phase import Phase
 
 IMITATOR = "imitator"  # folder of the model that reinforcement starts from, when pairs came from files
 REPORT = "report.json"  # in the reward model's folder: how far it can be trusted
+EPOCHS = 2  # over the votes, where the recipe does not say how many steps
 IMPORTED = "imported"  # the rater that votes from files are filed under
 
 
@@ -167,7 +168,7 @@ def make_reward(teller: Teller, round: Round, votes: Votes) -> Path:
 
     model = add_reward_head(trunk, teller.recipe.seed).to(teller.compute.device)
     if teller.is_open("reward.steps"):
-        teller.settle("reward.steps", max(1, round_up(len(votes.train) / teller.recipe.reward.rows_per_step)))
+        teller.settle("reward.steps", max(1, round_up(EPOCHS * len(votes.train) / teller.recipe.reward.rows_per_step)))
     teller.show.say(
         f"  reward model: {len(votes.train):,} votes to learn from, {len(votes.held_out):,} held out, "
         f"{teller.recipe.reward.steps} steps"

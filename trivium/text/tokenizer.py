@@ -66,6 +66,11 @@ class Tokenizer:
         )
         self.pad = self._id(PAD)
 
+    @property
+    def special(self) -> list[int]:
+        """The ids of the control tokens."""
+        return [self._id(name) for name in SPECIAL]
+
     def _id(self, name: str) -> int:
         id: int | None = self._backend.token_to_id(name)
         assert id is not None
