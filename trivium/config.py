@@ -104,7 +104,9 @@ class PretrainConfig(OptimizerConfig):
     """Phase I: text with words missing."""
 
     learning_rate: float = Field(6e-3, gt=0)
+    """peak of AdamW: embeddings and norms"""
     matrix_learning_rate: float = Field(0.03, gt=0)
+    """peak of Muon: the matrices of the layers"""
     blanks: Share = 0.15
     """share of the documents that are cut into fill-in-the-blank"""
     echoes: Share = 0.12
@@ -115,7 +117,9 @@ class InstructConfig(OptimizerConfig):
     """Phase II: instructions and their answers."""
 
     learning_rate: float = Field(4e-3, gt=0)
+    """peak of AdamW: embeddings and norms"""
     matrix_learning_rate: float = Field(0.02, gt=0)
+    """peak of Muon: the matrices of the layers"""
     loss_on: Literal["all", "last"] = "all"
     """which of the assistant's turns are learned"""
 
@@ -141,7 +145,9 @@ class RewardConfig(OptimizerConfig):
     microbatch_rows: int = Field(32, ge=2)
     """pairs computed at once; must divide rows_per_step"""
     learning_rate: float = Field(1e-3, gt=0)
+    """peak of AdamW: embeddings and norms"""
     matrix_learning_rate: float = Field(5e-3, gt=0)
+    """peak of Muon: the matrices of the layers"""
     smoothing: Annotated[float, Field(ge=0, lt=0.5)] = 0.05
     """share of votes taken to be mistaken"""
     centering: float = Field(0.01, ge=0)
@@ -160,9 +166,13 @@ class AlignConfig(OptimizerConfig):
     microbatch_rows: int = Field(128, ge=1)
     """answers computed at once; must divide rows_per_step"""
     learning_rate: float = Field(6e-4, gt=0)
+    """peak of AdamW: embeddings and norms"""
     matrix_learning_rate: float = Field(2.5e-3, gt=0)
+    """peak of Muon: the matrices of the layers"""
     warmup: Share = 0.05
+    """share of the steps in which the learning rate rises"""
     decay: Share = 0.3
+    """share of the steps in which it falls to zero, at the end"""
     group: int = Field(8, ge=2)
     """answers to each prompt"""
     temperature: float = Field(1.0, gt=0)

@@ -45,7 +45,7 @@ def make_base(teller: Teller) -> Path:
         raise DataError(f"data.text: {len(documents.train)} documents to learn from; give more text")
     texts = [document.text for document in documents.train]
     tokenizer = _tokenizer(teller, texts)
-    shard = write_shard(texts, tokenizer, run.cache / "shards", key=fingerprint_texts(texts))
+    shard = _shard(teller, texts, tokenizer)
     held_out = encode_whole(tokenizer, documents.held_out[: recipe.evaluate.documents])
     _tell_text(teller, shard, tokenizer, len(documents.held_out))
 
@@ -98,6 +98,15 @@ def _tokenizer(teller: Teller, texts: Sequence[str]) -> Tokenizer:
         )
         teller.settle("model.vocab_size", tokenizer.vocab_size)
     return tokenizer
+
+
+def _shard(teller: Teller, texts: Sequence[str], tokenizer: Tokenizer) -> Shard:
+    """The encoded texts; the first rank writes them, the others wait and open them."""
+    folder, key = teller.run.cache / "shards", fingerprint_texts(texts)
+    if teller.world.first:
+        write_shard(texts, tokenizer, folder, key=key)
+    teller.world.barrier()
+    return write_shard(texts, tokenizer, folder, key=key)
 
 
 def _up_to(texts: Sequence[str], characters: int) -> list[str]:
