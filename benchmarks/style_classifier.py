@@ -1,7 +1,7 @@
 """Which of the three small-talk voices a reply is written in: friendly, formal or witty.
 
-The voices are the Microsoft personality-chat replies of the chit-chat data: friendly is what sft_chitchat answers, formal
-what pref_chitchat_style prefers, witty what it rejects. A reply that is literally one of a voice's own belongs to
+The voices are Microsoft's personality-chat replies: friendly is what sft_chitchat answers, formal what
+pref_chitchat_style prefers, witty what it rejects. A reply that is literally one of a voice's own belongs to
 that voice; any other is judged by multinomial logistic regression on hashed n-grams of characters and words, and on
 how long and how loud the reply is.
 It does not ask whether a reply answers its prompt or is English at all: nonsense, too, is given a voice.
