@@ -6,7 +6,7 @@ MINUTES ?= 10
 OUT ?= runs/demo
 BIN := $(VENV)/bin
 
-.PHONY: demo test check format lint types environment lock clean
+.PHONY: demo test fuzz check format lint types environment lock clean
 
 demo: environment
 	$(BIN)/trivium run --minutes $(MINUTES) --out $(OUT)
@@ -14,6 +14,9 @@ demo: environment
 
 test: environment
 	$(BIN)/python -m pytest
+
+fuzz: environment
+	$(BIN)/python -m pytest --hypothesis-profile fuzz
 
 check: environment format lint types
 	$(BIN)/python -m pytest

@@ -120,7 +120,7 @@ def _walk(folder: Path) -> Iterator[Path]:
 
 def _nearest(spec: str) -> str:
     """What to do about a path that does not exist: the nearest name beside the first part of it that is missing."""
-    if not spec.strip():
+    if not spec.strip() or "\0" in spec:
         return "; name a file, a folder or a glob such as texts/*.txt"
     known, missing = Path(), ""
     for part in _path(spec).parts:
