@@ -35,12 +35,31 @@ class TokenBatch(NamedTuple):
         return self.supervised.sum().to(torch.float32)
 
 
-class PairBatch(NamedTuple):
-    """Two answers to each prompt, rendered whole and padded on the right. P pairs."""
+class Answered(NamedTuple):
+    """Answers packed beside their prompts, each prompt read once: see text/branches.py. A answers of N tokens."""
 
-    tokens: Tensor  # (2P, T) int64; rows 0..P-1 hold the preferred answers, P..2P-1 the others
-    lengths: Tensor  # (2P,) int64; the last real token, the end of the answer, stands at lengths - 1
+    tokens: Tensor  # (B, T) int64
+    positions: Tensor  # (B, T) int64; every answer goes on where its prompt ends
+    trees: Tensor  # (B, T) int64; equal where two positions share their prompt; padding has numbers of its own
+    branches: Tensor  # (B, T) int64; 0 in a prompt, else the number of the answer within its tree
+    targets: Tensor  # (N,) int64; the answers' tokens, one answer after the other
+    sources: Tensor  # (N,) int64; place in the flattened rows from which each of them is predicted
+    owners: Tensor  # (N,) int64; which answer each of them belongs to, 0 to A - 1
+    ends: Tensor  # (A,) int64; place of each answer's last token in the flattened rows
+
+    def to(self, device: torch.device) -> "Answered":
+        return Answered(*(field.to(device) for field in self))
+
+
+class PairBatch(NamedTuple):
+    """Two answers to each prompt, up to their end tokens. P pairs."""
+
+    answers: Answered  # 2P of them: both of the first pair, both of the second, ...
     preference: Tensor  # (P,) float32; probability that the first of the pair is better: 1 preferred, .5 tie
+
+    @property
+    def tokens(self) -> Tensor:
+        return self.answers.tokens
 
     @property
     def count(self) -> Tensor:  # type: ignore[override]
@@ -48,14 +67,17 @@ class PairBatch(NamedTuple):
 
 
 class RolloutBatch(NamedTuple):
-    """Answers that the live policy wrote, padded on the right, with what they earned."""
+    """Answers that the live policy wrote, with what they earned. A answers of N tokens in all."""
 
-    tokens: Tensor  # (B, T) int64; prompt then response
-    supervised: Tensor  # (B, T-1) bool; True where the target tokens[:, 1:] is part of the response
-    advantages: Tensor  # (B,) float32
-    old_logprobs: Tensor  # (B, T-1) nats, under the policy that wrote them
-    reference_logprobs: Tensor  # (B, T-1) nats, under the reference
+    answers: Answered
+    advantages: Tensor  # (A,) float32
+    old_logprobs: Tensor  # (N,) nats, under the policy that wrote them
+    reference_logprobs: Tensor  # (N,) nats, under the reference
+
+    @property
+    def tokens(self) -> Tensor:
+        return self.answers.tokens
 
     @property
     def count(self) -> Tensor:  # type: ignore[override]
-        return self.supervised.sum().to(torch.float32)
+        return torch.tensor(float(len(self.answers.targets)))

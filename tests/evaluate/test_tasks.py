@@ -1,23 +1,18 @@
 """Right answers, blanks and blind comparisons."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trivium.evaluate import blanks as blank_module
 from trivium.evaluate import tasks
-from trivium.evaluate.blanks import blank_accuracy
-from trivium.evaluate.preference import compare, kl_to_reference, pad_answers, response_logprobs
+from trivium.evaluate.preference import compare, kl_to_reference
 from trivium.evaluate.tasks import Reply, exact_match, instruction_accuracy, prompt_ids, reply_to
-from trivium.generate.engine import Answer
 from trivium.generate.sampling import Sampling
 from trivium.model.transformer import Transformer
 from trivium.records import Dialogue, Message
-from trivium.text.blanks import Blank
 from trivium.text.dialogue import render_prompt
 from trivium.text.tokenizer import Tokenizer
 
@@ -87,24 +82,6 @@ def test_a_prompt_is_rendered_as_in_training_and_what_does_not_fit_loses_its_beg
     assert second == render_prompt(long, tokenizer).tolist()[-36:]
 
 
-def test_a_blank_is_right_when_it_is_filled_with_the_word_that_stood_there(
-    tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fill(model: object, requests: Sequence[Any], sampling: Sampling, *, stop: Sequence[int]) -> list[Answer]:
-        assert sampling.temperature == 0
-        assert list(stop) == [tokenizer.end_of_text]
-        return [Answer(tokenizer.encode(" cat"), stop[0]) for _ in requests]
-
-    monkeypatch.setattr(blank_module, "generate", fill)
-    blanks = [
-        Blank("The", " cat", " sat."),
-        Blank("The", " dog", " sat."),
-        Blank("A", " cat", "."),
-        Blank("A", "cat", "."),
-    ]
-    assert blank_accuracy(None, tokenizer, blanks) == 0.5  # type: ignore[arg-type]
-
-
 @given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=1, max_size=40))
 def test_the_win_rate_of_one_is_the_loss_rate_of_the_other(scores: list[tuple[float, float]]) -> None:
     ours, theirs = [a for a, _ in scores], [b for _, b in scores]
@@ -114,31 +91,19 @@ def test_the_win_rate_of_one_is_the_loss_rate_of_the_other(scores: list[tuple[fl
     assert compare(ours, ours).rate == pytest.approx(0.5)
 
 
-def test_answers_are_padded_on_the_right_and_only_they_are_supervised() -> None:
-    tokens, supervised = pad_answers(
-        [[1, 2, 3], [4]], [Reply("", True, [5, 6]), Reply("", False, [7])], pad=0, multiple=4
-    )
-    assert tokens.tolist() == [[1, 2, 3, 5, 6, 0, 0, 0], [4, 7, 0, 0, 0, 0, 0, 0]]
-    targets = torch.where(supervised, tokens[:, 1:], -1)
-    assert targets.tolist() == [[-1, -1, 5, 6, -1, -1, -1], [7, -1, -1, -1, -1, -1, -1]]
-
-
-def test_padding_and_neighbours_change_no_logprobs(small_model: MakeModel) -> None:
-    model = small_model()
-    prompts, replies = [[11, 12, 13], [14]], [Reply("", True, [15, 16]), Reply("", False, [17])]
-    with torch.no_grad():
-        together = response_logprobs(model, *pad_answers(prompts, replies, 6, multiple=16))
-        alone = [
-            response_logprobs(model, *pad_answers([p], [r], 6, multiple=1))
-            for p, r in zip(prompts, replies, strict=True)
-        ]
-    for row, single in zip(together, alone, strict=True):
-        torch.testing.assert_close(row[row != 0], single[single != 0], atol=1e-5, rtol=1e-5)
-
-
 def test_the_kl_to_oneself_is_nothing(small_model: MakeModel) -> None:
     model = small_model()
     assert kl_to_reference(model, model, [[11, 12]], [Reply("", True, [15, 16])], 6) == 0
+
+
+def test_the_kl_is_the_mean_over_answers_however_they_are_cut_and_packed(small_model: MakeModel) -> None:
+    policy, reference = small_model(seed=0), small_model(seed=1)
+    prompts = [[11, 12], [11, 12], [13], [11, 12]]
+    replies = [Reply("", True, tokens) for tokens in ([15, 16], [17], [18] * 30, [19, 20, 21])]
+    each = [kl_to_reference(policy, reference, [p], [r], 6) for p, r in zip(prompts, replies, strict=True)]
+    for rows in (1, 2, 3, 64):
+        whole = kl_to_reference(policy, reference, prompts, replies, 6, rows=rows)
+        assert whole == pytest.approx(sum(each) / 4, abs=1e-4)
 
 
 @torch.no_grad()

@@ -6,12 +6,13 @@ from collections.abc import Callable, Sequence
 import pytest
 import torch
 
-from trivium.evaluate.preference import pad_answers, response_logprobs
+from trivium.evaluate.preference import answer_logprobs
 from trivium.evaluate.tasks import as_reply
 from trivium.generate import engine
 from trivium.generate.engine import Answer, Request, generate, last_of, stream
 from trivium.generate.sampling import Sampling, choose, random_stream
 from trivium.model.transformer import Transformer
+from trivium.text.branches import pack_answers
 
 MakeModel = Callable[..., Transformer]
 GREEDY = Sampling(temperature=0, max_new_tokens=12)
@@ -165,7 +166,6 @@ def test_the_trainers_logprobs_agree_with_the_samplers(
             return ""
 
     replies = [as_reply(answer, Plain()) for answer in answers]  # type: ignore[arg-type]
-    tokens, supervised = pad_answers([r.prompt for r in requests], replies, pad=6)
-    trained = response_logprobs(model, tokens, supervised, temperature=temperature)
-    torch.testing.assert_close(trained[supervised].view(3, 15), sampled, atol=1e-5, rtol=1e-5)
-    assert (trained[~supervised] == 0).all()
+    packed = pack_answers([r.prompt for r in requests], [reply.tokens for reply in replies], 48, pad=6)
+    trained = answer_logprobs(model, packed, temperature=temperature)
+    torch.testing.assert_close(trained.view(3, 15), sampled, atol=1e-5, rtol=1e-5)

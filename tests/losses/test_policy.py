@@ -37,7 +37,12 @@ def logprobs_of(logits: Tensor) -> Tensor:
 
 
 REFERENCE_LOGPROBS = logprobs_of(REFERENCE)
-ALL = torch.ones(V * V, 2, dtype=torch.bool)
+OWNERS = torch.arange(V * V).repeat_interleave(2)
+
+
+def k1(logprobs: Tensor) -> Tensor:
+    """(V^2,) of every answer, its tokens one after another as in a batch."""
+    return kl_in_reward(logprobs.flatten(), REFERENCE_LOGPROBS.flatten(), OWNERS, V * V)
 
 
 def exact_kl(logits: Tensor) -> Tensor:
@@ -52,15 +57,16 @@ def gradient(value: Tensor, logits: Tensor) -> Tensor:
 
 def test_the_mean_of_k1_over_all_answers_is_the_kl() -> None:
     logprobs = logprobs_of(fresh_logits())
-    estimates = kl_in_reward(logprobs, REFERENCE_LOGPROBS, ALL)
+    estimates = k1(logprobs)
     assert (logprobs.sum(-1).exp() * estimates).sum().item() == pytest.approx(exact_kl(fresh_logits()).item(), rel=1e-5)
     assert not estimates.requires_grad
 
 
-def test_k1_counts_response_tokens_only() -> None:
-    policy, reference = torch.tensor([[-1.0, -2.0, -3.0]]), torch.tensor([[-1.5, -1.0, -5.0]])
-    supervised = torch.tensor([[False, True, True]])
-    assert kl_in_reward(policy, reference, supervised).tolist() == [1.0]
+def test_k1_counts_each_answers_own_tokens_only() -> None:
+    policy, reference = torch.tensor([-1.0, -2.0, -3.0, -0.5]), torch.tensor([-1.5, -1.0, -5.0, -0.25])
+    owners = torch.tensor([0, 1, 1, 3])
+    assert kl_in_reward(policy, reference, owners, 4).tolist() == [0.5, 1.0, 0.0, -0.25]
+    assert kl_in_reward(policy, reference, owners, 5).tolist() == [0.5, 1.0, 0.0, -0.25, 0.0]
 
 
 def test_k1_inside_the_reward_has_the_gradient_of_reward_minus_kl() -> None:
@@ -68,9 +74,10 @@ def test_k1_inside_the_reward_has_the_gradient_of_reward_minus_kl() -> None:
     kl, logits = 0.7, fresh_logits()
     logprobs = logprobs_of(logits)
     weights = logprobs.sum(-1).exp().detach()
-    earned = REWARD - kl * kl_in_reward(logprobs, REFERENCE_LOGPROBS, ALL)
-    losses = clipped_policy_loss(logprobs, logprobs.detach(), earned[:, None], low=0.2, high=0.28)
-    found = gradient((weights[:, None] * losses).sum(), logits)
+    earned = REWARD - kl * k1(logprobs)
+    flat = logprobs.flatten()
+    losses = clipped_policy_loss(flat, flat.detach(), earned[OWNERS], low=0.2, high=0.28)
+    found = gradient((weights[OWNERS] * losses).sum(), logits)
 
     again = fresh_logits()
     truth = (logprobs_of(again).sum(-1).exp() * REWARD).sum() - kl * exact_kl(again)
@@ -82,13 +89,14 @@ def test_k2_as_a_loss_has_the_gradient_of_the_kl() -> None:
     logits = fresh_logits()
     logprobs = logprobs_of(logits)
     weights = logprobs.sum(-1).exp().detach()
-    found = gradient((weights[:, None] * kl_k2_loss(logprobs, REFERENCE_LOGPROBS)).sum(), logits)
+    losses = kl_k2_loss(logprobs.flatten(), REFERENCE_LOGPROBS.flatten())
+    found = gradient((weights[OWNERS] * losses).sum(), logits)
     again = fresh_logits()
     torch.testing.assert_close(found, gradient(exact_kl(again), again), atol=1e-5, rtol=1e-4)
 
 
 def test_k2_worked_by_hand() -> None:
-    assert kl_k2_loss(torch.tensor([[-1.0, -2.0]]), torch.tensor([[-3.0, -2.0]])).tolist() == [[2.0, 0.0]]
+    assert kl_k2_loss(torch.tensor([-1.0, -2.0]), torch.tensor([-3.0, -2.0])).tolist() == [2.0, 0.0]
 
 
 def test_k1_as_a_loss_would_teach_nothing() -> None:
@@ -103,12 +111,12 @@ def test_k1_as_a_loss_would_teach_nothing() -> None:
 
 
 def test_the_first_pass_has_ratio_one_and_the_plain_policy_gradient() -> None:
-    logprobs = torch.tensor([[-1.0, -2.0]], requires_grad=True)
-    losses = clipped_policy_loss(logprobs, logprobs.detach(), torch.tensor([[0.5]]), low=0.2, high=0.28)
-    assert losses.tolist() == [[-0.5, -0.5]]
+    logprobs = torch.tensor([-1.0, -2.0], requires_grad=True)
+    losses = clipped_policy_loss(logprobs, logprobs.detach(), torch.tensor([0.5, 0.25]), low=0.2, high=0.28)
+    assert losses.tolist() == [-0.5, -0.25]
     losses.sum().backward()
     assert logprobs.grad is not None
-    assert logprobs.grad.tolist() == [[-0.5, -0.5]]
+    assert logprobs.grad.tolist() == [-0.5, -0.25]
 
 
 @pytest.mark.parametrize(
@@ -122,8 +130,8 @@ def test_the_first_pass_has_ratio_one_and_the_plain_policy_gradient() -> None:
     ],
 )
 def test_clipping_by_hand(ratio: float, advantage: float, expected: float, learns: bool) -> None:
-    logprobs = torch.tensor([[math.log(ratio)]], requires_grad=True)
-    loss = clipped_policy_loss(logprobs, torch.zeros(1, 1), torch.tensor([[advantage]]), low=0.2, high=0.28)
+    logprobs = torch.tensor([math.log(ratio)], requires_grad=True)
+    loss = clipped_policy_loss(logprobs, torch.zeros(1), torch.tensor([advantage]), low=0.2, high=0.28)
     loss.sum().backward()
     assert logprobs.grad is not None
     assert loss.item() == pytest.approx(expected)

@@ -17,6 +17,7 @@ from trivium.generate.sampling import Sampling
 from trivium.model import hub
 from trivium.model.heads import add_reward_head
 from trivium.model.transformer import Transformer
+from trivium.text.branches import pack_answers
 
 MakeModel = Callable[..., Transformer]
 ARCHITECTURES = ("qwen3", "qwen2", "llama")
@@ -147,9 +148,10 @@ def test_what_is_saved_comes_back_to_the_bit(tied: bool, small_model: MakeModel,
         assert torch.equal(mine, its)
 
 
-def test_the_reward_model_scores_as_transformers_does_on_rows_padded_on_the_right(
+def test_the_reward_model_scores_packed_answers_as_transformers_does_rows_padded_on_the_right(
     small_model: MakeModel, tmp_path: Path
 ) -> None:
+    """Three answers beside one prompt in one row for us; a row for each of them for the others."""
     model = add_reward_head(small_model(), seed=3)
     folder = write(model, tmp_path / "m")
     theirs, told = transformers.AutoModelForSequenceClassification.from_pretrained(folder, output_loading_info=True)
@@ -158,15 +160,20 @@ def test_the_reward_model_scores_as_transformers_does_on_rows_padded_on_the_righ
     lengths = torch.tensor([40, 17, 5])
     tokens = ids().masked_fill(ids() == 6, 7)  # the pad token stands nowhere else
     padding = torch.arange(40) >= lengths[:, None]
+    tokens[:, :3] = tokens[0, :3]
+    prompts = [row[:3].tolist() for row in tokens]
+    written = [row[3:length].tolist() for row, length in zip(tokens, lengths, strict=True)]
+    answers = pack_answers(prompts, written, row_length=64, pad=6)
+    assert answers.tokens.shape == (1, 56)
     tokens = tokens.masked_fill(padding, 6)
     with torch.no_grad():
-        ours = model(tokens, lengths)
+        ours = model(answers)
         expected = theirs(tokens, attention_mask=(~padding).long()).logits
     assert expected.shape == (3, 1)
     torch.testing.assert_close(ours, expected[:, 0], atol=1e-4, rtol=1e-4)
     again = hub.load_reward(folder)
     with torch.no_grad():
-        assert torch.equal(again(tokens, lengths), ours)
+        assert torch.equal(again(answers), ours)
 
 
 def test_the_generation_defaults_stop_where_we_stop(small_model: MakeModel, tmp_path: Path) -> None:

@@ -7,12 +7,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from trivium.model.attention import attend, document_mask
+from trivium.model.attention import attend, branch_mask, document_mask
 from trivium.model.cache import Cache
 from trivium.model.heads import add_reward_head
 from trivium.model.rope import rope_angles, rotate
 from trivium.model.shape import ModelConfig
 from trivium.model.transformer import Transformer, initialise
+from trivium.text.branches import pack_answers
 
 MakeModel = Callable[..., Transformer]
 LENGTHS = (7, 1, 12, 4)
@@ -106,6 +107,30 @@ def test_the_mask_of_a_packed_row_by_hand() -> None:
     assert mask.int().tolist() == [[[[1, 0, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]]]
 
 
+def test_the_mask_of_a_prompt_with_two_answers_by_hand() -> None:
+    """A prompt of two tokens, answers of two and of one; then a prompt and an answer of one each, and padding."""
+    trees, branches = torch.tensor([[0, 0, 0, 0, 0, 3, 3, -1]]), torch.tensor([[0, 0, 1, 1, 2, 0, 1, 0]])
+    assert branch_mask(trees, branches).int().tolist() == [
+        [
+            [
+                [1, 0, 0, 0, 0, 0, 0, 0],
+                [1, 1, 0, 0, 0, 0, 0, 0],
+                [1, 1, 1, 0, 0, 0, 0, 0],
+                [1, 1, 1, 1, 0, 0, 0, 0],
+                [1, 1, 0, 0, 1, 0, 0, 0],
+                [0, 0, 0, 0, 0, 1, 0, 0],
+                [0, 0, 0, 0, 0, 1, 1, 0],
+                [0, 0, 0, 0, 0, 0, 0, 1],
+            ]
+        ]
+    ]
+
+
+def test_without_branches_the_mask_is_that_of_documents() -> None:
+    documents = torch.tensor([[0, 0, 1, 1, 1, -1], [4, 4, 4, 4, 7, 7]])
+    assert torch.equal(branch_mask(documents, torch.zeros_like(documents)), document_mask(documents))
+
+
 def test_turning_keeps_lengths_and_position_zero_turns_nothing() -> None:
     x = torch.randn(1, 1, 3, 8, generator=torch.Generator().manual_seed(0))
     turned = rotate(x, *rope_angles(torch.tensor([[0, 1, 500]]), 8, 10_000.0))
@@ -160,12 +185,18 @@ def test_a_layer_that_sees_two_documents_learns_from_each_alone(small_model: Mak
 
 
 @torch.no_grad()
-def test_a_reward_does_not_depend_on_the_padding_after_it(small_model: MakeModel) -> None:
+def test_a_reward_does_not_depend_on_the_padding_after_it_and_is_read_at_the_last_token(small_model: MakeModel) -> None:
     model = add_reward_head(small_model(), seed=1)
-    ids, lengths = tokens(3, 16), torch.tensor([16, 9, 3])
-    alone = torch.stack([model(ids[i : i + 1, : lengths[i]], lengths[i : i + 1])[0] for i in range(3)])
-    torch.testing.assert_close(model(ids, lengths), alone, atol=1e-5, rtol=1e-5)
-    assert model(ids, lengths).dtype == torch.float32
+    rows = [row[:length].tolist() for row, length in zip(tokens(3, 16), (16, 9, 3), strict=True)]
+    whole = pack_answers([row[:2] for row in rows], [row[2:] for row in rows], 16, 6)
+    assert whole.tokens.shape == (2, 16)  # nine and three share a row
+    found = model(whole)
+    for row, reward in zip(rows, found, strict=True):
+        ids = torch.tensor([row])  # nothing after it
+        mask = document_mask(torch.zeros_like(ids))
+        last = model.trunk.hidden(ids, torch.arange(len(row))[None], mask)[:, -1]
+        torch.testing.assert_close(reward, model.score(last)[0, 0], atol=1e-5, rtol=1e-5)
+    assert found.dtype == torch.float32
 
 
 def test_the_reward_head_starts_with_the_published_spread(small_model: MakeModel) -> None:

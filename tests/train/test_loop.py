@@ -13,13 +13,14 @@ from trivium.batch import PairBatch, RolloutBatch, TokenBatch
 from trivium.compute import Compute
 from trivium.config import OptimizerConfig
 from trivium.distributed.world import World, alone
-from trivium.evaluate.preference import response_logprobs
+from trivium.evaluate.preference import answer_logprobs
 from trivium.losses.policy import clipped_policy_loss
 from trivium.losses.preference import bradley_terry_loss, centering_penalty
 from trivium.model.heads import RewardModel, add_reward_head
 from trivium.model.shape import ModelConfig
 from trivium.model.transformer import Transformer, initialise
 from trivium.phases.pretrain import next_token_objective
+from trivium.text.branches import pack_answers
 from trivium.text.packing import PackedRows
 from trivium.train.loop import StepReport, accumulate, train
 from trivium.train.optimizer import build_optimizers
@@ -79,62 +80,75 @@ def test_a_row_of_padding_changes_nothing(small_model: MakeModel) -> None:
 
 
 def pair_objective(model: RewardModel, batch: PairBatch) -> tuple[Tensor, dict[str, Tensor]]:
-    first, second = model(batch.tokens, batch.lengths).chunk(2)
+    first, second = model(batch.answers).view(-1, 2).T
     losses = bradley_terry_loss(first - second, batch.preference, smoothing=0.05)
     return (losses + 0.01 * centering_penalty(first, second)).sum(), {}
 
 
-def test_pairs_in_one_batch_and_in_four_with_other_padding_give_the_same_gradient(small_model: MakeModel) -> None:
-    generator = torch.Generator().manual_seed(3)
-    tokens = torch.randint(61, (8, 14), generator=generator)
-    lengths = torch.tensor([14, 5, 9, 3, 6, 12, 4, 8])
+def drawn(lengths: Sequence[int], seed: int) -> list[list[int]]:
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randint(61, (length,), generator=generator).tolist() for length in lengths]
+
+
+def test_pairs_in_one_batch_and_in_four_with_other_packing_give_the_same_gradient(small_model: MakeModel) -> None:
+    """Whichever pairs stand together, however many share a row, and however much of it is padding."""
+    prompts, written = drawn([5, 2, 3, 1], seed=3), drawn([9, 1, 3, 10, 6, 6, 2, 7], seed=4)
     preference = torch.tensor([1.0, 0.5, 1.0, 0.0])
 
-    def pairs(chosen: list[int], width: int) -> PairBatch:
-        both = torch.tensor([*chosen, *(4 + i for i in chosen)])
-        return PairBatch(tokens[both][:, :width], lengths[both], preference[chosen])
+    def pairs(chosen: list[int], row_length: int) -> PairBatch:
+        asked = [prompts[i] for i in chosen for _ in range(2)]
+        answers = pack_answers(asked, [written[2 * i + side] for i in chosen for side in range(2)], row_length, 6)
+        return PairBatch(answers, preference[chosen])
 
-    parts = [pairs([0], 14), pairs([1], 12), pairs([2], 9), pairs([3], 8)]  # each as wide as its own longest
+    whole = pairs([0, 1, 2, 3], 48)
+    parts = [pairs([0], 1), pairs([1], 40), pairs([2], 16), pairs([3], 8)]
+    assert [tuple(batch.tokens.shape) for batch in (whole, *parts)] == [(2, 48), (2, 16), (1, 16), (1, 16), (2, 8)]
     model = add_reward_head(small_model(), 0)
-    assert_same_gradient(
-        model, pair_objective, pairs([0, 1, 2, 3], 14), [parts, [pairs([2, 0], 14), pairs([3, 1], 13)]]
-    )
+    other_order = [pairs([2, 0], 20), pairs([3, 1], 100)]
+    assert_same_gradient(model, pair_objective, whole, [parts, other_order, [pairs([3, 2, 1, 0], 8)]])
 
 
 def policy_objective(model: Transformer, batch: RolloutBatch) -> tuple[Tensor, dict[str, Tensor]]:
-    logprobs = response_logprobs(model, batch.tokens, batch.supervised)
-    losses = clipped_policy_loss(logprobs, batch.old_logprobs, batch.advantages[:, None], low=0.2, high=0.28)
-    return (losses * batch.supervised).sum(), {}
+    logprobs = answer_logprobs(model, batch.answers)
+    advantages = batch.advantages[batch.answers.owners]
+    return clipped_policy_loss(logprobs, batch.old_logprobs, advantages, low=0.2, high=0.28).sum(), {}
 
 
-def rollouts(model: Transformer, width: int) -> RolloutBatch:
-    generator = torch.Generator().manual_seed(4)
-    tokens = torch.randint(61, (4, 12), generator=generator)
-    place, last = torch.arange(1, 12), torch.tensor([12, 7, 9, 5])[:, None]
-    supervised = (place >= 4) & (place < last)
-    tokens = torch.nn.functional.pad(tokens, (0, width - 12), value=6)
-    supervised = torch.nn.functional.pad(supervised, (0, width - 12))
+def rollouts(model: Transformer, chosen: Sequence[int], row_length: int) -> RolloutBatch:
+    """Some of six answers of very different lengths: three to the first prompt, two to the second, one to the third."""
+    prompts, written = drawn([4, 7, 1], seed=4), drawn([8, 3, 5, 1, 12, 2], seed=5)
+    asked = [prompts[(0, 0, 0, 1, 1, 2)[i]] for i in chosen]
+    answers = pack_answers(asked, [written[i] for i in chosen], row_length, 6)
     with torch.no_grad():
-        old = response_logprobs(model, tokens, supervised)
-    return RolloutBatch(tokens, supervised, torch.tensor([1.0, -0.5, 0.25, -0.75]), old, old)
+        old = answer_logprobs(model, answers)
+    advantages = torch.tensor([1.0, -0.5, 0.25, -0.75, 0.5, -1.0])[list(chosen)]
+    return RolloutBatch(answers, advantages, old, old)
 
 
-def test_answers_in_one_batch_and_in_four_and_with_more_padding_give_the_same_gradient(small_model: MakeModel) -> None:
+def test_answers_in_one_batch_and_in_six_and_with_other_packing_give_the_same_gradient(small_model: MakeModel) -> None:
+    """Also where a group is cut in two, so that its prompt is read in both micro-batches."""
     model = small_model()
-    whole, wider = rollouts(model, 12), rollouts(model, 20)
-    assert_same_gradient(model, policy_objective, whole, [cut(whole, 1), cut(whole, 3), [wider], cut(wider, 2)])
+    whole = rollouts(model, range(6), 48)
+    assert whole.tokens.shape == (1, 48)
+    each = [rollouts(model, [i], 1) for i in range(6)]
+    halves = [rollouts(model, part, 24) for part in ([0, 1], [2, 3, 4], [5])]
+    wider = [rollouts(model, range(6), 100)]
+    assert_same_gradient(
+        model, policy_objective, whole, [each, halves, wider, [rollouts(model, [5, 0, 3, 2, 4, 1], 16)]]
+    )
 
 
 def test_the_first_ratio_is_exactly_one(small_model: MakeModel) -> None:
     model = small_model()
-    batch = rollouts(model, 16)
-    logprobs = response_logprobs(model, batch.tokens, batch.supervised)  # now with a gradient
+    batch = rollouts(model, range(6), 24)
+    logprobs = answer_logprobs(model, batch.answers)  # now with a gradient
     assert torch.equal((logprobs - batch.old_logprobs).exp(), torch.ones_like(logprobs))
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        now = response_logprobs(model, batch.tokens, batch.supervised)
+        now = answer_logprobs(model, batch.answers)
         with torch.no_grad():
-            before = response_logprobs(model, batch.tokens, batch.supervised)
+            before = answer_logprobs(model, batch.answers)
     assert torch.equal(now, before)
+    assert not torch.equal(now, logprobs), "without autocast this proves nothing"
 
 
 def phase_of(

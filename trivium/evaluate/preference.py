@@ -5,11 +5,13 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from trivium.batch import Answered
 from trivium.evaluate.tasks import Reply
 from trivium.feedback.agreement import Interval, win_rate
 from trivium.losses.language_model import token_logprobs
-from trivium.model.attention import document_mask
+from trivium.model.attention import branch_mask
 from trivium.model.transformer import Transformer
+from trivium.text.branches import pack_answers
 
 CLOSE = 1e-9  # gold scores this close are a tie
 
@@ -25,36 +27,14 @@ def compare(ours: Sequence[float], theirs: Sequence[float]) -> Interval:
     return win_rate(wins, len(margins) - wins - losses, losses)
 
 
-def response_logprobs(model: Transformer, tokens: Tensor, supervised: Tensor, *, temperature: float = 1.0) -> Tensor:
-    """Log-probability of every response token. The one forward path for sampling weights, rewards and gradients.
+def answer_logprobs(model: Transformer, answers: Answered, *, temperature: float = 1.0) -> Tensor:
+    """Log-probability of every answer token. The one forward path for sampling weights, rewards and gradients.
 
-    B rows, T time.
-    tokens      (B, T) int64, padded on the right
-    supervised  (B, T-1) bool; True where tokens[:, 1:] is part of the response
-    returns     (B, T-1) float32, nats; 0 where not supervised
+    returns  (N,) float32, nats
     """
-    read = tokens[:, :-1]
-    positions = torch.arange(read.shape[1], device=tokens.device).expand_as(read)
-    hidden = model.hidden(read, positions, document_mask(torch.zeros_like(read)))  # padding stands last, unseen
-    logits = model.lm_head(hidden[supervised])  # (response tokens, V)
-    found = token_logprobs(logits, tokens[:, 1:][supervised], temperature=temperature)
-    return torch.zeros_like(supervised, dtype=torch.float32).masked_scatter(supervised, found)
-
-
-def pad_answers(
-    prompts: Sequence[Sequence[int]], replies: Sequence[Reply], pad: int, *, multiple: int = 8
-) -> tuple[Tensor, Tensor]:
-    """Prompts and answers as rows.
-
-    returns  tokens (B, T) int64 and supervised (B, T-1) bool, as `response_logprobs` wants them
-    """
-    rows = [[*prompt, *reply.tokens] for prompt, reply in zip(prompts, replies, strict=True)]
-    length = -(-max(map(len, rows)) // multiple) * multiple
-    tokens = torch.tensor([[*row, *[pad] * (length - len(row))] for row in rows])
-    place = torch.arange(1, length)
-    first = torch.tensor([len(prompt) for prompt in prompts])[:, None]
-    last = torch.tensor([len(row) for row in rows])[:, None]
-    return tokens, (place >= first) & (place < last)
+    hidden = model.hidden(answers.tokens, answers.positions, branch_mask(answers.trees, answers.branches))
+    logits = model.lm_head(hidden.flatten(0, 1)[answers.sources])  # (N, V)
+    return token_logprobs(logits, answers.targets, temperature=temperature)
 
 
 @torch.no_grad()
@@ -73,10 +53,10 @@ def kl_to_reference(
     """
     total = 0.0
     for first in range(0, len(replies), rows):
-        tokens, supervised = pad_answers(prompts[first : first + rows], replies[first : first + rows], pad)
-        tokens, supervised = tokens.to(policy.norm.weight.device), supervised.to(policy.norm.weight.device)
-        ratio = response_logprobs(policy, tokens, supervised) - response_logprobs(reference, tokens, supervised)
-        total += float(ratio.sum())
+        written = [reply.tokens for reply in replies[first : first + rows]]
+        answers = pack_answers(prompts[first : first + rows], written, policy.config.context_length, pad)
+        answers = answers.to(policy.norm.weight.device)
+        total += float((answer_logprobs(policy, answers) - answer_logprobs(reference, answers)).sum())
     return total / len(replies)
 
 

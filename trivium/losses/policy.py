@@ -1,6 +1,6 @@
 """Policy losses, advantages and KL estimators: tensors in, tensors out. No model, no sampler, no config.
 
-P prompts, G answers to each of them, B answers in all, T response positions.
+P prompts, G answers to each of them, A answers in all, N response tokens in all.
 """
 
 import torch
@@ -45,11 +45,11 @@ def clipped_policy_loss(
 ) -> Tensor:
     """Clipped surrogate, one loss per response token; minimise its sum over the tokens that count.
 
-    logprobs      (B, T) nats under the policy being trained
-    old_logprobs  (B, T) nats under the policy that wrote the tokens; no gradient
-    advantages    (B, 1) or (B, T)
+    logprobs      (N,) nats under the policy being trained
+    old_logprobs  (N,) nats under the policy that wrote the tokens; no gradient
+    advantages    (N,) of the answer that each token belongs to
     low, high     > 0; the ratio may leave [1 - low, 1 + high] without being rewarded for it
-    returns       (B, T)
+    returns       (N,)
     Schulman et al. 2017, eq. 7, arXiv:1707.06347; unequal bounds: Yu et al. 2025 (DAPO), arXiv:2503.14476
     """
     ratio = torch.exp(logprobs - old_logprobs)  # exactly 1 on the first pass
@@ -57,22 +57,23 @@ def clipped_policy_loss(
     return -torch.minimum(ratio * advantages, clipped * advantages)
 
 
-def kl_in_reward(logprobs: Tensor, reference_logprobs: Tensor, supervised: Tensor) -> Tensor:
+def kl_in_reward(logprobs: Tensor, reference_logprobs: Tensor, owners: Tensor, count: int) -> Tensor:
     """Unbiased estimate (k1) of the KL from policy to reference, one number per answer, for use inside the reward.
 
-    logprobs, reference_logprobs  (B, T) nats of the written tokens
-    supervised                    (B, T) bool; True on response tokens
-    returns                       (B,) nats, no gradient: as a loss this estimator would be wrong
+    logprobs, reference_logprobs  (N,) nats of the written tokens
+    owners                        (N,) int64; which answer each token belongs to, 0 to count - 1
+    returns                       (A,) nats, no gradient: as a loss this estimator would be wrong
     Schulman 2020, "Approximating KL divergence"
     """
-    return ((logprobs - reference_logprobs) * supervised).sum(-1).detach()
+    ratio = (logprobs - reference_logprobs).detach()
+    return torch.zeros(count, device=ratio.device).index_add(0, owners, ratio)
 
 
 def kl_k2_loss(logprobs: Tensor, reference_logprobs: Tensor) -> Tensor:
     """Half the squared log-ratio (k2), one loss per token: on policy its gradient is the gradient of the KL.
 
-    logprobs, reference_logprobs  (B, T) nats of the written tokens
-    returns                       (B, T) nats squared; small but biased as an estimate of the KL's value
+    logprobs, reference_logprobs  (N,) nats of the written tokens
+    returns                       (N,) nats squared; small but biased as an estimate of the KL's value
     Schulman 2020; Tang and Munos 2025, arXiv:2506.09477
     """
     return (logprobs - reference_logprobs).square() / 2

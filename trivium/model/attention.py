@@ -19,6 +19,16 @@ def document_mask(documents: Tensor) -> Tensor:
     return ((documents[:, :, None] == documents[:, None, :]) & causal)[:, None]
 
 
+def branch_mask(trees: Tensor, branches: Tensor) -> Tensor:
+    """Each position sees itself and what came before it in its own branch and in the prompt they grow from.
+
+    trees, branches  (B, T) int64; branch 0 is the prompt
+    returns          (B, 1, T, T) bool, as `document_mask`
+    """
+    seen = (branches[:, None, :] == 0) | (branches[:, :, None] == branches[:, None, :])
+    return document_mask(trees) & seen[:, None]
+
+
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
     """softmax(q k^T / sqrt(d)) v, where the mask allows it. Vaswani et al. 2017, eq. 1, arXiv:1706.03762.
 

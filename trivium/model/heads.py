@@ -1,12 +1,13 @@
 """A scalar on top of the decoder: the reward model. Written down as Hugging Face's ForSequenceClassification.
 
-B rows, T time, D width.
+A answers, B rows, T time, D width.
 """
 
 import torch
 from torch import Tensor, nn
 
-from trivium.model.attention import document_mask
+from trivium.batch import Answered
+from trivium.model.attention import branch_mask
 from trivium.model.transformer import Transformer
 
 
@@ -19,17 +20,14 @@ class RewardModel(nn.Module):
         self.config = trunk.config
         self.score = nn.Linear(trunk.config.width, 1, bias=False)
 
-    def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
-        """One reward per row, read at the last real token.
+    def forward(self, answers: Answered) -> Tensor:
+        """One reward per answer, read at its last token.
 
-        tokens   (B, T) int64, padded on the right
-        lengths  (B,) int64; real tokens in each row
-        returns  (B,) float32, in the units of log-odds between two answers
+        returns  (A,) float32, in the units of log-odds between two answers
         """
-        positions = torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)
-        mask = document_mask(torch.zeros_like(tokens))  # padding stands after everything that is read
-        hidden = self.trunk.hidden(tokens, positions, mask)  # (B, T, D)
-        last = hidden[torch.arange(len(tokens), device=tokens.device), lengths - 1]
+        mask = branch_mask(answers.trees, answers.branches)
+        hidden = self.trunk.hidden(answers.tokens, answers.positions, mask)  # (B, T, D)
+        last = hidden.flatten(0, 1)[answers.ends]  # (A, D)
         return (last.float() * self.score.weight[0]).sum(-1)  # in float32, whatever the trunk computes in
 
 

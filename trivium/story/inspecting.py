@@ -17,7 +17,7 @@ from trivium.config import Recipe, Settings, merge, read_settings, resolve
 from trivium.errors import DataError
 from trivium.feedback.store import Store
 from trivium.phases import instruct, pretrain
-from trivium.phases.align.reward import render_answer
+from trivium.phases.align.reward import read_answer
 from trivium.plan import set_key
 from trivium.records import Dialogue, Document, Message, Pair
 from trivium.runs import Run, read_run
@@ -292,7 +292,7 @@ def show_pairs(console: Console, records: Sequence[Pair], tokenizer: Tokenizer, 
 
 def scored(prompt: Sequence[Message], answer: str, tokenizer: Tokenizer, recipe: Recipe) -> Rendered:
     """An answer as the reward model reads it; the loss is on the last token alone."""
-    ids = render_answer(prompt, answer, tokenizer, recipe.model.context_length)
+    ids = np.concatenate(read_answer(prompt, answer, tokenizer, recipe.model.context_length)).astype(np.int32)
     return Rendered(ids, np.arange(len(ids)) == len(ids) - 1)
 
 
@@ -330,7 +330,7 @@ def pair_sizes(records: Sequence[Pair], tokenizer: Tokenizer, recipe: Recipe) ->
     """Both answers of each pair, each with its prompt."""
     length = recipe.model.context_length
     whole = [
-        len(render_answer(pair.prompt, answer, tokenizer, 2**30))
+        sum(map(len, read_answer(pair.prompt, answer, tokenizer, 2**30)))
         for pair in records
         for answer in (pair.chosen, pair.rejected)
     ]

@@ -2,24 +2,20 @@
 
 import sys
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import torch
 from rich.console import Console
 from rich.text import Text
 
 from trivium.errors import CheckpointError
-from trivium.generate.engine import Request, generate, stream
+from trivium.evaluate.blanks import Gap, fill
+from trivium.generate.engine import Request, stream
 from trivium.generate.sampling import Sampling, stream_seed
 from trivium.records import Message
 from trivium.runs import Run
 from trivium.shelf import Opened, is_done, open_model
 from trivium.text import blanks
 from trivium.text.dialogue import render_prompt
-from trivium.text.tokenizer import Tokenizer
-
-MOST_BLANK_TOKENS = 24
-DRAWN = 32  # fillings drawn beside the most probable one, to find others
 
 
 def latest_model(folder: Path, *, prefer: str = "") -> Path:
@@ -34,11 +30,6 @@ def latest_model(folder: Path, *, prefer: str = "") -> Path:
     return next((stage for stage in done if stage.name == prefer), done[-1])
 
 
-class Filling(NamedTuple):
-    text: str
-    probability: float  # of the whole filling, its end included
-
-
 def fill_blanks(folder: Path, text: str, *, best: int) -> dict[str, Any]:
     """The likely fillings of each blank, one blank after the other, each in the text with the best so far.
 
@@ -49,38 +40,11 @@ def fill_blanks(folder: Path, text: str, *, best: int) -> dict[str, Any]:
     done, found = pieces[0], []
     for number, space in enumerate(spaced, start=1):
         after, rest = pieces[number], "".join(pieces[number:])
-        fillings = likely_fillings(model, tokenizer, done, rest, space=space)[:best]
+        likely = fill(model, tokenizer, [Gap(done, rest)])[0]
+        fillings = ([filling for filling in likely if filling.text.startswith(" ") == space] or likely)[:best]
         found.append({"fillings": [filling._asdict() for filling in fillings]})
         done += fillings[0].text + after
     return {"text": done, "blanks": found}
-
-
-def likely_fillings(
-    model: torch.nn.Module, tokenizer: Tokenizer, prefix: str, suffix: str, *, space: bool
-) -> list[Filling]:
-    """Different fillings of one blank, the most probable first.
-
-    space  only those that begin with a space, as the blank does
-    """
-    prompt = blanks.prompt(prefix, suffix, tokenizer).tolist()
-    stop = [tokenizer.end_of_text]
-    greedy = Sampling(temperature=0, max_new_tokens=MOST_BLANK_TOKENS)
-    drawn = Sampling(temperature=1.0, max_new_tokens=MOST_BLANK_TOKENS)
-    answers = generate(model, [Request(prompt, 0)], greedy, stop=stop)  # type: ignore[arg-type]
-    answers += generate(model, [Request(prompt, stream_seed(8, i)) for i in range(DRAWN)], drawn, stop=stop)  # type: ignore[arg-type]
-    texts = dict.fromkeys(tuple(answer.tokens) for answer in answers if answer.ended)
-    scored = [Filling(tokenizer.decode(t), filling_probability(model, prompt, [*t, *stop])) for t in texts]
-    fitting = [filling for filling in scored if filling.text.startswith(" ") or not space] or scored
-    return sorted(fitting, key=lambda filling: -filling.probability) or [Filling(" …", 0.0)]
-
-
-@torch.no_grad()
-def filling_probability(model: torch.nn.Module, prompt: list[int], filling: list[int]) -> float:
-    tokens = torch.tensor([[*prompt, *filling]])
-    positions = torch.arange(tokens.shape[1])[None]
-    logprobs = model(tokens, positions, torch.zeros_like(tokens)).log_softmax(-1)
-    written = logprobs[0, len(prompt) - 1 : -1].gather(-1, tokens[0, len(prompt) :, None])
-    return float(written.sum().exp())
 
 
 def print_fillings(found: dict[str, Any]) -> None:

@@ -98,9 +98,13 @@ def _arrange(parts: Sequence[Sequence[int]], tokenizer: Tokenizer, *, suffix_fir
 
 
 def prompt(prefix: str, suffix: str, tokenizer: Tokenizer) -> NDArray[np.int32]:
-    """(N,) ids after which a model writes the blank, and the end of text when it is done."""
+    """(N,) ids after which a model writes the blank, and the end of text when it is done.
+
+    Suffix first: there a small model, which goes on with what it read last, fills 83 % of words where it fills 7 % in
+    the other order (docs/log.md).
+    """
     before, after = tokenizer.encode(prefix), tokenizer.encode(suffix)
-    ids = [tokenizer.blank_prefix, *before, tokenizer.blank_suffix, *after, tokenizer.blank_middle]
+    ids = [tokenizer.blank_prefix, tokenizer.blank_suffix, *after, tokenizer.blank_middle, *before]
     return np.array(ids, dtype=np.int32)
 
 

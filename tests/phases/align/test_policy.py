@@ -6,16 +6,19 @@ from typing import Any
 import pytest
 import torch
 
+from trivium.batch import Answered
 from trivium.compute import Compute
 from trivium.config import Recipe, resolve
 from trivium.distributed.world import alone
-from trivium.evaluate.preference import response_logprobs
+from trivium.evaluate.preference import answer_logprobs
+from trivium.evaluate.tasks import as_reply, prompt_ids
+from trivium.generate.engine import Answer
 from trivium.losses.policy import group_mean_advantages, leave_one_out_advantages
 from trivium.model.heads import RewardModel, add_reward_head
 from trivium.model.transformer import Transformer
 from trivium.phases.align import policy
 from trivium.phases.align.questions import Question, listed_questions
-from trivium.phases.align.rollout import Rollout, Writers, roll_out
+from trivium.phases.align.rollout import Rollout, Writers, reward_answers, roll_out
 from trivium.records import Message
 from trivium.text.tokenizer import Tokenizer
 from trivium.train.loop import train
@@ -33,8 +36,9 @@ def recipe(**settings: Any) -> Recipe:
 class LastWord(RewardModel):
     """Scores an answer by its last token but one: known, and different from answer to answer."""
 
-    def forward(self, tokens: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-        return tokens[torch.arange(len(tokens)), lengths - 2].float() / 100
+    def forward(self, answers: Answered) -> torch.Tensor:
+        end = answers.owners.bincount().cumsum(0) - 1  # where each answer's end token stands among the targets
+        return answers.tokens.flatten()[answers.sources[end]].float() / 100
 
 
 @pytest.fixture
@@ -50,7 +54,10 @@ def rolled(writers: Writers, step: int = 0, seed: int = 5, **settings: Any) -> R
 def test_the_answers_of_a_step_are_a_pure_function_of_seed_step_and_weights(writers: Writers) -> None:
     first, again = rolled(writers), rolled(writers)
     assert first.replies == again.replies
-    assert all(map(torch.equal, first.batch, again.batch))
+    assert len(first.batches) == len(again.batches) == 3
+    for one, other in zip(first.batches, again.batches, strict=True):
+        assert all(map(torch.equal, one.answers, other.answers))
+        assert all(map(torch.equal, one[1:], other[1:]))
     assert rolled(writers, step=1).replies != first.replies
     assert rolled(writers, seed=6).replies != first.replies
     with torch.no_grad():
@@ -66,37 +73,71 @@ def test_each_prompt_is_answered_by_a_whole_group_and_prompts_take_turns(writers
 
 def test_only_what_the_policy_wrote_is_supervised_its_end_token_too(writers: Writers) -> None:
     found = rolled(writers, max_new_tokens=30)
-    for row, mask, reply in zip(found.batch.tokens, found.batch.supervised, found.replies, strict=True):
-        assert row[1:][mask].tolist() == reply.tokens
-    assert found.batch.count == sum(len(reply.tokens) for reply in found.replies)
+    for i, reply in enumerate(found.replies):
+        answers = found.batches[i // 4].answers
+        mine = answers.owners == i % 4
+        assert answers.targets[mine].tolist() == reply.tokens
+        places = [*answers.sources[mine].tolist()[1:], answers.ends[i % 4].item()]
+        assert answers.tokens.flatten()[places].tolist() == reply.tokens
+    assert sum(batch.count for batch in found.batches) == sum(len(reply.tokens) for reply in found.replies)
 
 
 def test_the_first_ratio_is_exactly_one_and_the_reference_has_its_own_word(writers: Writers) -> None:
     found = rolled(writers)
-    for part in policy.split(found, 4):
-        now = response_logprobs(writers.policy, part.tokens, part.supervised, temperature=1.5)
+    for part in found.batches:
+        now = answer_logprobs(writers.policy, part.answers, temperature=1.5)
         assert torch.equal(now, part.old_logprobs)
         with torch.no_grad():
-            theirs = response_logprobs(writers.reference, part.tokens, part.supervised, temperature=1.5)
+            theirs = answer_logprobs(writers.reference, part.answers, temperature=1.5)
         assert torch.equal(theirs, part.reference_logprobs)
+
+
+def test_the_first_ratio_is_exactly_one_in_half_precision_too(writers: Writers) -> None:
+    half = Compute(torch.device("cpu"), torch.bfloat16, False)
+    found = roll_out(writers, ASK, leave_one_out_advantages, recipe().align, half, seed=5, step=0)
+    built = policy.build(recipe(), writers, ASK, [], half, round=1)
+    for part in found.batches:
+        loss, _ = built.objective(writers.policy, part)
+        assert torch.equal(loss, -part.advantages[part.answers.owners].sum())  # each ratio is one
+        assert not torch.equal(answer_logprobs(writers.policy, part.answers, temperature=1.5), part.old_logprobs)
 
 
 def test_what_an_answer_earns_by_hand(writers: Writers) -> None:
     """The reward, less KL at its price, less the penalty for not ending; then minus the mean of the others."""
     found = rolled(writers, kl=0.1, unended_penalty=0.5, max_new_tokens=30, temperature=5.0)
     assert {reply.ended for reply in found.replies} == {True, False}
-    end = writers.tokenizer.turn_end
     earned = []
     for i, reply in enumerate(found.replies):
-        read = reply.tokens if reply.ended else [*reply.tokens, end]
-        before_end = read[-2] if len(read) > 1 else writers.tokenizer.encode("\n")[0]
+        before_end = writers.tokenizer.encode(reply.text or "\n")[-1]
         assert found.rewards[i].item() == pytest.approx(before_end / 100)
-        kl = (found.batch.old_logprobs[i] - found.batch.reference_logprobs[i])[found.batch.supervised[i]].sum()
+        batch = found.batches[i // 4]
+        kl = (batch.old_logprobs - batch.reference_logprobs)[batch.answers.owners == i % 4].sum()
         assert found.kl[i].item() == pytest.approx(kl.item(), abs=1e-5)
         earned.append(before_end / 100 - 0.1 * kl.item() - 0.5 * (not reply.ended))
     table = torch.tensor(earned).view(3, 4)
     expected = (table - (table.sum(1, keepdim=True) - table) / 3).flatten()
-    torch.testing.assert_close(found.batch.advantages, expected, atol=1e-5, rtol=1e-5)
+    gained = torch.cat([batch.advantages for batch in found.batches])
+    torch.testing.assert_close(gained, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_an_answer_is_rewarded_as_the_text_that_voters_would_read(writers: Writers) -> None:
+    """However it was cut into tokens, with its end whether or not it came to one, and without the space around it."""
+    end, encoded, spaced = writers.tokenizer.turn_end, *map(writers.tokenizer.encode, ("warm", " warm "))
+    letters = [writers.tokenizer.encode(letter)[0] for letter in "warm"]
+    assert encoded != letters
+    answers = [Answer(encoded, end), Answer(letters, None), Answer(spaced, end)]
+    replies = [as_reply(answer, writers.tokenizer) for answer in answers]
+    seen: list[Answered] = []
+
+    class Listening(LastWord):
+        def forward(self, answers: Answered) -> torch.Tensor:
+            seen.append(answers)
+            return super().forward(answers)
+
+    asked = [ASK(0)] * 3
+    rewards = reward_answers(writers._replace(reward=Listening(writers.policy)), asked, replies, COMPUTE)
+    assert seen[0].targets.tolist() == [*encoded, end] * 3
+    assert len(set(rewards.tolist())) == 1
 
 
 def test_near_oneself_there_is_no_kl(writers: Writers) -> None:
@@ -105,10 +146,23 @@ def test_near_oneself_there_is_no_kl(writers: Writers) -> None:
 
 
 def test_micro_batches_hold_all_answers_in_order(writers: Writers) -> None:
-    found = rolled(writers)
-    parts = policy.split(found, 5)
-    assert [len(part.tokens) for part in parts] == [5, 5, 2]
-    assert torch.equal(torch.cat([part.advantages for part in parts]), found.batch.advantages)
+    """Also where a group is cut in two."""
+    (whole,) = rolled(writers, microbatch_rows=12).batches
+    parts = rolled(writers, microbatch_rows=6).batches
+    assert [len(part.answers.ends) for part in parts] == [6, 6]
+    assert whole.answers.targets.tolist() == [token for reply in rolled(writers).replies for token in reply.tokens]
+    assert torch.equal(torch.cat([part.answers.targets for part in parts]), whole.answers.targets)
+    for field in ("advantages", "old_logprobs", "reference_logprobs"):
+        found = torch.cat([getattr(part, field) for part in parts])
+        torch.testing.assert_close(found, getattr(whole, field), atol=1e-5, rtol=1e-5)
+
+
+def test_a_prompt_is_read_once_for_its_group(writers: Writers) -> None:
+    for batch in rolled(writers, max_new_tokens=4).batches:
+        (prompt,) = prompt_ids(writers.policy, writers.tokenizer, [ASK(0).prompt])
+        answers = batch.answers
+        assert ((answers.branches == 0) & (answers.trees >= 0)).sum() == len(prompt)
+        assert answers.branches.max() == 4
 
 
 def test_a_step_is_described_by_what_its_answers_were_like(writers: Writers) -> None:
@@ -134,8 +188,8 @@ def test_the_policy_comes_to_write_what_is_rewarded(tokenizer: Tokenizer, small_
     wanted = 40
 
     class Wants(RewardModel):
-        def forward(self, tokens: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-            return ((tokens == wanted) & (torch.arange(tokens.shape[1]) < lengths[:, None])).float().sum(1)
+        def forward(self, answers: Answered) -> torch.Tensor:
+            return torch.zeros(len(answers.ends)).index_add(0, answers.owners, (answers.targets == wanted).float())
 
     live = small_model(vocab_size=tokenizer.vocab_size)
     with torch.no_grad():

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trivium.batch import Answered
 from trivium.compute import Compute
 from trivium.config import Recipe, resolve
 from trivium.distributed.world import alone
@@ -23,11 +24,12 @@ from trivium.phases.align.reward import (
     measure,
     pairs_of_step,
     partial_correlation,
-    render_answer,
-    render_pair,
+    read_answer,
+    read_pair,
     score,
 )
 from trivium.records import Message
+from trivium.text.dialogue import render_prompt
 from trivium.text.tokenizer import Tokenizer
 from trivium.train.loop import train
 
@@ -50,16 +52,47 @@ def fresh(tokenizer: Tokenizer, small_model: MakeModel) -> RewardModel:
 
 
 def test_an_answer_is_read_up_to_its_end_token(tokenizer: Tokenizer) -> None:
-    ids = render_answer([Message("user", "Hi")], "Hello.", tokenizer, 48)
-    assert tokenizer.decode(ids, keep_special=True) == (
-        "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nHello.<|im_end|>"
+    read = read_answer([Message("user", "Hi")], "Hello.", tokenizer, 48)
+    assert tokenizer.decode(read.prompt, keep_special=True) == (
+        "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
     )
-    assert ids[-1] == tokenizer.turn_end
+    assert tokenizer.decode(read.answer, keep_special=True) == "Hello.<|im_end|>"
+    assert read.answer[-1] == tokenizer.turn_end
+
+
+def test_an_answer_is_read_behind_the_prompt_that_it_was_written_to(tokenizer: Tokenizer) -> None:
+    prompt = [Message("system", "Be kind."), Message("user", "Hi"), Message("assistant", "Yes?"), Message("user", "So")]
+    assert read_answer(prompt, "Hello.", tokenizer, 100).prompt == render_prompt(prompt, tokenizer).tolist()
+
+
+def test_an_answer_that_says_nothing_is_its_end_token(tokenizer: Tokenizer) -> None:
+    assert read_answer([Message("user", "Hi")], "", tokenizer, 48).answer == [tokenizer.turn_end]
 
 
 def test_of_what_does_not_fit_the_end_is_read(tokenizer: Tokenizer) -> None:
-    whole = render_answer([Message("user", "warm " * 60)], "Hello.", tokenizer, 1000)
-    assert render_answer([Message("user", "warm " * 60)], "Hello.", tokenizer, 48).tolist() == whole[-48:].tolist()
+    asked = [Message("user", "warm " * 60)]
+    whole, read = (read_answer(asked, "Hello.", tokenizer, length) for length in (1000, 48))
+    assert read.answer == whole.answer
+    assert [*read.prompt, *read.answer] == [*whole.prompt, *whole.answer][-48:]
+
+
+@given(st.integers(0, 60), st.integers(0, 60), st.integers(0, 60), st.integers(2, 80))
+def test_both_answers_of_a_pair_are_read_behind_the_same_end_of_their_prompt(
+    tokenizer: Tokenizer, asked: int, first: int, second: int, length: int
+) -> None:
+    """Also where an answer leaves no room for its prompt, and where it does not fit itself."""
+    prompt = (Message("user", "?" * asked),)
+    votes = LabelledPair(prompt, "a" * first, "b" * second, 1.0, 1, False, 1, "sampled", 0)
+    one, other = read_pair(votes, tokenizer, length)
+    assert one.prompt == other.prompt
+    assert one.prompt == render_prompt(prompt, tokenizer).tolist()[-len(one.prompt) :]
+    for read, text in ((one, "a" * first), (other, "b" * second)):
+        written = [*tokenizer.encode(text), tokenizer.turn_end]
+        assert read.answer == written[-(length - 1) :]
+        assert len(read.prompt) + len(read.answer) <= length
+    whole = len(render_prompt(prompt, tokenizer))
+    longer = max(len(one.answer), len(other.answer))
+    assert len(one.prompt) == min(whole, length - longer)
 
 
 @given(st.integers(1, 60), st.integers(1, 20), st.integers(0, 3))
@@ -75,25 +108,37 @@ def test_the_order_differs_between_epochs_and_seeds() -> None:
     assert len(set(orders)) == 9
 
 
-def test_the_preferred_answers_stand_first_in_a_batch(tokenizer: Tokenizer) -> None:
+def texts(answers: Answered, tokenizer: Tokenizer) -> list[str]:
+    return [tokenizer.decode(answers.targets[answers.owners == i]) for i in range(len(answers.ends))]
+
+
+def test_both_answers_of_a_pair_stand_side_by_side_in_a_batch_the_preferred_first(tokenizer: Tokenizer) -> None:
     pairs = [pair(0, "Yes.", "No, never ever."), pair(1, "Warm", "Cold", 0.5)]
-    batch = collate([render_pair(p, tokenizer, 48) for p in pairs], [p.preference for p in pairs], tokenizer.pad)
-    read = [tokenizer.decode(row[:length]) for row, length in zip(batch.tokens, batch.lengths, strict=True)]
-    assert [text.split("assistant\n")[1] for text in read] == ["Yes.", "Warm", "No, never ever.", "Cold"]
+    read = [read_pair(p, tokenizer, 48) for p in pairs]
+    batch = collate(read, [p.preference for p in pairs], 48, tokenizer.pad)
+    assert texts(batch.answers, tokenizer) == ["Yes.", "No, never ever.", "Warm", "Cold"]
+    assert (batch.tokens.flatten()[batch.answers.ends] == tokenizer.turn_end).all()
     assert (batch.preference.tolist(), batch.count.item()) == ([1.0, 0.5], 2)
     assert batch.tokens.shape[1] % 8 == 0
+    assert (batch.answers.branches == 2).any(), "one prompt for two answers"
 
 
 def test_a_score_depends_neither_on_the_batch_nor_on_the_padding(tokenizer: Tokenizer, small_model: MakeModel) -> None:
     model = fresh(tokenizer, small_model)
-    rows = [render_answer([Message("user", "Hi")], "so " * n, tokenizer, 48) for n in (9, 1, 5, 3)]
-    together = score(model, rows, tokenizer.pad, COMPUTE)
-    for batch_rows in (1, 3):
+    asked = ("Hi", "Hi", "Say", "Hi", "Hi")
+    read = [
+        read_answer([Message("user", text)], "so " * n, tokenizer, 48)
+        for text, n in zip(asked, (9, 1, 5, 3, 0), strict=True)
+    ]
+    together = score(model, read, tokenizer.pad, COMPUTE)
+    assert together.shape == (5,)
+    for batch_answers in (1, 3):
         torch.testing.assert_close(
-            score(model, rows, tokenizer.pad, COMPUTE, batch_rows=batch_rows), together, atol=1e-5, rtol=0
+            score(model, read, tokenizer.pad, COMPUTE, batch_answers=batch_answers), together, atol=1e-5, rtol=0
         )
-    alone_ = torch.cat([score(model, [row], tokenizer.pad, COMPUTE) for row in rows])
+    alone_ = torch.cat([score(model, [one], tokenizer.pad, COMPUTE) for one in read])
     torch.testing.assert_close(alone_, together, atol=1e-5, rtol=0)
+    assert score(model, [], tokenizer.pad, COMPUTE).shape == (0,)
 
 
 def test_it_learns_which_answers_were_preferred(tokenizer: Tokenizer, small_model: MakeModel) -> None:
@@ -111,8 +156,8 @@ def test_it_learns_which_answers_were_preferred(tokenizer: Tokenizer, small_mode
 class Lengths(RewardModel):
     """Scores an answer by how long it is."""
 
-    def forward(self, tokens: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-        return lengths.float()
+    def forward(self, answers: Answered) -> torch.Tensor:
+        return answers.owners.bincount().float()
 
 
 def test_the_report_of_a_model_that_loves_length(tokenizer: Tokenizer, small_model: MakeModel) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 from trivium.batch import RolloutBatch
 from trivium.compute import Compute
 from trivium.config import Recipe
-from trivium.evaluate.preference import compare, golden, response_logprobs
+from trivium.evaluate.preference import answer_logprobs, compare, golden
 from trivium.evaluate.tasks import Reply, reply_to
 from trivium.generate.sampling import Sampling, stream_seed
 from trivium.losses.policy import clipped_policy_loss, group_mean_advantages, leave_one_out_advantages
@@ -47,19 +47,16 @@ def build(
         seed = stream_seed(recipe.seed, round)
         rollout = roll_out(writers, learn, advantages, settings, compute, seed=seed, step=step)
         latest[:] = [rollout]
-        return split(rollout, settings.microbatch_rows)
+        return rollout.batches
 
     def objective(model: Transformer, batch: RolloutBatch) -> tuple[Tensor, Metrics]:
         with compute.autocast():
-            logprobs = response_logprobs(model, batch.tokens, batch.supervised, temperature=settings.temperature)
+            logprobs = answer_logprobs(model, batch.answers, temperature=settings.temperature)
+        advantages = batch.advantages[batch.answers.owners]
         losses = clipped_policy_loss(
-            logprobs,
-            batch.old_logprobs,
-            batch.advantages[:, None],
-            low=settings.clip_low,
-            high=settings.clip_high,
+            logprobs, batch.old_logprobs, advantages, low=settings.clip_low, high=settings.clip_high
         )
-        return (losses * batch.supervised).sum(), {}
+        return losses.sum(), {}
 
     theirs: list[list[float]] = []
 
@@ -84,11 +81,6 @@ def build(
         evaluations=recipe.evaluate.along_the_way,
         observe=lambda: describe(latest[0]),
     )
-
-
-def split(rollout: Rollout, rows: int) -> list[RolloutBatch]:
-    """The answers of a step in micro-batches."""
-    return [RolloutBatch(*parts) for parts in zip(*(field.split(rows) for field in rollout.batch), strict=True)]
 
 
 def describe(rollout: Rollout) -> dict[str, float]:

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trivium.batch import PairBatch
+from trivium.batch import Answered, PairBatch
 from trivium.compute import Compute
 from trivium.config import Recipe
 from trivium.distributed.world import World
@@ -18,6 +18,7 @@ from trivium.feedback.store import LabelledPair
 from trivium.losses.preference import bradley_terry_loss, centering_penalty
 from trivium.model.heads import RewardModel
 from trivium.records import Message
+from trivium.text.branches import pack_answers
 from trivium.text.dialogue import render
 from trivium.text.tokenizer import Tokenizer
 from trivium.train.optimizer import build_optimizers
@@ -37,18 +38,21 @@ def build(
 ) -> Phase[PairBatch]:
     """The phase that turns a fresh reward model into one that ranks answers as the votes did."""
     settings = recipe.reward
-    rendered = [render_pair(pair, tokenizer, recipe.model.context_length) for pair in train]
+    length = recipe.model.context_length
+    read = [read_pair(pair, tokenizer, length) for pair in train]
     preferences = [pair.preference for pair in train]
 
     def batches(step: int) -> list[PairBatch]:
         chosen = pairs_of_step(len(train), settings.rows_per_step, step, recipe.seed)
         mine = [chosen[i : i + settings.microbatch_rows] for i in range(0, len(chosen), settings.microbatch_rows)]
-        return [collate([rendered[i] for i in part], [preferences[i] for i in part], tokenizer.pad) for part in mine]
+        return [
+            collate([read[i] for i in part], [preferences[i] for i in part], length, tokenizer.pad) for part in mine
+        ]
 
     def objective(model: RewardModel, batch: PairBatch) -> tuple[Tensor, Metrics]:
         with compute.autocast():
-            rewards = model(batch.tokens.to(compute.device), batch.lengths.to(compute.device))
-        first, second = rewards.chunk(2)
+            rewards = model(batch.answers.to(compute.device))
+        first, second = rewards.view(-1, 2).T
         preference = batch.preference.to(compute.device)
         losses = bradley_terry_loss(first - second, preference, smoothing=settings.smoothing)
         right = ((first - second) * (preference - 0.5) > 0) + 0.5 * (preference == 0.5)
@@ -70,16 +74,31 @@ def build(
     )
 
 
-def render_answer(prompt: Sequence[Message], answer: str, tokenizer: Tokenizer, length: int) -> NDArray[np.int32]:
-    """Prompt and answer up to the end token, on which the reward is read; the front is cut where it does not fit."""
-    rendered = render([*prompt, Message("assistant", answer)], tokenizer)
-    end = int(np.flatnonzero(rendered.supervised)[-1]) + 1  # what follows the end token is layout
-    return rendered.ids[max(0, end - length) : end]
+class Read(NamedTuple):
+    """An answer as the reward model reads it."""
+
+    prompt: list[int]
+    answer: list[int]  # up to its end token, on which the reward is read
 
 
-def render_pair(pair: LabelledPair, tokenizer: Tokenizer, length: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    first = render_answer(pair.prompt, pair.first, tokenizer, length)
-    return first, render_answer(pair.prompt, pair.second, tokenizer, length)
+def read_answer(prompt: Sequence[Message], answer: str, tokenizer: Tokenizer, length: int) -> Read:
+    """Prompt and answer, together at most `length` tokens: what does not fit goes from the prompt's front first.
+
+    Of the prompt at least its last token stays, so that an answer is never read behind a piece of itself.
+    """
+    rendered = render([*prompt, Message("assistant", answer)], tokenizer, loss_on="last")
+    place = np.flatnonzero(rendered.supervised)
+    first, end = int(place[0]), int(place[-1]) + 1  # what follows the end token is layout
+    ids = rendered.ids.tolist()
+    return Read(ids[max(0, min(end - length, first - 1)) : first], ids[max(first, end - length + 1) : end])
+
+
+def read_pair(pair: LabelledPair, tokenizer: Tokenizer, length: int) -> tuple[Read, Read]:
+    """Both answers behind the same prompt, so that it is read once."""
+    first = read_answer(pair.prompt, pair.first, tokenizer, length)
+    second = read_answer(pair.prompt, pair.second, tokenizer, length)
+    shorter = min(first.prompt, second.prompt, key=len)
+    return first._replace(prompt=shorter), second._replace(prompt=shorter)
 
 
 def pairs_of_step(count: int, per_step: int, step: int, seed: int) -> list[int]:
@@ -93,42 +112,26 @@ def pairs_of_step(count: int, per_step: int, step: int, seed: int) -> list[int]:
     return [int(orders[place // count][place % count]) for place in places]
 
 
-def collate(
-    rendered: Sequence[tuple[NDArray[np.int32], NDArray[np.int32]]], preferences: Sequence[float], pad: int
-) -> PairBatch:
-    rows = [first for first, _ in rendered] + [second for _, second in rendered]
-    tokens, lengths = pad_rows(rows, pad)
-    return PairBatch(tokens, lengths, torch.tensor(preferences))
+def collate(read: Sequence[tuple[Read, Read]], preferences: Sequence[float], length: int, pad: int) -> PairBatch:
+    return PairBatch(pack([one for pair in read for one in pair], length, pad), torch.tensor(preferences))
 
 
-def pad_rows(rows: Sequence[NDArray[np.int32]], pad: int, *, multiple: int = 8) -> tuple[Tensor, Tensor]:
-    """Rows padded on the right to a common length.
-
-    returns  tokens (B, T) int64, lengths (B,) int64
-    """
-    width = -(-max(len(row) for row in rows) // multiple) * multiple
-    tokens = torch.full((len(rows), width), pad)
-    for i, row in enumerate(rows):
-        tokens[i, : len(row)] = torch.from_numpy(row)
-    return tokens, torch.tensor([len(row) for row in rows])
+def pack(read: Sequence[Read], length: int, pad: int) -> Answered:
+    return pack_answers([one.prompt for one in read], [one.answer for one in read], length, pad)
 
 
 @torch.no_grad()
-def score(
-    model: RewardModel, rows: Sequence[NDArray[np.int32]], pad: int, compute: Compute, *, batch_rows: int = 128
-) -> Tensor:
-    """The reward of rendered answers.
+def score(model: RewardModel, read: Sequence[Read], pad: int, compute: Compute, *, batch_answers: int = 256) -> Tensor:
+    """The reward of answers; those to one prompt stand best one after another.
 
-    returns  (N,) float32, on the CPU
+    returns  (A,) float32, on the CPU
     """
-    rewards = torch.zeros(len(rows))
-    order = sorted(range(len(rows)), key=lambda i: len(rows[i]))  # equal lengths waste no room
-    for first in range(0, len(order), batch_rows):
-        chosen = order[first : first + batch_rows]
-        tokens, lengths = pad_rows([rows[i] for i in chosen], pad)
+    rewards = []
+    for first in range(0, len(read), batch_answers):
+        answers = pack(read[first : first + batch_answers], model.config.context_length, pad)
         with compute.autocast():
-            rewards[chosen] = model(tokens.to(compute.device), lengths.to(compute.device)).cpu()
-    return rewards
+            rewards.append(model(answers.to(compute.device)).cpu())
+    return torch.cat(rewards) if rewards else torch.zeros(0)
 
 
 class RewardReport(NamedTuple):
@@ -157,13 +160,11 @@ def measure(
     decided = [pair for pair in pairs if pair.preference != 0.5]
     if not decided:
         return RewardReport(0.5, 0.0, 1.0, ceiling, 0.0, 0.0, 0.5, 0, ())  # nothing is known
-    rendered = [render_pair(pair, tokenizer, model.config.context_length) for pair in decided]
-    rewards = score(
-        model, [first for first, _ in rendered] + [second for _, second in rendered], tokenizer.pad, compute
-    )
-    margin = (rewards[: len(decided)] - rewards[len(decided) :]).numpy().astype(np.float64)
+    read = [read_pair(pair, tokenizer, model.config.context_length) for pair in decided]
+    first, second = score(model, [one for both in read for one in both], tokenizer.pad, compute).view(-1, 2).T
+    margin = (first - second).numpy().astype(np.float64)
     vote = np.array([1.0 if pair.preference > 0.5 else -1.0 for pair in decided])
-    longer = np.array([len(first) - len(second) for first, second in rendered], dtype=np.float64)
+    longer = np.array([len(one.answer) - len(other.answer) for one, other in read], dtype=np.float64)
     right = margin * vote > 0
     low, high = wilson_interval(int(right.sum()), len(decided))
     bins = calibration(np.abs(margin), right)

@@ -3,32 +3,32 @@
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from trivium.batch import RolloutBatch
+from trivium.batch import Answered, RolloutBatch
 from trivium.compute import Compute
 from trivium.config import AlignConfig
-from trivium.evaluate.preference import pad_answers, response_logprobs
+from trivium.evaluate.preference import answer_logprobs
 from trivium.evaluate.tasks import Reply, prompt_ids, reply_to
 from trivium.generate.sampling import Sampling, stream_seed
 from trivium.losses.policy import kl_in_reward
 from trivium.model.heads import RewardModel
 from trivium.model.transformer import Transformer
 from trivium.phases.align.questions import Question, Questions
-from trivium.phases.align.reward import score
+from trivium.phases.align.reward import read_answer, score
+from trivium.text.branches import pack_answers
 from trivium.text.tokenizer import Tokenizer
 
 Advantages = Callable[[Tensor], Tensor]  # rewards (P, G) -> advantages (P, G)
 
 
 class Rollout(NamedTuple):
-    """One step's answers. P prompts, G answers to each, B = P G."""
+    """One step's answers. P prompts, G answers to each, A = P G."""
 
-    batch: RolloutBatch
-    rewards: Tensor  # (B,) of the reward model, before KL and penalty
-    kl: Tensor  # (B,) nats per answer, k1
+    batches: list[RolloutBatch]  # all answers, in order
+    rewards: Tensor  # (A,) of the reward model, before KL and penalty
+    kl: Tensor  # (A,) nats per answer, k1
     replies: list[Reply]
     questions: list[Question]
 
@@ -63,42 +63,47 @@ def roll_out(
         seeds=[stream_seed(seed, 3, step, i) for i in range(len(asked))],
     )
     prompts = prompt_ids(writers.policy, writers.tokenizer, [question.prompt for question in asked])
-    tokens, supervised = pad_answers(prompts, replies, writers.tokenizer.pad)
-    tokens, supervised = tokens.to(compute.device), supervised.to(compute.device)
-    old = frozen_logprobs(writers.policy, tokens, supervised, settings, compute)
-    reference = frozen_logprobs(writers.reference, tokens, supervised, settings, compute)
-    rewards = reward_answers(writers, prompts, replies, compute)
-    kl = kl_in_reward(old, reference, supervised).cpu()
+    written = pack_replies(writers, prompts, replies, settings.microbatch_rows, compute)
+    old = [logprobs_now(writers.policy, answers, settings, compute) for answers in written]
+    reference = [logprobs_now(writers.reference, answers, settings, compute) for answers in written]
+    rewards = reward_answers(writers, asked, replies, compute)
+    kl = torch.cat(
+        [
+            kl_in_reward(mine, theirs, answers.owners, len(answers.ends))
+            for mine, theirs, answers in zip(old, reference, written, strict=True)
+        ]
+    ).cpu()
     unended = torch.tensor([not reply.ended for reply in replies])
     earned = rewards - settings.kl * kl - settings.unended_penalty * unended
     gained = advantages(earned.view(-1, settings.group)).flatten().to(compute.device)
-    batch = RolloutBatch(tokens, supervised, gained, old, reference)
-    return Rollout(batch, rewards, kl, replies, asked)
+    parts = zip(written, gained.split(settings.microbatch_rows), old, reference, strict=True)
+    return Rollout([RolloutBatch(*part) for part in parts], rewards, kl, replies, asked)
+
+
+def pack_replies(
+    writers: Writers, prompts: Sequence[Sequence[int]], replies: Sequence[Reply], rows: int, compute: Compute
+) -> list[Answered]:
+    """What was written, token by token, in micro-batches of so many answers; each prompt beside all its answers."""
+    length, pad = writers.policy.config.context_length, writers.tokenizer.pad
+    tokens = [reply.tokens for reply in replies]
+    return [
+        pack_answers(prompts[first : first + rows], tokens[first : first + rows], length, pad).to(compute.device)
+        for first in range(0, len(tokens), rows)
+    ]
 
 
 @torch.no_grad()
-def frozen_logprobs(
-    model: Transformer, tokens: Tensor, supervised: Tensor, settings: AlignConfig, compute: Compute
-) -> Tensor:
-    """(B, T-1) nats under the sampling temperature, by the forward pass that also learns."""
+def logprobs_now(model: Transformer, answers: Answered, settings: AlignConfig, compute: Compute) -> Tensor:
+    """(N,) nats under the sampling temperature, by the forward pass that also learns."""
     with compute.autocast():
-        parts = [
-            response_logprobs(model, *part, temperature=settings.temperature)
-            for part in zip(
-                tokens.split(settings.microbatch_rows), supervised.split(settings.microbatch_rows), strict=True
-            )
-        ]
-    return torch.cat(parts)
+        return answer_logprobs(model, answers, temperature=settings.temperature)
 
 
-def reward_answers(
-    writers: Writers, prompts: Sequence[Sequence[int]], replies: Sequence[Reply], compute: Compute
-) -> Tensor:
-    """(B,) reward of each answer; one that never ended is read as if it had, and pays its penalty elsewhere."""
-    end = writers.tokenizer.turn_end
-    rows = [
-        np.array([*prompt, *reply.tokens, *([] if reply.ended else [end])], dtype=np.int32)
-        for prompt, reply in zip(prompts, replies, strict=True)
-    ]
-    longest = writers.reward.config.context_length
-    return score(writers.reward, [row[-longest:] for row in rows], writers.tokenizer.pad, compute)
+def reward_answers(writers: Writers, asked: Sequence[Question], replies: Sequence[Reply], compute: Compute) -> Tensor:
+    """(A,) reward of each answer, read as the voters' answers were: as text, with its end.
+
+    One that never ended is read as if it had, and pays its penalty elsewhere.
+    """
+    tokenizer, length = writers.tokenizer, writers.reward.config.context_length
+    read = [read_answer(q.prompt, reply.text, tokenizer, length) for q, reply in zip(asked, replies, strict=True)]
+    return score(writers.reward, read, tokenizer.pad, compute)
