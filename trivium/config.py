@@ -122,6 +122,8 @@ class InstructConfig(OptimizerConfig):
     """peak of Muon: the matrices of the layers"""
     loss_on: Literal["all", "last"] = "all"
     """which of the assistant's turns are learned"""
+    text: Share = 0.06
+    """share of the rows that are text, so that what phase I taught is not forgotten"""
 
 
 class VotesConfig(Frozen):

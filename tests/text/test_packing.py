@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from trivium.batch import TokenBatch
 from trivium.errors import ConfigError, DataError
-from trivium.text.packing import PackedRows, chunks, plan_rows
+from trivium.text.packing import PackedRows, chunks, microbatches, mixed, plan_rows
 
 PAD = 0
 LENGTHS = np.random.default_rng(0).integers(1, 40, 60)
@@ -132,10 +132,21 @@ def test_any_number_of_ranks_and_microbatches_see_the_same_rows(ranks, microbatc
     rows = packed()
     whole = rows.batch(5, 8)
     for rank in range(ranks):
-        parts = rows.microbatches(5, rows_per_step=8, rank=rank, ranks=ranks, microbatch_rows=microbatch_rows)
+        parts = microbatches(rows.row, 5, rows_per_step=8, rank=rank, ranks=ranks, microbatch_rows=microbatch_rows)
         assert len(parts) == -(-8 // ranks // microbatch_rows)
         joined = TokenBatch(*(torch.cat(column) for column in zip(*parts, strict=True)))
         assert same(joined, TokenBatch(*(column[rank::ranks] for column in whole)))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.37, 1.0])
+def test_mixed_rows_are_all_rows_of_both_in_order_and_evenly_spread(share):
+    row = mixed(lambda index: ("main", index), lambda index: ("other", index), share)
+    rows = [row(index) for index in range(300)]
+    for name in ("main", "other"):
+        numbers = [number for stream, number in rows if stream == name]
+        assert numbers == list(range(len(numbers)))
+    for end in range(1, 301):
+        assert abs(sum(stream == "other" for stream, _ in rows[:end]) - share * end) < 1
 
 
 def test_a_row_by_hand():
@@ -214,7 +225,7 @@ def test_a_segment_shorter_than_planned_leaves_padding():
 
 def test_rows_that_ranks_cannot_share_evenly_are_refused():
     with pytest.raises(ConfigError, match="rows_per_step = 7: must divide among 2 ranks; try 6"):
-        packed().microbatches(0, rows_per_step=7, rank=0, ranks=2, microbatch_rows=1)
+        microbatches(packed().row, 0, rows_per_step=7, rank=0, ranks=2, microbatch_rows=1)
 
 
 def test_data_without_a_token_is_refused():

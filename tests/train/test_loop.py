@@ -21,7 +21,7 @@ from trivium.model.shape import ModelConfig
 from trivium.model.transformer import Transformer, initialise
 from trivium.phases.pretrain import next_token_objective
 from trivium.text.branches import pack_answers
-from trivium.text.packing import PackedRows
+from trivium.text.packing import PackedRows, microbatches
 from trivium.train.loop import StepReport, accumulate, train
 from trivium.train.optimizer import build_optimizers
 from trivium.train.phase import Objective, Phase, Stream
@@ -275,7 +275,7 @@ def test_the_first_five_losses_are_those_that_were_recorded() -> None:
     model = initialise(Transformer(shape), seed=1)
 
     def batches(step: int) -> list[TokenBatch]:
-        return packed.microbatches(step, rows_per_step=4, rank=0, ranks=1, microbatch_rows=2)
+        return microbatches(packed.row, step, rows_per_step=4, rank=0, ranks=1, microbatch_rows=2)
 
     reports = run(phase_of(model, batches, matrix_learning_rate=4e-3, warmup=0.0, decay=0.2), range(5))
     assert [report.loss for report in reports] == pytest.approx(GOLDEN, abs=1e-3)

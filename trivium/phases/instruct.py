@@ -16,10 +16,10 @@ from trivium.evaluate.tasks import instruction_accuracy
 from trivium.model.transformer import Transformer
 from trivium.records import Dialogue
 from trivium.text import dialogue as dialogues
-from trivium.text.packing import PackedRows
+from trivium.text.packing import PackedRows, RowOf
 from trivium.text.tokenizer import Tokenizer
 from trivium.train.optimizer import build_optimizers
-from trivium.train.phase import Objective, Phase
+from trivium.train.phase import Objective, Phase, packed_stream
 
 GLANCE = 100  # held-out dialogues measured along the way
 
@@ -28,7 +28,7 @@ def build(
     recipe: Recipe,
     model: Transformer,
     tokenizer: Tokenizer,
-    train: PackedRows,
+    row: RowOf,
     held_out: Sequence[Dialogue],
     objective: Objective[TokenBatch],
     compute: Compute,
@@ -38,18 +38,10 @@ def build(
 ) -> Phase[TokenBatch]:
     """The phase that turns base into instruct.
 
+    row        what is learned, row by row
     objective  next-token loss, shared with phase I so that nothing is compiled twice
     """
     settings = recipe.instruct
-
-    def batches(step: int) -> list[TokenBatch]:
-        return train.microbatches(
-            step,
-            rows_per_step=settings.rows_per_step,
-            rank=world.rank,
-            ranks=world.size,
-            microbatch_rows=settings.microbatch_rows,
-        )
 
     def evaluate() -> dict[str, float]:
         plain = whole_model(model, world)
@@ -60,7 +52,7 @@ def build(
         name=name,
         model=model,
         objective=objective,
-        batches=batches,
+        batches=packed_stream(row, settings, world),
         evaluate=evaluate,
         optimizers=build_optimizers(model, settings),
         settings=settings,

@@ -19,7 +19,7 @@ from trivium.text.packing import PackedRows
 from trivium.text.shards import Shard
 from trivium.text.tokenizer import Tokenizer
 from trivium.train.optimizer import build_optimizers
-from trivium.train.phase import Metrics, Objective, Phase
+from trivium.train.phase import Metrics, Objective, Phase, packed_stream
 
 SLACK = 8  # tokens kept free in a row for what cutting a blank may add
 GLANCE = 48  # held-out documents measured along the way
@@ -43,20 +43,13 @@ def build(
     objective  from `next_token_objective`; phase II shares it, so that nothing is compiled twice
     """
     settings = recipe.pretrain
-    rows = text_rows(shard, tokenizer, recipe)
-
+    text = packed_stream(text_rows(shard, tokenizer, recipe).row, settings, world)
     frequencies = count_words(shard, tokenizer)
 
-    def batches(step: int) -> list[TokenBatch]:
+    def batches(step: int) -> Sequence[TokenBatch]:
         if step < round(settings.echoes * settings.steps):
             return echo_microbatches(recipe, tokenizer, frequencies, step, world)
-        return rows.microbatches(
-            step,
-            rows_per_step=settings.rows_per_step,
-            rank=world.rank,
-            ranks=world.size,
-            microbatch_rows=settings.microbatch_rows,
-        )
+        return text(step)
 
     def evaluate() -> dict[str, float]:
         glance = document_batches(held_out[:GLANCE], tokenizer, row_length=recipe.model.context_length)

@@ -269,7 +269,7 @@ def make_imitator(teller: Teller, round: Round, votes: Votes) -> Path:
         recipe,
         model,
         tokenizer,
-        rows,
+        rows.row,
         preferred[:200],
         teller.objective,
         teller.compute,

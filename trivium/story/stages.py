@@ -22,7 +22,8 @@ from trivium.records import Dialogue, Document
 from trivium.shelf import is_done, open_model
 from trivium.story.teller import Teller, fingerprint_texts, name_data
 from trivium.text.corpus import load_dialogues, load_documents
-from trivium.text.packing import PackedRows
+from trivium.text.packing import PackedRows, RowOf, mixed
+from trivium.text.schemas import quiet
 from trivium.text.shards import Shard
 from trivium.text.shards import write as write_shard
 from trivium.text.tokenizer import Tokenizer
@@ -140,10 +141,11 @@ def make_instruct(teller: Teller) -> Path:
         raise DataError(f"data.answers: {len(records.train)} dialogues to learn from; give more")
     rows = dialogue_rows(teller, tokenizer, records.train)
     teller.show.say(f"  {len(records.train):,} dialogues in {rows.rows_per_epoch(0):,} rows")
+    row = with_text(teller, tokenizer, rows)
 
     def build(model: Transformer) -> Phase[TokenBatch]:
         return instruct.build(
-            teller.recipe, model, tokenizer, rows, records.held_out, teller.objective, teller.compute, teller.world
+            teller.recipe, model, tokenizer, row, records.held_out, teller.objective, teller.compute, teller.world
         )
 
     teller.settle_steps("instruct", build, model)
@@ -175,6 +177,16 @@ def dialogue_rows(teller: Teller, tokenizer: Tokenizer, records: Sequence[Dialog
     return instruct.dialogue_rows(
         records, tokenizer, recipe.instruct, recipe.model.context_length, recipe.seed, teller.show.say
     )
+
+
+def with_text(teller: Teller, tokenizer: Tokenizer, rows: PackedRows) -> RowOf:
+    """The dialogues' rows with some of the text among them."""
+    recipe = teller.recipe
+    if not recipe.instruct.text:
+        return rows.row
+    texts = [document.text for document in load_documents(recipe.data, recipe.seed, quiet).train]
+    shard = _shard(teller, texts, tokenizer)
+    return mixed(rows.row, pretrain.text_rows(shard, tokenizer, recipe).row, recipe.instruct.text)
 
 
 def encode_whole(tokenizer: Tokenizer, documents: Sequence[Document]) -> list[NDArray[np.int32]]:

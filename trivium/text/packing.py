@@ -5,6 +5,7 @@ A segment is a document, a dialogue, or a piece of a document too long for a row
 
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Sequence
+from math import floor
 from typing import NamedTuple
 
 import numpy as np
@@ -163,6 +164,41 @@ class _Epoch(NamedTuple):
     rows: Integers  # (rows,) in which order the planned rows come
 
 
+RowOf = Callable[[int], Row]  # any row of an endless stream
+
+
+def microbatches(
+    row: RowOf, step: int, *, rows_per_step: int, rank: int, ranks: int, microbatch_rows: int
+) -> list[TokenBatch]:
+    """What one rank does of a step: every ranks-th row, in batches of at most microbatch_rows.
+
+    raises  ConfigError when the ranks cannot have equally many rows: they would wait for each other for ever
+    """
+    if rows_per_step % ranks:
+        raise ConfigError(
+            f"rows_per_step = {rows_per_step}: must divide among {ranks} ranks; "
+            f"try {rows_per_step // ranks * ranks or ranks}"
+        )
+    mine = range(step * rows_per_step + rank, (step + 1) * rows_per_step, ranks)
+    return [
+        _stack([row(index) for index in mine[first : first + microbatch_rows]])
+        for first in range(0, len(mine), microbatch_rows)
+    ]
+
+
+def mixed(main: RowOf, other: RowOf, share: float) -> RowOf:
+    """Rows of one stream with rows of another spread evenly among them, each in its own order.
+
+    share  of the other's rows, 0 to 1
+    """
+
+    def row(index: int) -> Row:
+        others = floor(share * index)
+        return other(others) if floor(share * (index + 1)) > others else main(index - others)
+
+    return row
+
+
 class PackedRows:
     """All rows of all epochs, numbered on end. Any of them can be asked for at any time: nothing is carried."""
 
@@ -220,24 +256,6 @@ class PackedRows:
     def batch(self, step: int, rows_per_step: int) -> TokenBatch:
         """All rows of a step."""
         return _stack([self.row(index) for index in range(step * rows_per_step, (step + 1) * rows_per_step)])
-
-    def microbatches(
-        self, step: int, *, rows_per_step: int, rank: int, ranks: int, microbatch_rows: int
-    ) -> list[TokenBatch]:
-        """What one rank does of a step: every ranks-th row, in batches of at most microbatch_rows.
-
-        raises  ConfigError when the ranks cannot have equally many rows: they would wait for each other for ever
-        """
-        if rows_per_step % ranks:
-            raise ConfigError(
-                f"rows_per_step = {rows_per_step}: must divide among {ranks} ranks; "
-                f"try {rows_per_step // ranks * ranks or ranks}"
-            )
-        mine = range(step * rows_per_step + rank, (step + 1) * rows_per_step, ranks)
-        return [
-            _stack([self.row(index) for index in mine[first : first + microbatch_rows]])
-            for first in range(0, len(mine), microbatch_rows)
-        ]
 
     def _epoch(self, epoch: int) -> _Epoch:
         if epoch not in self._epochs:
