@@ -132,3 +132,47 @@ def test_the_log_is_used_only_where_its_reset_is_safe(version: tuple[int, int, i
 def test_every_sqlite_connection_is_durable_and_checks_its_references(tmp_path: Path) -> None:
     mode = journal_mode(sqlite3.sqlite_version_info).lower()
     assert pragmas(tmp_path / "feedback.db", "synchronous", "foreign_keys", "journal_mode") == [3, 1, mode]
+
+
+@pytest.mark.parametrize("mode", ["WAL", "DELETE"])
+def test_looking_leaves_the_file_and_its_folder_as_they_were(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    monkeypatch.setattr(database, "journal_mode", lambda _: mode)
+    path = tmp_path / "the votes?.db"  # a name that means something in a URI
+    with Store.open(path) as store:
+        (pair_id,), rater = filled(store, 1), store.add_rater("Ann")
+        kept = store.add_vote(vote(pair_id, rater.id))
+    before = tmp_path.stat().st_mtime_ns, path.read_bytes()
+    monkeypatch.setattr(database, "journal_mode", lambda _: "DELETE" if mode == "WAL" else "WAL")
+    with Store.look(path) as store:
+        assert store.votes() == [kept]
+        with pytest.raises(RunError, match="readonly"):
+            store.add_rater("Bob")
+    assert (tmp_path.stat().st_mtime_ns, path.read_bytes()) == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("mode", ["WAL", "DELETE"])
+def test_looking_sees_what_a_writer_has_committed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
+    monkeypatch.setattr(database, "journal_mode", lambda _: mode)
+    with Store.open(tmp_path / "feedback.db") as writer:
+        filled(writer, 3)
+        with Store.look(tmp_path / "feedback.db") as store:
+            assert len(store.pairs()) == 3
+
+
+def test_where_nobody_has_voted_there_are_no_votes_to_look_at(tmp_path: Path) -> None:
+    (tmp_path / "empty.db").touch()  # as a process leaves it that dies before it has made the tables
+    for name in ("none.db", "empty.db"):
+        with Store.look(tmp_path / name) as store:
+            assert store.counts().votes == len(store.labelled_pairs()) == 0
+    assert [(path.name, path.stat().st_size) for path in tmp_path.iterdir()] == [("empty.db", 0)]
+
+
+def test_what_cannot_be_looked_at_is_named(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("not a database, but longer than its header would be" * 30)
+    with pytest.raises(DataError, match=r"notes\.txt: file is not a database"):
+        Store.look(tmp_path / "notes.txt")
+    with pytest.raises(RunError, match="Is a directory; see that it can be reached"):
+        Store.look(tmp_path)

@@ -58,6 +58,31 @@ def engine_for(url: sa.URL) -> Engine:
     return engine
 
 
+def reading_engine(path: Path) -> Engine:
+    """Connections to a SQLite file that can change nothing, and leave nothing beside it.
+
+    A write-ahead log that is not there need not be looked for: nobody has the file open. SQLite would make one to look.
+    """
+    with path.open("rb") as file:
+        logs = file.read(20)[18:19] == b"\x02"  # sqlite.org/fileformat.html: the read version is 2 for WAL
+    whole = logs and not path.with_name(f"{path.name}-wal").exists()
+    query = {"uri": "true", "mode": "ro", **({"immutable": "1"} if whole else {})}
+    engine = sa.create_engine(sa.URL.create("sqlite", database=path.absolute().as_uri(), query=query))
+    sa.event.listen(engine, "connect", _connected_to_read)
+    sa.event.listen(engine, "begin", _begun)
+    return engine
+
+
+def empty_engine() -> Engine:
+    """A database in memory, for what was never written down."""
+    return sa.create_engine("sqlite://", poolclass=sa.pool.StaticPool)
+
+
+def _connected_to_read(connection: sqlite3.Connection, _: object) -> None:
+    connection.isolation_level = None
+    connection.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
+
+
 def _connected(connection: sqlite3.Connection, _: object) -> None:
     connection.isolation_level = None  # Python begins nothing by itself: _begun does
     connection.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
@@ -103,6 +128,8 @@ def named_errors(name: str) -> Iterator[None]:
     """Turns the database's refusals into one line that names it; IntegrityError passes."""
     try:
         yield
+    except OSError as error:
+        raise RunError(f"{name}: {error.strerror}; {_REMEDY}") from error
     except OperationalError as error:
         raise RunError(f"{name}: {_one_line(error)}; {_REMEDY}") from error
     except IntegrityError:

@@ -79,6 +79,33 @@ class Store:
             raise
         return store
 
+    @classmethod
+    def look(cls, path: Path) -> Self:
+        """The votes in a SQLite file, to read and not to write: nothing is made, changed or left beside it.
+
+        A file that is not there, or in which no tables are made yet, holds no votes.
+        raises  RunError when it cannot be read; DataError as `open`
+        """
+        if not path.exists():
+            return cls._empty(str(path))
+        with database.named_errors(str(path)):
+            store = cls(database.reading_engine(path), name=str(path))
+        try:
+            if not store._has_tables():
+                store.close()
+                store = cls._empty(str(path))
+            store._check_version()
+        except BaseException:
+            store.close()
+            raise
+        return store
+
+    @classmethod
+    def _empty(cls, name: str) -> Self:
+        store = cls(database.empty_engine(), name=name)
+        store._write(tables.create)
+        return store
+
     def close(self) -> None:
         self._reader.dispose()
 
@@ -168,10 +195,15 @@ class Store:
         return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
 
     def _prepare(self) -> None:
-        with self._read() as connection:
-            made = sa.inspect(connection).has_table(tables.version.name)
-        if not made:
+        if not self._has_tables():
             self._write(tables.create)
+        self._check_version()
+
+    def _has_tables(self) -> bool:
+        with self._read() as connection:
+            return sa.inspect(connection).has_table(tables.version.name)
+
+    def _check_version(self) -> None:
         with self._read() as connection:
             found = connection.scalar(sa.select(sa.func.max(tables.version.c.version)))
         if found != tables.SCHEMA_VERSION:

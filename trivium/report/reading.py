@@ -227,5 +227,5 @@ def _read_models(run: Run) -> list[Model]:
 def _count_votes(path: Path) -> Counts | None:
     if not path.exists():
         return None
-    with Store.open(path) as store:
+    with Store.look(path) as store:
         return store.counts()

@@ -111,7 +111,7 @@ def load(recipe: Recipe, run: Run | None) -> Data:
     """What the recipe names; of a run with votes, the pairs that were voted on."""
     pairs = load_pairs(recipe.data, quiet)
     if run and run.feedback.exists():
-        with Store.open(run.feedback) as store:
+        with Store.look(run.feedback) as store:
             labelled = store.labelled_pairs(include_simulated=recipe.votes.simulated)
         train, held_out = part(labelled, recipe.reward.held_out_share) if labelled else ([], [])
         pairs = Split([pair.decided() for pair in train], [pair.decided() for pair in held_out])
