@@ -166,11 +166,9 @@ def seconds_per_step(name: str, recipe: Recipe, dial: Dial) -> float:
 
 
 def pairs_to_vote_on(recipe: Recipe, dial: Dial | None) -> int:
-    """The same number that `settle_votes` will choose."""
     if dial is None or "votes.pairs" not in dial.open:
         return recipe.votes.pairs
-    full = type(recipe.votes)().pairs
-    return max(100, min(full, int(full * dial.minutes / 10)))
+    return plan.choose_pairs(dial.minutes)
 
 
 def votes_to_learn_from(recipe: Recipe, dial: Dial | None) -> float:

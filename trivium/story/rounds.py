@@ -17,6 +17,7 @@ from trivium.phases.align import policy, reward
 from trivium.phases.align.questions import Question, Questions, listed_questions, world_questions
 from trivium.phases.align.rollout import Writers
 from trivium.phases.align.sampling import import_pairs, sample_pairs, vote_simulated
+from trivium.plan import choose_pairs
 from trivium.publish import write_text
 from trivium.records import Dialogue, Message, Pair
 from trivium.runs import Round
@@ -114,10 +115,9 @@ def collect_votes(teller: Teller, round: Round) -> Votes:
 
 
 def settle_votes(teller: Teller) -> None:
-    """How many pairs the simulated judge sees: a vote is worth its time up to the recipe's number."""
+    """How many pairs the simulated judge sees, where the dial still decides it."""
     if teller.is_open("votes.pairs") and teller.dial:
-        full = type(teller.recipe.votes)().pairs
-        teller.settle("votes.pairs", max(100, min(full, int(full * teller.dial.minutes / 10))))
+        teller.settle("votes.pairs", choose_pairs(teller.dial.minutes))
 
 
 def _gather(teller: Teller, round: Round, store: Store) -> None:
