@@ -26,7 +26,7 @@ from trivium.show import Show, duration
 from trivium.story.measure import measures_path
 from trivium.story.opening import DEFAULT_MINUTES, DIALOGUE_TOKENS, STORY_TOKENS, begin, go_on, name_of
 from trivium.story.rounds import quiet, round_up
-from trivium.text.corpus import TINYWORLD, load_pairs
+from trivium.text.corpus import TINYWORLD, check_files, load_pairs
 
 Forecast = dict[str, Any]  # what `trivium plan --json` prints
 
@@ -61,6 +61,7 @@ def forecast(target: Path | None, *, minutes: float | None, flags: Settings) -> 
     said = merge(read_settings(target) if target is not None else {}, flags)
     out = Path("runs") / name_of(target)
     first = resolve(said)
+    check_files(first.data)
     with join_world(first.compute.device) as world:
         compute = prepare(first.compute, world.device, out / ".cache" / "compiled")
         settings, dial = begin(said, DEFAULT_MINUTES if minutes is None else minutes, compute)

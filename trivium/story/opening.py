@@ -16,6 +16,7 @@ from trivium.errors import ConfigError, RunError
 from trivium.runs import Run, open_run, read_run
 from trivium.show import Show
 from trivium.story.teller import Teller
+from trivium.text.corpus import check_files
 from trivium.train.interrupt import listen
 
 DEFAULT_MINUTES = 10.0
@@ -53,6 +54,8 @@ def open_story(
     if is_new and target is not None and target.is_dir():
         raise RunError(f"{target}: is not a run; name a recipe file, or a folder that `trivium run` made")
     first = resolve(said if is_new else read_settings(path / "recipe.toml"))
+    if not (path / "base").exists():
+        check_files(first.data)
     with (
         listen() as interrupt,
         join_world(first.compute.device) as world,
