@@ -1,6 +1,5 @@
 """What a person sees while a run goes on: progress on stderr, one line in the same columns for every phase."""
 
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -113,7 +112,3 @@ def number(value: float) -> str:
 def shorten(text: str, limit: int) -> str:
     flat = " ".join(text.split())
     return flat if len(flat) <= limit else flat[: limit - 1] + "…"
-
-
-def is_interactive() -> bool:
-    return sys.stderr.isatty()

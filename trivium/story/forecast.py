@@ -23,10 +23,10 @@ from trivium.plan import SHARES, Dial
 from trivium.runs import Run, read_run
 from trivium.shelf import is_done
 from trivium.show import Show, duration
-from trivium.story.measure import measures_path
 from trivium.story.opening import DEFAULT_MINUTES, DIALOGUE_TOKENS, STORY_TOKENS, begin, go_on, name_of
-from trivium.story.rounds import quiet, round_up
+from trivium.story.rounds import round_up
 from trivium.text.corpus import TINYWORLD, check_files, load_pairs
+from trivium.text.schemas import quiet
 
 Forecast = dict[str, Any]  # what `trivium plan --json` prints
 
@@ -99,7 +99,7 @@ def done_stages(run: Run) -> Iterator[str]:
             yield "reward"
         if is_done(round.aligned):
             yield "align"
-    if measures_path(run).exists():
+    if run.measures.exists():
         yield "measure"
 
 

@@ -61,6 +61,11 @@ def load_pairs(data: DataConfig, say: Say) -> Split[Pair]:
     return _load(data, data.pairs, data.pairs_held_out, files, pair_key, world, 0)
 
 
+def is_judged(data: DataConfig) -> bool:
+    """Whether the world has a judge who knows the truth, and pairs do not come from files."""
+    return TINYWORLD in data.answers and not data.pairs
+
+
 def check_files(data: DataConfig) -> None:
     """Reads the first records of the files that the recipe names, so that what is wrong is told at once.
 
