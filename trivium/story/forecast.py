@@ -22,7 +22,7 @@ from trivium.model.shape import ModelConfig
 from trivium.plan import SHARES, Dial
 from trivium.runs import Run, read_run
 from trivium.shelf import is_done
-from trivium.show import Show, duration
+from trivium.show import Show, console_for, duration
 from trivium.story.opening import DEFAULT_MINUTES, DIALOGUE_TOKENS, STORY_TOKENS, begin, go_on, name_of
 from trivium.story.rounds import round_up
 from trivium.text.corpus import TINYWORLD, check_files, load_pairs
@@ -232,7 +232,7 @@ NAMES = {
 
 
 def print_forecast(found: Forecast) -> None:
-    console = Console(highlight=False)
+    console = console_for()
     _grid(console, summary(found))
     names = ["", "minutes, at most", "steps", "tokens"]
     rows = _stage_rows(found)

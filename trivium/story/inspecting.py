@@ -22,7 +22,7 @@ from trivium.plan import set_key
 from trivium.records import Dialogue, Document, Message, Pair
 from trivium.runs import Run, read_run
 from trivium.shelf import is_done
-from trivium.show import Show
+from trivium.show import Show, console_for
 from trivium.story.rounds import part
 from trivium.story.stages import encode_whole
 from trivium.text import blanks
@@ -88,7 +88,7 @@ def inspect_recipe(target: Path | None, *, flags: Settings, count: int) -> None:
     run = read_run(target) if target is not None and target.is_dir() else None
     told = read_settings(run.recipe if run else target) if target is not None else {}
     recipe = resolve(limited(merge(told, flags)))
-    console = Console(highlight=False)
+    console = console_for()
     data = load(recipe, run)
     tokenizer = tokenizer_for(run, recipe, [document.text for document in data.documents.train])
     _tell_legend(console, tokenizer, trained_here=run is None or not is_done(run.tokenizer))
