@@ -114,10 +114,41 @@ def test_an_empty_file_is_named(here: Path, typed: Type) -> None:
     assert_refused(typed("run", "tiny.toml"), "DataError: text.txt", "is empty; fill it")
 
 
+BROKEN = [
+    ("answers", "a.jsonl", '{"prompt": "Hi", "response": "Hello."}\n{"prompt": "What'),
+    ("answers-held-out", "h.jsonl", '{"prompt": "Hi", "response": "Hello."}\n{"prompt": "Hi", "response": 3}\n'),
+    ("pairs", "p.jsonl", '{"prompt": "Hi", "chosen": "A.", "rejected": "B."}\n{"prompt": "Hi", "chosen": "A."}\n'),
+    ("text", "t.jsonl", '{"text": "Once upon a time."}\n{"text": 7}\n'),
+]
+
+
+@pytest.mark.parametrize(("setting", "file", "content"), BROKEN)
+@pytest.mark.parametrize("verb", ["run", "plan", "pretrain"])
+def test_a_broken_second_line_is_named_before_anything_is_trained(
+    verb: str, setting: str, file: str, content: str, here: Path, typed: Type
+) -> None:
+    (here / file).write_text(content)
+    assert_refused(typed(verb, "tiny.toml", f"--data.{setting}", file), f"DataError: {file}:2: ", "; ")
+    assert not (here / "runs").exists()
+
+
+def test_a_schema_that_nobody_knows_is_named_before_anything_is_trained(here: Path, typed: Type) -> None:
+    (here / "answers.jsonl").write_text('{"frage": "Wo?", "antwort": "Da."}\n')
+    told = "answers.jsonl:1: no known schema has the columns frage, antwort; known are messages"
+    assert_refused(typed("run", "tiny.toml"), told)
+    assert not (here / "runs").exists()
+
+
+def test_bad_rows_that_are_to_be_skipped_stop_nothing(here: Path, typed: Type) -> None:
+    with (here / "answers.jsonl").open("a") as file:
+        file.write('{"prompt": "What')
+    assert typed("plan", "tiny.toml", "--data.bad-rows", "skip").code == 0
+
+
 def test_a_broken_line_is_named_with_its_number_and_what_was_trained_is_kept(here: Path, typed: Type) -> None:
-    whole = (here / "answers.jsonl").read_text()
+    whole = (here / "answers.jsonl").read_text() * 10  # the first rows are read before anything is trained
     (here / "answers.jsonl").write_text(whole + '{"prompt": "What')
-    assert_refused(typed("run", "tiny.toml"), "DataError: answers.jsonl:61")
+    assert_refused(typed("run", "tiny.toml"), "DataError: answers.jsonl:601")
     base = (here / "runs" / "tiny" / "base" / "model.safetensors").read_bytes()
     (here / "answers.jsonl").write_text(whole)
     assert typed("instruct", "tiny.toml").code == 0
@@ -141,6 +172,9 @@ def test_a_pair_with_equal_sides_is_named(here: Path, typed: Type) -> None:
 
 def test_a_missing_file_is_named(here: Path, typed: Type) -> None:
     assert_refused(typed("run", "tiny.toml", "--data.text", "txt.text"), 'data.text = "txt.text": no such file')
+    refused = typed("run", "tiny.toml", "--data.pairs", "pears.jsonl")
+    assert_refused(refused, 'data.pairs = "pears.jsonl": no such file')
+    assert not (here / "runs").exists()
 
 
 def test_an_unknown_setting_is_named_with_the_nearest(here: Path, typed: Type) -> None:

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from trivium.config import resolve, to_toml
 from trivium.errors import DataError, RunError
-from trivium.publish import fingerprint, publish
+from trivium.model.hub import WEIGHTS
+from trivium.publish import file_fingerprint, publish
 from trivium.report import charts, write_report
 from trivium.report.charts import NUMBER, SHARE, Series
 from trivium.report.words import count, minutes, visible
@@ -97,13 +98,13 @@ def make_run(
     if measures is not None:
         (folder / "measures.json").write_text(json.dumps(measures))
         for number in (1, 2):
-            (folder / f"rounds/{number:03}").mkdir(parents=True)
-            (folder / f"rounds/{number:03}/reward_report.json").write_text(json.dumps(REWARD))
+            (folder / f"rounds/{number:03}/reward").mkdir(parents=True)
+            (folder / f"rounds/{number:03}/reward/report.json").write_text(json.dumps(REWARD))
     return folder
 
 
 def publish_empty_model(folder: Path, *, parent: str | None) -> str:
-    """A model folder with nothing but its lineage; its fingerprint."""
+    """A model folder with hardly more than its lineage; the fingerprint of its weights."""
     lineage = Lineage(
         parent=parent,
         data={"tinyworld": "286cb532eefc585b"},
@@ -115,8 +116,13 @@ def publish_empty_model(folder: Path, *, parent: str | None) -> str:
         metrics={},
         created="2026-01-02T03:04:05+00:00",
     )
-    publish(folder, lambda fresh: write_lineage(fresh, lineage))
-    return fingerprint(folder)
+
+    def write(fresh: Path) -> None:
+        (fresh / WEIGHTS).write_text(f"{folder.name}, trained from {parent}")
+        write_lineage(fresh, lineage)
+
+    publish(folder, write)
+    return file_fingerprint(folder, WEIGHTS)
 
 
 def page_of(run: Path) -> str:
@@ -221,7 +227,7 @@ def test_the_reward_report_says_what_each_figure_means(finished: str):
 
 def test_a_reward_model_that_only_sees_length_is_warned_of(tmp_path: Path):
     run = make_run(tmp_path / "r")
-    (run / "rounds/002/reward_report.json").write_text(json.dumps(REWARD | {"longer_wins": 0.72}))
+    (run / "rounds/002/reward/report.json").write_text(json.dumps(REWARD | {"longer_wins": 0.72}))
     assert "It may be no better than the rule “the longer answer wins” (72.0%)" in page_of(run)
 
 

@@ -173,12 +173,12 @@ def vote(
 
 @app.command
 def evaluate(run: RunFolder, *, json: AsJson = False, settings: Flags = None) -> None:
-    """Measure every model of a run on held-out data."""
+    """Measure every model of a run on held-out data. Changes nothing in the run."""
     from trivium.show import Show
     from trivium.story.measure import by_kind_rows, measure_run, table_rows
-    from trivium.story.opening import open_story
+    from trivium.story.opening import look_into
 
-    with open_story(run, out=None, minutes=None, flags=said(settings), new_round=True, must_exist=True) as teller:
+    with look_into(run, flags=said(settings)) as teller:
         found = measure_run(teller)
     if json:
         print_json(found)

@@ -14,7 +14,7 @@ import msgspec
 import torch
 
 from trivium.compute import Compute
-from trivium.config import EvaluateConfig, Settings, merge
+from trivium.config import EvaluateConfig, Settings, VotesConfig, merge
 from trivium.model.shape import ModelConfig
 
 # Shares of the time, in the order of the story. What a stage leaves over, those after it divide among themselves.
@@ -196,3 +196,13 @@ def choose_exam(settings: Mapping[str, Any], minutes: float) -> Settings:
     sizes = {name: field.default for name, field in EvaluateConfig.model_fields.items() if name != "along_the_way"}
     chosen = {name: max(20, round(size * scale)) for name, size in sizes.items()}
     return merge({"evaluate": chosen}, settings)
+
+
+FULL_VOTES_MINUTES = 10.0  # shorter runs ask the simulated judge about fewer pairs
+FEWEST_PAIRS = 100
+
+
+def choose_pairs(minutes: float) -> int:
+    """How many pairs the simulated judge votes on: a vote is worth its time up to the default number."""
+    full = VotesConfig().pairs
+    return max(FEWEST_PAIRS, min(full, int(full * minutes / FULL_VOTES_MINUTES)))

@@ -36,6 +36,16 @@ class Round:
         return self.path / "reward"
 
     @property
+    def reward_report(self) -> Path:
+        """How far the reward model can be trusted."""
+        return self.reward / "report.json"
+
+    @property
+    def imitator(self) -> Path:
+        """The model that reinforcement starts from, when pairs came from files."""
+        return self.path / "imitator"
+
+    @property
     def aligned(self) -> Path:
         return self.path / "aligned"
 
@@ -77,6 +87,11 @@ class Run:
     @property
     def samples(self) -> Path:
         return self.path / "samples.jsonl"
+
+    @property
+    def measures(self) -> Path:
+        """What the examination found."""
+        return self.path / "measures.json"
 
     @property
     def report(self) -> Path:

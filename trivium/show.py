@@ -1,5 +1,6 @@
 """What a person sees while a run goes on: progress on stderr, one line in the same columns for every phase."""
 
+import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -11,13 +12,22 @@ from rich.table import Table
 from rich.text import Text
 
 LINE_SECONDS = 10.0  # between lines where there is no terminal to redraw
+PAGE = 120  # columns where there is no terminal to ask, and COLUMNS does not say
+
+
+def console_for(*, stderr: bool = False, quiet: bool = False) -> Console:
+    """A console that is as wide as its terminal; a pipe or a file is a page wide."""
+    console = Console(stderr=stderr, quiet=quiet, highlight=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = PAGE
+    return console
 
 
 class Show:
     """Speaks on stderr while something goes on; results go to stdout."""
 
     def __init__(self, *, stderr: bool = True, quiet: bool = False) -> None:
-        self.console = Console(stderr=stderr, quiet=quiet, highlight=False)
+        self.console = console_for(stderr=stderr, quiet=quiet)
         self._bar: Progress | None = None
         self._task: Any = None
         self._begun = self._spoken = time.monotonic()
@@ -86,6 +96,9 @@ class Show:
             table.add_column(name, justify="left" if i == 0 else "right")
         for row in rows:
             table.add_row(*row)
+        if not self.console.is_terminal:  # where nothing bounds it, no cell is cut short
+            unbounded = self.console.options.update(max_width=sys.maxsize)
+            self.console.width = max(self.console.width, self.console.measure(table, options=unbounded).maximum)
         self.console.print(table)
 
 
@@ -113,7 +126,3 @@ def number(value: float) -> str:
 def shorten(text: str, limit: int) -> str:
     flat = " ".join(text.split())
     return flat if len(flat) <= limit else flat[: limit - 1] + "…"
-
-
-def is_interactive() -> bool:
-    return sys.stderr.isatty()

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from trivium.publish import file_fingerprint, verify
+from trivium.report.reading import read_story
 from trivium.runs import Run, read_lineage
 
 
@@ -49,6 +50,18 @@ def test_the_examination_measures_every_model(finished: Path) -> None:
     )
     assert found["votes"] == {"simulated": True, "round": 1}
     assert "ceiling" in found["reward"]
+
+
+def test_the_report_finds_what_the_phases_left(finished: Path) -> None:
+    story = read_story(Run(finished))
+    assert [(model.name, model.parent) for model in story.models] == [
+        ("base", ""),
+        ("instruct", "base"),
+        ("reward, round 1", "instruct"),
+        ("aligned, round 1", "instruct"),
+    ]
+    assert [(number, report["pairs"]) for number, report in story.rewards] == [(1, story.measures["reward"]["pairs"])]
+    assert story.missing == []
 
 
 def test_the_same_recipe_and_seed_train_the_same_bits(

@@ -51,7 +51,10 @@ def as_reply(answer: Answer, tokenizer: Tokenizer) -> Reply:
 
 
 def exact_match(answer: str, accepted: Sequence[str]) -> bool:
-    """Whether the answer is one of those accepted, but for case, spacing and a final full stop."""
+    """Whether the answer is one of those accepted, but for case, spacing and a final full stop.
+
+    In any language; TinyWorld's judge, who stands on a lower floor, has a rule of its own for its plain English.
+    """
     return normalised(answer) in {normalised(text) for text in accepted}
 
 

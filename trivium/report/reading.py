@@ -10,13 +10,15 @@ import msgspec
 from trivium.config import Recipe, read_settings, resolve
 from trivium.errors import DataError, RunError
 from trivium.feedback.store import Counts, Store
-from trivium.publish import MANIFEST, fingerprint
+from trivium.publish import MANIFEST, file_fingerprint
 from trivium.runs import LINEAGE, Journal, Lineage, Run, read_lineage
+from trivium.text.corpus import is_judged
 
 T = TypeVar("T")
 Measures = dict[str, Any]
 Point = tuple[int, float]  # step, value
 NAMED = ("base", "instruct", "aligned")
+WEIGHTS = "model.safetensors"  # as model/hub.py names it, which would import torch
 PHASE_OF = {"reward": "reward", "imitator": "imitate", "aligned": "align"}  # by which a round makes each model
 
 
@@ -50,7 +52,7 @@ class Model(NamedTuple):
 
     name: str
     phase: str  # that made it
-    fingerprint: str
+    fingerprint: str  # of the weights, as lineages name their parents
     parent: str  # name of the parent where it stands in this run, else its fingerprint, else ""
     lineage: Lineage
 
@@ -88,7 +90,7 @@ class Story:
     @property
     def judge_is_simulated(self) -> bool:
         """Whether blind comparisons are decided by the built-in world's judge, who knows the truth."""
-        return "tinyworld" in self.recipe.data.answers and not self.recipe.data.pairs
+        return is_judged(self.recipe.data)
 
     @property
     def votes_are(self) -> str:
@@ -121,14 +123,14 @@ def read_story(run: Run) -> Story:
     if not records:
         raise RunError(f"{run.journal}: no step has been taken yet; start with `trivium run --out {run.path}`")
     recipe = resolve(read_settings(run.recipe))
-    reports = [(round.number, _read_json(round.path / "reward_report.json")) for round in run.rounds()]
+    reports = [(round.number, _read_json(round.reward_report)) for round in run.rounds()]
     models = _read_models(run)
     return Story(
         name=run.path.resolve().name,
         recipe=recipe,
         plan=_read_plan(run.plan),
         phases=read_phases(records, recipe, published={model.phase for model in models}),
-        measures=_read_json(run.path / "measures.json"),
+        measures=_read_json(run.measures),
         samples=_read_samples(run.samples),
         rewards=[(number, report) for number, report in reports if report],
         models=models,
@@ -210,11 +212,11 @@ def _read_models(run: Run) -> list[Model]:
     """Those that are published, parents first."""
     named = [("base", "pretrain", run.base), ("instruct", "instruct", run.instruct)]
     for round in run.rounds():
-        folders = {"reward": round.reward, "imitator": round.path / "imitator", "aligned": round.aligned}
+        folders = {"reward": round.reward, "imitator": round.imitator, "aligned": round.aligned}
         for name, folder in folders.items():
             named.append((f"{name}, round {round.number}", f"{PHASE_OF[name]}-{round.number:03}", folder))
     found = [one for one in named if all((one[2] / file).exists() for file in (MANIFEST, LINEAGE))]
-    prints = [fingerprint(folder) for _, _, folder in found]
+    prints = [file_fingerprint(folder, WEIGHTS) for _, _, folder in found]
     names = {print_: name for print_, (name, _, _) in zip(prints, found, strict=True)}
     models = []
     for print_, (name, phase, folder) in zip(prints, found, strict=True):
@@ -227,5 +229,5 @@ def _read_models(run: Run) -> list[Model]:
 def _count_votes(path: Path) -> Counts | None:
     if not path.exists():
         return None
-    with Store.open(path) as store:
+    with Store.look(path) as store:
         return store.counts()

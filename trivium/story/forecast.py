@@ -22,11 +22,11 @@ from trivium.model.shape import ModelConfig
 from trivium.plan import SHARES, Dial
 from trivium.runs import Run, read_run
 from trivium.shelf import is_done
-from trivium.show import Show, duration
-from trivium.story.measure import measures_path
+from trivium.show import Show, console_for, duration
 from trivium.story.opening import DEFAULT_MINUTES, DIALOGUE_TOKENS, STORY_TOKENS, begin, go_on, name_of
-from trivium.story.rounds import quiet, round_up
-from trivium.text.corpus import TINYWORLD, load_pairs
+from trivium.story.rounds import round_up
+from trivium.text.corpus import TINYWORLD, check_files, load_pairs
+from trivium.text.schemas import quiet
 
 Forecast = dict[str, Any]  # what `trivium plan --json` prints
 
@@ -61,6 +61,7 @@ def forecast(target: Path | None, *, minutes: float | None, flags: Settings) -> 
     said = merge(read_settings(target) if target is not None else {}, flags)
     out = Path("runs") / name_of(target)
     first = resolve(said)
+    check_files(first.data)
     with join_world(first.compute.device) as world:
         compute = prepare(first.compute, world.device, out / ".cache" / "compiled")
         settings, dial = begin(said, DEFAULT_MINUTES if minutes is None else minutes, compute)
@@ -98,7 +99,7 @@ def done_stages(run: Run) -> Iterator[str]:
             yield "reward"
         if is_done(round.aligned):
             yield "align"
-    if measures_path(run).exists():
+    if run.measures.exists():
         yield "measure"
 
 
@@ -166,11 +167,9 @@ def seconds_per_step(name: str, recipe: Recipe, dial: Dial) -> float:
 
 
 def pairs_to_vote_on(recipe: Recipe, dial: Dial | None) -> int:
-    """The same number that `settle_votes` will choose."""
     if dial is None or "votes.pairs" not in dial.open:
         return recipe.votes.pairs
-    full = type(recipe.votes)().pairs
-    return max(100, min(full, int(full * dial.minutes / 10)))
+    return plan.choose_pairs(dial.minutes)
 
 
 def votes_to_learn_from(recipe: Recipe, dial: Dial | None) -> float:
@@ -233,7 +232,7 @@ NAMES = {
 
 
 def print_forecast(found: Forecast) -> None:
-    console = Console(highlight=False)
+    console = console_for()
     _grid(console, summary(found))
     names = ["", "minutes, at most", "steps", "tokens"]
     rows = _stage_rows(found)

@@ -22,14 +22,15 @@ from trivium.plan import set_key
 from trivium.records import Dialogue, Document, Message, Pair
 from trivium.runs import Run, read_run
 from trivium.shelf import is_done
-from trivium.show import Show
-from trivium.story.rounds import part, quiet
+from trivium.show import Show, console_for
+from trivium.story.rounds import part
 from trivium.story.stages import encode_whole
 from trivium.text import blanks
 from trivium.text import dialogue as dialogues
 from trivium.text.corpus import TINYWORLD, load_dialogues, load_documents, load_pairs
 from trivium.text.dialogue import Fitted, Rendered
 from trivium.text.packing import PackedRows, Row, chunks, plan_rows
+from trivium.text.schemas import quiet
 from trivium.text.shards import write as write_shard
 from trivium.text.split import Split, dialogue_key, document_key, pair_key
 from trivium.text.tokenizer import Tokenizer
@@ -87,7 +88,7 @@ def inspect_recipe(target: Path | None, *, flags: Settings, count: int) -> None:
     run = read_run(target) if target is not None and target.is_dir() else None
     told = read_settings(run.recipe if run else target) if target is not None else {}
     recipe = resolve(limited(merge(told, flags)))
-    console = Console(highlight=False)
+    console = console_for()
     data = load(recipe, run)
     tokenizer = tokenizer_for(run, recipe, [document.text for document in data.documents.train])
     _tell_legend(console, tokenizer, trained_here=run is None or not is_done(run.tokenizer))
@@ -111,7 +112,7 @@ def load(recipe: Recipe, run: Run | None) -> Data:
     """What the recipe names; of a run with votes, the pairs that were voted on."""
     pairs = load_pairs(recipe.data, quiet)
     if run and run.feedback.exists():
-        with Store.open(run.feedback) as store:
+        with Store.look(run.feedback) as store:
             labelled = store.labelled_pairs(include_simulated=recipe.votes.simulated)
         train, held_out = part(labelled, recipe.reward.held_out_share) if labelled else ([], [])
         pairs = Split([pair.decided() for pair in train], [pair.decided() for pair in held_out])
@@ -317,13 +318,9 @@ def dialogue_sizes(records: Sequence[Dialogue], tokenizer: Tokenizer, recipe: Re
             f"{records[0].source}: not one token of {len(records):,} dialogues has loss, as none fits "
             f"{recipe.model.context_length} tokens; raise model.context_length"
         )
-    lengths = [len(each.ids) for each in rendered]
-    return Sizes(
-        lengths,
-        sum(int(e.supervised.sum()) for e in rendered),
-        sum(e.turns_cut > 0 for e in fitted) - left_out,
-        left_out,
-    )
+    learned = sum(int(each.supervised.sum()) for each in rendered)
+    cut = sum(each.turns_cut > 0 for each in fitted) - left_out
+    return Sizes([len(each.ids) for each in rendered], learned, cut, left_out)
 
 
 def pair_sizes(records: Sequence[Pair], tokenizer: Tokenizer, recipe: Recipe) -> Sizes:

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -19,13 +18,13 @@ from trivium.phases import instruct
 from trivium.phases.align.policy import blind_replies
 from trivium.phases.align.questions import Question
 from trivium.records import Dialogue
-from trivium.runs import Run
 from trivium.shelf import is_done, open_model
-from trivium.story.rounds import REPORT, has_judge, measuring_questions, quiet
+from trivium.story.rounds import has_judge, measuring_questions
 from trivium.story.stages import encode_whole
 from trivium.story.teller import Teller
 from trivium.text.blanks import Blank, held_out_blanks
 from trivium.text.corpus import load_dialogues, load_documents
+from trivium.text.schemas import quiet
 from trivium.text.tokenizer import Tokenizer
 
 Measures = dict[str, Any]
@@ -77,7 +76,7 @@ def measure_run(teller: Teller) -> Measures:
         if name == "aligned":
             found[name] |= measure_preference(model, models["instruct"], tokenizer, exam, teller.recipe)
     if rounds:
-        found["reward"] = json.loads((rounds[-1].reward / REPORT).read_text())
+        found["reward"] = json.loads(rounds[-1].reward_report.read_text())
         found["votes"] = {"simulated": has_judge(teller) and teller.recipe.votes.simulated, "round": rounds[-1].number}
     return found
 
@@ -116,10 +115,6 @@ def measure_preference(
         "ended": sum(reply.ended for reply in ours) / len(ours),
         "distinct": len({reply.text for reply in ours}) / len(ours),
     }
-
-
-def measures_path(run: Run) -> Path:
-    return run.path / "measures.json"
 
 
 def table_rows(found: Measures) -> tuple[list[str], list[list[str]]]:

@@ -1,4 +1,4 @@
-"""Opening a run: a new one from a recipe and the dial, or an old one exactly as it was begun."""
+"""Opening a run: a new one from a recipe and the dial, an old one exactly as it was begun, or one only to look at."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -13,9 +13,10 @@ from trivium.compute import Compute, prepare
 from trivium.config import Recipe, Settings, merge, read_settings, resolve
 from trivium.distributed.world import World, join_world
 from trivium.errors import ConfigError, RunError
-from trivium.runs import Run, open_run
+from trivium.runs import Run, open_run, read_run
 from trivium.show import Show
 from trivium.story.teller import Teller
+from trivium.text.corpus import check_files
 from trivium.train.interrupt import listen
 
 DEFAULT_MINUTES = 10.0
@@ -53,6 +54,8 @@ def open_story(
     if is_new and target is not None and target.is_dir():
         raise RunError(f"{target}: is not a run; name a recipe file, or a folder that `trivium run` made")
     first = resolve(said if is_new else read_settings(path / "recipe.toml"))
+    if not (path / "base").exists():
+        check_files(first.data)
     with (
         listen() as interrupt,
         join_world(first.compute.device) as world,
@@ -69,6 +72,21 @@ def open_story(
         teller.keep_recipe()
         yield teller
         teller.keep_time()
+
+
+@contextmanager
+def look_into(path: Path, *, flags: Settings) -> Iterator[Teller]:
+    """A run as it is, to be asked and not changed: takes no lock and writes nothing, whoever is at work on it.
+
+    flags   settings of phase III and of the examination that hold for this look only
+    raises  RunError when there is no run, or when the flags say otherwise than it was begun
+    """
+    run = read_run(path)
+    settings, _ = go_on(run, flags, None, new_round=True)
+    recipe = resolve(settings)
+    with listen() as interrupt, join_world(recipe.compute.device) as world:
+        compute = prepare(recipe.compute, world.device, run.cache / "compiled")._replace(compiled=False)
+        yield Teller(run, settings, None, compute, world, interrupt, Show(quiet=not world.first))
 
 
 @contextmanager

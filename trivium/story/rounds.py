@@ -17,19 +17,19 @@ from trivium.phases.align import policy, reward
 from trivium.phases.align.questions import Question, Questions, listed_questions, world_questions
 from trivium.phases.align.rollout import Writers
 from trivium.phases.align.sampling import import_pairs, sample_pairs, vote_simulated
+from trivium.plan import choose_pairs
 from trivium.publish import write_text
 from trivium.records import Dialogue, Message, Pair
 from trivium.runs import Round
 from trivium.shelf import is_done, open_model, weights_fingerprint
 from trivium.story.stages import dialogue_rows, keep_answers
 from trivium.story.teller import Teller
-from trivium.text.corpus import TINYWORLD, load_dialogues, load_pairs
+from trivium.text.corpus import is_judged, load_dialogues, load_pairs
+from trivium.text.schemas import quiet
 from trivium.text.split import held_out as is_held_out
 from trivium.text.split import pair_key
 from trivium.train.phase import Phase
 
-IMITATOR = "imitator"  # folder of the model that reinforcement starts from, when pairs came from files
-REPORT = "report.json"  # in the reward model's folder: how far it can be trusted
 EPOCHS = 2  # over the votes, where the recipe does not say how many steps
 IMPORTED = "imported"  # the rater that votes from files are filed under
 
@@ -44,8 +44,8 @@ class Votes(NamedTuple):
 
 
 def has_judge(teller: Teller) -> bool:
-    """Whether the recipe's world has a judge who knows the truth, and pairs do not come from files."""
-    return TINYWORLD in teller.recipe.data.answers and not teller.recipe.data.pairs
+    """Whether answers are judged by somebody who knows the truth."""
+    return is_judged(teller.recipe.data)
 
 
 def learning_questions(teller: Teller) -> Questions:
@@ -72,10 +72,6 @@ def _prompts(teller: Teller, *, held_out: bool) -> list[tuple[Message, ...]]:
         return [pair.prompt for pair in (pairs.held_out if held_out else pairs.train)]
     dialogues = load_dialogues(recipe.data, recipe.seed, quiet)
     return [dialogue.prompt for dialogue in (dialogues.held_out if held_out else dialogues.train)]
-
-
-def quiet(line: str) -> None:
-    """Say nothing."""
 
 
 def policy_before(teller: Teller, number: int) -> Path:
@@ -114,10 +110,9 @@ def collect_votes(teller: Teller, round: Round) -> Votes:
 
 
 def settle_votes(teller: Teller) -> None:
-    """How many pairs the simulated judge sees: a vote is worth its time up to the recipe's number."""
+    """How many pairs the simulated judge sees, where the dial still decides it."""
     if teller.is_open("votes.pairs") and teller.dial:
-        full = type(teller.recipe.votes)().pairs
-        teller.settle("votes.pairs", max(100, min(full, int(full * teller.dial.minutes / 10))))
+        teller.settle("votes.pairs", choose_pairs(teller.dial.minutes))
 
 
 def _gather(teller: Teller, round: Round, store: Store) -> None:
@@ -187,7 +182,7 @@ def make_reward(teller: Teller, round: Round, votes: Votes) -> Path:
         data=data,
         votes=votes.fingerprint,
         metrics=metrics,
-        beside={REPORT: msgspec.json.encode(report._asdict()).decode()},
+        beside={round.reward_report.name: msgspec.json.encode(report._asdict()).decode()},
     )
     told = f", at most {report.ceiling:.3f} is possible against such votes" if report.ceiling else ""
     teller.show.say(
@@ -209,7 +204,7 @@ def make_aligned(teller: Teller, round: Round, votes: Votes) -> Path:
     device = teller.compute.device
     start = make_imitator(teller, round, votes)
     model, tokenizer = open_model(start, device=device)
-    reference = open_model(start if start.name == IMITATOR else teller.run.instruct, device=device).model
+    reference = open_model(start if start == round.imitator else teller.run.instruct, device=device).model
     scorer = load_reward(round.reward, device=device)
     for frozen in (reference, scorer):
         frozen.requires_grad_(False)
@@ -244,7 +239,7 @@ def make_imitator(teller: Teller, round: Round, votes: Votes) -> Path:
     """Where reinforcement starts. Of pairs on file the preferred answers are imitated first: the policy, which learned
     other answers, would hardly ever write them, and what is never written is never rewarded."""
     before = policy_before(teller, round.number)
-    folder = round.path / IMITATOR
+    folder = round.imitator
     epochs = teller.recipe.align.imitation_epochs
     preferred = [
         Dialogue(

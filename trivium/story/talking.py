@@ -14,6 +14,7 @@ from trivium.generate.sampling import Sampling, stream_seed
 from trivium.records import Message
 from trivium.runs import Run
 from trivium.shelf import Opened, is_done, open_model
+from trivium.show import console_for
 from trivium.text import blanks
 from trivium.text.dialogue import render_prompt
 
@@ -48,7 +49,7 @@ def fill_blanks(folder: Path, text: str, *, best: int) -> dict[str, Any]:
 
 
 def print_fillings(found: dict[str, Any]) -> None:
-    console = Console(highlight=False)
+    console = console_for()
     console.print(Text(found["text"], style="bold"))
     for number, blank in enumerate(found["blanks"], start=1):
         likely = "   ".join(f"{f['text'].strip()} {f['probability']:.0%}" for f in blank["fillings"])

@@ -30,8 +30,8 @@ from trivium.phases.align.sampling import sample_pairs
 from trivium.records import Message
 from trivium.runs import Run, read_run
 from trivium.shelf import Opened, is_done, open_model, weights_fingerprint
-from trivium.story.rounds import quiet
-from trivium.text.corpus import TINYWORLD, load_dialogues, load_pairs
+from trivium.text.corpus import is_judged, load_dialogues, load_pairs
+from trivium.text.schemas import quiet
 from trivium.train.interrupt import listen
 
 AHEAD = 6  # pairs that are written at once, while the rater looks at those before
@@ -114,7 +114,7 @@ def coming_round(run: Run) -> int:
 
 def learning_prompts(recipe: Recipe) -> Questions:
     """What the policy is asked while it learns; prompts from files in a drawn order."""
-    if TINYWORLD in recipe.data.answers and not recipe.data.pairs:
+    if is_judged(recipe.data):
         return questions(recipe, [], [], held_out=False)
     pairs = load_pairs(recipe.data, quiet).train
     dialogues = [] if pairs else load_dialogues(recipe.data, recipe.seed, quiet).train

@@ -6,7 +6,7 @@ import msgspec
 
 from trivium.publish import write_text
 from trivium.show import duration
-from trivium.story.measure import Measures, measure_run, measures_path, table_rows
+from trivium.story.measure import Measures, measure_run, table_rows
 from trivium.story.rounds import current_round, has_judge, has_votes, tell_round
 from trivium.story.stages import make_base, make_instruct
 from trivium.story.teller import Teller
@@ -24,14 +24,13 @@ def tell_whole(teller: Teller, *, new_round: bool) -> Measures:
         tell_round(teller, current_round(teller, begin_next=new_round).number)
     else:
         show.say(f"\nNobody has voted yet. Vote with `trivium vote {run.path}`, then `trivium run {run.path} --round`.")
-    path = measures_path(run)
-    if path.exists() and len(run.rounds()) == before and not new_round:
-        found: Measures = json.loads(path.read_text(encoding="utf-8"))
+    if run.measures.exists() and len(run.rounds()) == before and not new_round:
+        found: Measures = json.loads(run.measures.read_text(encoding="utf-8"))
         show.say(f"{run.path} is finished.")
     else:
         show.heading("Examination", "on held-out data that no phase has seen")
         found = measure_run(teller)
-        write_text(path, msgspec.json.format(msgspec.json.encode(found), indent=2).decode() + "\n")
+        write_text(run.measures, msgspec.json.format(msgspec.json.encode(found), indent=2).decode() + "\n")
     teller.keep_time()
     _conclude(teller, found)
     return found

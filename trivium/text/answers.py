@@ -50,15 +50,18 @@ ROLES: dict[str, Role] = {
 }
 
 
-def read_dialogues(specs: Sequence[str], *, bad_rows: BadRows = "stop", say: Say = quiet) -> Iterator[Dialogue]:
+def read_dialogues(
+    specs: Sequence[str], *, bad_rows: BadRows = "stop", say: Say = quiet, first: int | None = None
+) -> Iterator[Dialogue]:
     """Every dialogue of the files that the specs stand for.
 
     specs   paths, folders and globs
+    first   only so many of each file
     raises  ConfigError for a spec without files, DataError for a bad file, or a bad row unless bad_rows = "skip"
     """
     sources = sources_of(specs, field="data.answers", kinds=ROW_KINDS, say=say)
     read = partial(read_file, recognise=recognise, noun="dialogue", bad_rows=bad_rows, say=say)
-    return read_sources(sources, read, bad_rows=bad_rows, say=say)
+    return read_sources(sources, read, bad_rows=bad_rows, say=say, first=first)
 
 
 def recognise(row: Row) -> Schema[Dialogue]:

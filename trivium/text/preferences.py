@@ -24,15 +24,18 @@ TIES = ("tie", "tie (bothbad)", "tie (both bad)", "bothbad", "both bad", "both",
 TRANSCRIPT = re.compile(r"(?:\A|\n\n)\s*(Human|Assistant):")
 
 
-def read_pairs(specs: Sequence[str], *, bad_rows: BadRows = "stop", say: Say = quiet) -> Iterator[Pair]:
+def read_pairs(
+    specs: Sequence[str], *, bad_rows: BadRows = "stop", say: Say = quiet, first: int | None = None
+) -> Iterator[Pair]:
     """Every pair of the files that the specs stand for.
 
     specs   paths, folders and globs
+    first   only so many of each file
     raises  ConfigError for a spec without files, DataError for a bad file, or a bad row unless bad_rows = "skip"
     """
     sources = sources_of(specs, field="data.pairs", kinds=ROW_KINDS, say=say)
     read = partial(read_file, recognise=recognise, noun="pair", bad_rows=bad_rows, say=say)
-    return read_sources(sources, read, bad_rows=bad_rows, say=say)
+    return read_sources(sources, read, bad_rows=bad_rows, say=say, first=first)
 
 
 def recognise(row: Row) -> Schema[Pair]:

@@ -72,14 +72,22 @@ class Heard:
 
 
 def read_sources(
-    sources: Iterable[Source], read: Callable[[Source], Iterator[Record]], *, bad_rows: BadRows, say: Say
+    sources: Iterable[Source],
+    read: Callable[[Source], Iterator[Record]],
+    *,
+    bad_rows: BadRows,
+    say: Say,
+    first: int | None = None,
 ) -> Iterator[Record]:
-    """The records of all files. With "skip", a file without a good row is told and passed over if another has one."""
+    """The records of all files. With "skip", a file without a good row is told and passed over if another has one.
+
+    first  only so many of each file
+    """
     fault: DataError | None = None
     kept = False
     for source in sources:
         try:
-            for record in read(source):
+            for record in islice(read(source), first):
                 kept = True
                 yield record
         except DataError as error:

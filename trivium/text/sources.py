@@ -49,12 +49,18 @@ def sources_of(specs: Sequence[str], *, field: str, kinds: Collection[str], say:
 
 
 def read_documents(
-    specs: Sequence[str], *, bad_rows: BadRows = "stop", say: Say = quiet, section: int = SECTION
+    specs: Sequence[str],
+    *,
+    bad_rows: BadRows = "stop",
+    say: Say = quiet,
+    section: int = SECTION,
+    first: int | None = None,
 ) -> Iterator[Document]:
     """Every document of the files that the specs stand for; a long one is cut into sections ("alice.txt§3").
 
     specs    paths, folders, globs, or "file.csv:column" where the column of the text is not one of TEXT_COLUMNS
     section  characters
+    first    only so many of each file
     raises   ConfigError for a spec without files, DataError for a bad file, or a bad row unless bad_rows = "skip"
     """
 
@@ -65,7 +71,7 @@ def read_documents(
         return read_file(source, recognise=known, noun="document", bad_rows=bad_rows, say=say)
 
     sources = sources_of(specs, field="data.text", kinds=TEXT_KINDS, say=say)
-    return read_sources(sources, read, bad_rows=bad_rows, say=say)
+    return read_sources(sources, read, bad_rows=bad_rows, say=say, first=first)
 
 
 def _resolve(spec: str, *, field: str, kinds: Collection[str], say: Say) -> tuple[list[Path], str | None]:

@@ -1,0 +1,45 @@
+"""What is shown fits where it is shown, and nothing is cut short where there is room."""
+
+import sys
+
+import pytest
+
+from trivium.show import PAGE, Show, console_for
+
+NAMES = ["", "bits/byte", "blanks", "instructions", "win rate (95 %)", "KL, nats", "length"]
+ROW = ["aligned", "1.234", "40.0%", "81.0%", "71.4% (67.2% to 75.2%)", "4.31", "31.2"]
+
+
+@pytest.fixture(autouse=True)
+def nobody_says_how_wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+
+
+def test_a_table_in_a_pipe_says_every_word(capsys: pytest.CaptureFixture[str]) -> None:
+    Show(stderr=False).table("On held-out data", NAMES, [ROW])
+    told = capsys.readouterr().out
+    for word in [*NAMES, *ROW]:
+        assert word in told
+    assert "…" not in told
+
+
+def test_a_table_in_a_pipe_is_as_wide_as_it_needs(capsys: pytest.CaptureFixture[str]) -> None:
+    Show(stderr=False).table("", ["name", "what"], [["a" * PAGE, "b" * PAGE]])
+    assert f"{'a' * PAGE} │ {'b' * PAGE}" in capsys.readouterr().out
+
+
+def test_a_table_on_a_terminal_is_no_wider_than_that(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "60")
+    Show(stderr=False).table("", ["name", "what"], [["a" * PAGE, "b" * PAGE]])
+    top, *_, bottom = capsys.readouterr().out.splitlines()
+    assert len(top) == len(bottom) <= 60
+
+
+def test_a_pipe_is_a_page_wide_unless_the_environment_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert console_for().width == PAGE
+    monkeypatch.setenv("COLUMNS", "90")
+    assert console_for().width == 90

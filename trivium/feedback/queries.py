@@ -1,0 +1,167 @@
+"""Votes in and out of the tables, each function within a transaction of its caller's."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any, TypeVar, get_args
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from trivium.errors import DataError
+from trivium.feedback import tables
+from trivium.feedback.votes import Choice, Counts, NewPair, NewVote, Rater, StoredPair, Vote
+
+_CHUNK = 500  # keys in one IN (...): far below every database's limit on parameters
+_T = TypeVar("_T")
+
+
+def insert_rater(connection: Connection, name: str, *, simulated: bool) -> Rater:
+    """The rater of that name, made when absent."""
+    query = sa.select(tables.raters).where(tables.raters.c.name == name)
+    if connection.execute(query).first() is None:
+        connection.execute(sa.insert(tables.raters), {"name": name, "simulated": simulated})
+    return Rater(*connection.execute(query).one())
+
+
+def insert_pairs(connection: Connection, new: Sequence[NewPair]) -> list[int]:
+    """Their ids, in order; those whose content is known are not stored again."""
+    by_key = {pair.key: pair for pair in reversed(new)}  # of equals the first stays
+    keys = list(dict.fromkeys(pair.key for pair in new))
+    known = _ids_by_key(connection, keys)
+    rows = [_pair_row(key, by_key[key]) for key in keys if key not in known]
+    if rows:
+        connection.execute(sa.insert(tables.pairs), rows)
+        known = _ids_by_key(connection, keys)
+    return [known[pair.key] for pair in new]
+
+
+def _pair_row(key: str, pair: NewPair) -> dict[str, Any]:
+    row = pair._asdict()
+    return row | {"content_key": key, "first_text": row.pop("first"), "second_text": row.pop("second")}
+
+
+def _ids_by_key(connection: Connection, keys: Sequence[str]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for some in _chunks(keys):
+        query = sa.select(tables.pairs.c.content_key, tables.pairs.c.id).where(tables.pairs.c.content_key.in_(some))
+        found.update((key, number) for key, number in connection.execute(query))
+    return found
+
+
+def insert_votes(connection: Connection, new: Sequence[NewVote]) -> list[Vote]:
+    """The votes as stored; those whose idempotency key is known are not stored again."""
+    require(connection, tables.raters, {vote.rater_id for vote in new})
+    require(connection, tables.pairs, {vote.pair_id for vote in new})
+    # ballots before keys: a twin that PostgreSQL commits between the two looks is then found by its key, not refused
+    taken = _voted(connection, new)
+    keys = list(dict.fromkeys(vote.idempotency_key for vote in new))
+    made = {key: (vote.pair_id, vote.rater_id, vote.choice) for key, vote in _votes_by_key(connection, keys).items()}
+    now = datetime.now(UTC).isoformat(timespec="microseconds")
+    rows = []
+    for vote in new:
+        content, ballot = (vote.pair_id, vote.rater_id, vote.choice), (vote.pair_id, vote.rater_id)
+        if vote.idempotency_key in made:
+            if made[vote.idempotency_key] != content:
+                raise DataError(f'idempotency key "{vote.idempotency_key}" already made another vote; use a fresh key')
+            continue
+        if ballot in taken:
+            raise DataError(f"rater {vote.rater_id} has already voted on pair {vote.pair_id}; votes are never changed")
+        made[vote.idempotency_key] = content
+        taken.add(ballot)
+        rows.append({**vote._asdict(), "created_at": now})
+    if rows:
+        connection.execute(sa.insert(tables.votes), rows)
+    stored = _votes_by_key(connection, keys)
+    return [stored[vote.idempotency_key] for vote in new]
+
+
+def _voted(connection: Connection, new: Sequence[NewVote]) -> set[tuple[int, int]]:
+    """Which (pair, rater) of these have a vote already."""
+    pairs_of: dict[int, set[int]] = defaultdict(set)
+    for vote in new:
+        pairs_of[vote.rater_id].add(vote.pair_id)
+    found: set[tuple[int, int]] = set()
+    for rater_id, pair_ids in pairs_of.items():
+        for some in _chunks(sorted(pair_ids)):
+            own = sa.select(tables.votes.c.pair_id).where(tables.votes.c.rater_id == rater_id)
+            rows = connection.execute(own.where(tables.votes.c.pair_id.in_(some)))
+            found.update((pair_id, rater_id) for (pair_id,) in rows)
+    return found
+
+
+def _votes_by_key(connection: Connection, keys: Sequence[str]) -> dict[str, Vote]:
+    found: dict[str, Vote] = {}
+    for some in _chunks(keys):
+        votes = select_votes(connection, tables.votes.c.idempotency_key.in_(some))
+        found.update((vote.idempotency_key, vote) for vote in votes)
+    return found
+
+
+def require(connection: Connection, table: sa.Table, ids: set[int]) -> None:
+    """raises  DataError when one of the ids is not in the table"""
+    known = {
+        number
+        for some in _chunks(sorted(ids))
+        for (number,) in connection.execute(sa.select(table.c.id).where(table.c.id.in_(some)))
+    }
+    if ids - known:
+        raise DataError(f"{table.name.removesuffix('s')} {min(ids - known)} is unknown; add it before voting")
+
+
+def select_raters(connection: Connection) -> list[Rater]:
+    return [Rater(*row) for row in connection.execute(sa.select(tables.raters).order_by(tables.raters.c.id))]
+
+
+def select_pairs(connection: Connection, *where: sa.ColumnElement[bool]) -> list[StoredPair]:
+    """In the order they were added."""
+    query = sa.select(tables.pairs).where(*where).order_by(tables.pairs.c.id)
+    return [StoredPair(*row) for row in connection.execute(query)]
+
+
+def select_votes(connection: Connection, *where: sa.ColumnElement[bool]) -> list[Vote]:
+    """In the order they came."""
+    query = sa.select(tables.votes, tables.raters.c.name, tables.raters.c.simulated)
+    query = query.join_from(tables.votes, tables.raters).join(tables.pairs)
+    return [Vote(*row) for row in connection.execute(query.where(*where).order_by(tables.votes.c.id))]
+
+
+def select_open(connection: Connection, rater_id: int, round: int) -> list[tuple[int, int]]:
+    """(pair id, votes so far) of each pair of the round that the rater has not voted on."""
+    own = tables.votes.alias()
+    done = sa.select(own.c.pair_id).where(own.c.rater_id == rater_id)
+    counted = sa.select(tables.pairs.c.id, sa.func.count(tables.votes.c.id))
+    counted = counted.select_from(tables.pairs.outerjoin(tables.votes)).group_by(tables.pairs.c.id)
+    asked = counted.where(tables.pairs.c.round == round, tables.pairs.c.id.not_in(done))
+    return [(pair_id, votes) for pair_id, votes in connection.execute(asked)]
+
+
+def select_content(connection: Connection, *where: sa.ColumnElement[bool]) -> list[list[object]]:
+    """Who chose what in which round, in an order that is the same in every database."""
+    pairs, raters = tables.pairs.c, tables.raters.c
+    query = sa.select(pairs.content_key, pairs.round, raters.name, raters.simulated, tables.votes.c.choice)
+    query = query.join_from(tables.votes, tables.pairs).join(tables.raters).where(*where)
+    return sorted(list(row) for row in connection.execute(query))  # here: databases sort text differently
+
+
+def count(connection: Connection) -> Counts:
+    raters = [simulated for (simulated,) in connection.execute(sa.select(tables.raters.c.simulated))]
+    pairs = connection.scalar(sa.select(sa.func.count()).select_from(tables.pairs)) or 0
+    votes = connection.execute(
+        sa.select(tables.votes.c.choice, tables.raters.c.simulated, sa.func.count())
+        .join_from(tables.votes, tables.raters)
+        .group_by(tables.votes.c.choice, tables.raters.c.simulated)
+    ).all()
+    choices = Counter(dict.fromkeys(get_args(Choice), 0))
+    for choice, _, number in votes:
+        choices[choice] += number
+    simulated_votes = sum(number for _, simulated, number in votes if simulated)
+    return Counts(pairs, len(raters), sum(raters), choices.total(), simulated_votes, dict(choices))
+
+
+def in_rounds(rounds: Sequence[int] | None) -> list[sa.ColumnElement[bool]]:
+    return [] if rounds is None else [tables.pairs.c.round.in_(list(rounds))]
+
+
+def _chunks(keys: Sequence[_T]) -> Iterator[Sequence[_T]]:
+    return (keys[start : start + _CHUNK] for start in range(0, len(keys), _CHUNK))

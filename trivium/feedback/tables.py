@@ -1,0 +1,92 @@
+"""The tables that hold votes, and how text is kept in them: any Python string comes back as it was."""
+
+import json
+import re
+from typing import cast
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Dialect
+
+from trivium.records import Message
+
+SCHEMA_VERSION = 1
+
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+class _AnyText(sa.types.TypeDecorator[str]):
+    """Any Python string, kept as a JSON string: PostgreSQL refuses NUL, and UTF-8 holds no half of a surrogate pair.
+
+    Two halves that meet come back as the one character they spell.
+    """
+
+    impl = sa.Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        return None if value is None else _json(value)
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> str | None:
+        return None if value is None else cast(str, json.loads(value))
+
+
+class _Messages(sa.types.TypeDecorator[tuple[Message, ...]]):
+    """A prompt, as JSON: [[role, content], ...]."""
+
+    impl = sa.Text
+    cache_ok = True
+
+    def process_bind_param(self, value: tuple[Message, ...] | None, dialect: Dialect) -> str | None:
+        return None if value is None else _json(value)
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> tuple[Message, ...] | None:
+        return None if value is None else tuple(Message(*turn) for turn in json.loads(value))
+
+
+def _json(value: object) -> str:
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return _LONE_SURROGATE.sub(lambda half: f"\\u{ord(half[0]):04x}", text)
+
+
+schema = sa.MetaData()
+version = sa.Table("schema_version", schema, sa.Column("version", sa.Integer, primary_key=True, autoincrement=False))
+raters = sa.Table(
+    "raters",
+    schema,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("name", sa.String(200), nullable=False, unique=True),
+    sa.Column("simulated", sa.Boolean, nullable=False),
+)
+pairs = sa.Table(
+    "pairs",
+    schema,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("content_key", sa.String(64), nullable=False, unique=True),
+    sa.Column("round", sa.Integer, nullable=False, index=True),
+    sa.Column("prompt", _Messages, nullable=False),
+    sa.Column("first_text", _AnyText, nullable=False),
+    sa.Column("second_text", _AnyText, nullable=False),
+    sa.Column("first_model", sa.String(200), nullable=False),
+    sa.Column("second_model", sa.String(200), nullable=False),
+    sa.Column("source", sa.Text, nullable=False),
+)
+votes = sa.Table(
+    "votes",
+    schema,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("pair_id", sa.ForeignKey("pairs.id"), nullable=False),
+    sa.Column("rater_id", sa.ForeignKey("raters.id"), nullable=False, index=True),
+    sa.Column("choice", sa.String(8), nullable=False),
+    sa.Column("shown_swapped", sa.Boolean, nullable=False),
+    sa.Column("seconds", sa.Float, nullable=False),
+    sa.Column("comment", _AnyText, nullable=False),
+    sa.Column("created_at", sa.String(32), nullable=False),  # ISO 8601, UTC
+    sa.Column("idempotency_key", sa.String(200), nullable=False, unique=True),
+    sa.UniqueConstraint("pair_id", "rater_id"),
+)
+
+
+def create(connection: Connection) -> None:
+    schema.create_all(connection)
+    if connection.scalar(sa.select(version.c.version)) is None:
+        connection.execute(sa.insert(version), {"version": SCHEMA_VERSION})

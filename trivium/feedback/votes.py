@@ -1,0 +1,152 @@
+"""What a vote is: raters, pairs, votes as plain values, and what each may say. Knows nothing of databases.
+
+A vote names an answer by content, "first" or "second" as the pair is stored, never by its place on a screen: where the
+answers stood is only recorded (`shown_swapped`), and `choice_of` is the one place that translates.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from math import isfinite
+from typing import Literal, NamedTuple, get_args
+
+from trivium.errors import DataError
+from trivium.records import Message, Pair
+
+Choice = Literal["first", "second", "tie", "both_bad", "skip"]
+Shown = Literal["left", "right", "tie", "both_bad", "skip"]
+
+SIMULATED = "simulated"  # the first word of every simulated rater's name, and of no other's
+
+_WORTH_OF_FIRST: dict[str, float] = {"first": 1.0, "second": 0.0, "tie": 0.5, "both_bad": 0.5}
+
+
+class Rater(NamedTuple):
+    id: int
+    name: str
+    simulated: bool
+
+
+class NewPair(NamedTuple):
+    """Two answers to one prompt. Their order is kept: it is what "first" and "second" mean in every vote on them."""
+
+    prompt: tuple[Message, ...]
+    first: str
+    second: str
+    round: int
+    first_model: str = ""  # fingerprint of the model that wrote it; empty when unknown
+    second_model: str = ""
+    source: str = "sampled"  # or "file:line"
+
+    @property
+    def key(self) -> str:
+        """SHA-256 of the prompt, the answers and the models, in this order."""
+        content = [self.prompt, self.first, self.second, self.first_model, self.second_model]
+        return hashlib.sha256(json.dumps(content, separators=(",", ":")).encode()).hexdigest()
+
+
+class StoredPair(NamedTuple):
+    id: int
+    key: str  # content key: the same in every database
+    round: int
+    prompt: tuple[Message, ...]
+    first: str
+    second: str
+    first_model: str
+    second_model: str
+    source: str
+
+    def shown(self, *, swapped: bool) -> tuple[str, str]:
+        """The answers as (left, right) on a screen."""
+        return (self.second, self.first) if swapped else (self.first, self.second)
+
+
+class NewVote(NamedTuple):
+    pair_id: int
+    rater_id: int
+    choice: Choice
+    idempotency_key: str  # made once by the asker, sent again with every retry
+    shown_swapped: bool = False  # the first answer stood on the right
+    seconds: float = 0.0  # taken to decide
+    comment: str = ""
+
+
+class Vote(NamedTuple):
+    id: int
+    pair_id: int
+    rater_id: int
+    choice: Choice
+    shown_swapped: bool
+    seconds: float
+    comment: str
+    created_at: str  # ISO 8601, UTC
+    idempotency_key: str
+    rater: str
+    simulated: bool
+
+
+class LabelledPair(NamedTuple):
+    """A pair and the mean of its votes."""
+
+    prompt: tuple[Message, ...]
+    first: str
+    second: str
+    preference: float  # in [0, 1]: 1 when all chose the first; a tie and "both bad" count one half
+    votes: int  # those that count: not "skip"
+    simulated: bool  # at least one of them was simulated
+    round: int
+    source: str
+    pair_id: int
+
+    def decided(self) -> Pair:
+        """By majority, as a record; the strength of the preference is dropped."""
+        answers = (self.first, self.second) if self.preference >= 0.5 else (self.second, self.first)
+        return Pair(self.prompt, *answers, source=self.source, tie=self.preference == 0.5)
+
+
+class Counts(NamedTuple):
+    pairs: int
+    raters: int
+    simulated_raters: int
+    votes: int
+    simulated_votes: int
+    choices: dict[str, int]
+
+
+def choice_of(shown: Shown, *, shown_swapped: bool) -> Choice:
+    """What was chosen, by content: the left answer is the first unless the answers were swapped."""
+    if shown == "left":
+        return "second" if shown_swapped else "first"
+    if shown == "right":
+        return "first" if shown_swapped else "second"
+    return shown
+
+
+def label(pair: StoredPair, votes: Sequence[Vote]) -> LabelledPair:
+    """The pair and what its votes say on average."""
+    preference = sum(_WORTH_OF_FIRST[vote.choice] for vote in votes) / len(votes)
+    simulated = any(vote.simulated for vote in votes)
+    return LabelledPair(
+        pair.prompt, pair.first, pair.second, preference, len(votes), simulated, pair.round, pair.source, pair.id
+    )
+
+
+def check_pair(pair: NewPair) -> None:
+    if not pair.prompt:
+        raise DataError(f"{pair.source}: the prompt is empty; a pair needs at least one message")
+    for field in ("first_model", "second_model", "source"):
+        if value := getattr(pair, field):
+            check_name(f"{pair.source}: {field}", value)
+
+
+def check_vote(vote: NewVote) -> None:
+    check_name("idempotency key", vote.idempotency_key)
+    if vote.choice not in get_args(Choice):
+        raise DataError(f'choice "{vote.choice}" is unknown; choose one of {", ".join(get_args(Choice))}')
+    if not (isfinite(vote.seconds) and vote.seconds >= 0):
+        raise DataError(f"seconds = {vote.seconds}: must be finite and not negative")
+
+
+def check_name(what: str, name: str) -> None:
+    if not (name.isprintable() and 0 < len(name) <= 200):
+        raise DataError(f"{what} {name!r:.60}: must be 1 to 200 printable characters")
