@@ -8,13 +8,14 @@ import torch
 
 from trivium.evaluate.preference import answer_logprobs
 from trivium.evaluate.tasks import as_reply
-from trivium.generate import engine
 from trivium.generate.engine import Answer, Request, generate, last_of, stream
+from trivium.generate.native import NativeDecoder, library
 from trivium.generate.sampling import Sampling, choose, random_stream
 from trivium.model.transformer import Transformer
 from trivium.text.branches import pack_answers
 
 MakeModel = Callable[..., Transformer]
+Written = tuple[list[int], int | None]
 GREEDY = Sampling(temperature=0, max_new_tokens=12)
 WARM = Sampling(temperature=1.3, max_new_tokens=12)
 STOP = (4, 9)
@@ -24,8 +25,25 @@ def prompt(length: int, seed: int = 0) -> list[int]:
     return torch.randint(10, 61, (length,), generator=torch.Generator().manual_seed(seed)).tolist()
 
 
+@pytest.fixture(autouse=True, params=["torch", "native"])
+def decoder(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Every law of this file holds for both decoders."""
+    monkeypatch.setenv("TRIVIUM_NATIVE", "0" if request.param == "torch" else "1")
+    if request.param == "native" and isinstance(why := library(), str):
+        pytest.skip(why)
+    return str(request.param)
+
+
+def write(
+    model: Transformer, requests: Sequence[Request], sampling: Sampling, *, stop: Sequence[int], batch_rows: int = 128
+) -> list[Written]:
+    """What is exact: the tokens, from products in float32."""
+    answers = generate(model, requests, sampling, stop=stop, batch_rows=batch_rows, precision="float32")
+    return [(answer.tokens, answer.stop) for answer in answers]
+
+
 @torch.no_grad()
-def slowly(model: Transformer, request: Request, sampling: Sampling, stop: Sequence[int] = ()) -> Answer:
+def slowly(model: Transformer, request: Request, sampling: Sampling, stop: Sequence[int] = ()) -> Written:
     """The answer without batch and cache: the whole text is read again for every token."""
     written = list(request.prompt)
     uniform = random_stream(request.seed, sampling.max_new_tokens)
@@ -34,9 +52,9 @@ def slowly(model: Transformer, request: Request, sampling: Sampling, stop: Seque
         logits = model(tokens, torch.arange(len(written))[None], torch.zeros_like(tokens))[:, -1]
         new = int(choose(logits, sampling, uniform[step : step + 1]))
         if new in stop:
-            return Answer(written[len(request.prompt) :], new)
+            return written[len(request.prompt) :], new
         written.append(new)
-    return Answer(written[len(request.prompt) :], None)
+    return written[len(request.prompt) :], None
 
 
 REQUESTS = [Request(prompt(length, seed=length), seed=100 + length) for length in (3, 17, 1, 9, 9, 30, 5)]
@@ -46,50 +64,59 @@ REQUESTS = [Request(prompt(length, seed=length), seed=100 + length) for length i
 def test_answers_are_those_of_the_full_forward_token_by_token(sampling: Sampling, small_model: MakeModel) -> None:
     model = small_model()
     expected = [slowly(model, request, sampling, STOP) for request in REQUESTS]
-    assert generate(model, REQUESTS, sampling, stop=STOP) == expected
-    assert len({tuple(answer.tokens) for answer in expected}) > 4, "answers all alike would prove nothing"
-    assert any(answer.ended for answer in expected) or sampling is GREEDY
+    assert write(model, REQUESTS, sampling, stop=STOP) == expected
+    assert len({tuple(tokens) for tokens, _ in expected}) > 4, "answers all alike would prove nothing"
+    assert any(end is not None for _, end in expected) or sampling is GREEDY
 
 
 def test_an_answer_depends_neither_on_its_neighbours_nor_on_the_order(small_model: MakeModel) -> None:
     model, chance = small_model(), random.Random(0)
-    alone = [generate(model, [request], WARM, stop=STOP)[0] for request in REQUESTS]
+    alone = [write(model, [request], WARM, stop=STOP)[0] for request in REQUESTS]
     for _ in range(15):
         chosen = chance.sample(range(len(REQUESTS)), chance.randint(1, len(REQUESTS)))
         rows = chance.randint(1, 8)
-        found = generate(model, [REQUESTS[i] for i in chosen], WARM, stop=STOP, batch_rows=rows)
+        found = write(model, [REQUESTS[i] for i in chosen], WARM, stop=STOP, batch_rows=rows)
         assert found == [alone[i] for i in chosen]
 
 
 def test_the_same_seed_gives_the_same_answer_and_another_seed_another(small_model: MakeModel) -> None:
     model = small_model()
-    first, again, other = generate(model, [Request(prompt(5), seed) for seed in (1, 1, 2)], WARM, stop=())
+    first, again, other = write(model, [Request(prompt(5), seed) for seed in (1, 1, 2)], WARM, stop=())
     assert first == again
     assert first != other
 
 
+@pytest.mark.parametrize("batch_rows", [6, 2])
 def test_equal_prompts_are_read_once_and_answered_as_if_they_were_alone(
-    small_model: MakeModel, monkeypatch: pytest.MonkeyPatch
+    batch_rows: int, decoder: str, small_model: MakeModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, read = small_model(), []
     requests = [Request(prompt(8), seed) for seed in range(5)] + [Request(prompt(6, seed=3), 9)]
-    expected = [generate(model, [request], WARM, stop=STOP)[0] for request in requests]
-    whole = Transformer.hidden
+    expected = [write(model, [request], WARM, stop=STOP)[0] for request in requests]
+    whole, fresh = Transformer.hidden, NativeDecoder._read_fresh
 
     def listening(self, tokens, *rest):  # type: ignore[no-untyped-def]
         if tokens.shape[1] > 1:
             read.append(tuple(tokens.shape))
         return whole(self, tokens, *rest)
 
+    def hearing(self, prompts):  # type: ignore[no-untyped-def]
+        read.extend(len(prompt) for prompt in prompts.values())
+        fresh(self, prompts)
+
     monkeypatch.setattr(Transformer, "hidden", listening)
-    assert generate(model, requests, WARM, stop=STOP) == expected
-    assert read == [(2, 8)]
+    monkeypatch.setattr(NativeDecoder, "_read_fresh", hearing)
+    assert write(model, requests, WARM, stop=STOP, batch_rows=batch_rows) == expected
+    if decoder == "native":
+        assert read == [6, 8], "even when the next comes to be written later: the cache still holds its prompt"
+    elif batch_rows == 6:
+        assert read == [(2, 7)], "the last token of a prompt is the first that a step reads"
 
 
 def test_top_k_of_one_writes_what_greedy_writes(small_model: MakeModel) -> None:
     model = small_model()
     certain = Sampling(temperature=1.0, top_k=1, max_new_tokens=12)
-    assert generate(model, REQUESTS, certain, stop=STOP) == generate(model, REQUESTS, GREEDY, stop=STOP)
+    assert write(model, REQUESTS, certain, stop=STOP) == write(model, REQUESTS, GREEDY, stop=STOP)
 
 
 def test_a_stop_token_ends_the_answer_and_is_not_part_of_it(small_model: MakeModel) -> None:
@@ -97,17 +124,18 @@ def test_a_stop_token_ends_the_answer_and_is_not_part_of_it(small_model: MakeMod
     free = generate(model, [Request(prompt(5), 0)], GREEDY, stop=())[0]
     third = free.tokens[2]
     cut = generate(model, [Request(prompt(5), 0)], GREEDY, stop=[third])[0]
-    assert free.stop is None
-    assert not free.ended
-    assert len(free.tokens) == 12
-    assert cut == Answer(free.tokens[: free.tokens.index(third)], third)
-    assert cut.ended
+    where = free.tokens.index(third)
+    assert (free.stop, free.ended, len(free.tokens)) == (None, False, 12)
+    assert (cut.tokens, cut.stop, cut.ended) == (free.tokens[:where], third, True)
+    assert cut.logprobs == free.logprobs[: where + 1], "the stop token was chosen too"
 
 
 def test_an_answer_may_be_empty(small_model: MakeModel) -> None:
     model = small_model()
     first = generate(model, [Request(prompt(5), 0)], GREEDY, stop=())[0].tokens[0]
-    assert generate(model, [Request(prompt(5), 0)], GREEDY, stop=[first])[0] == Answer([], first)
+    answer = generate(model, [Request(prompt(5), 0)], GREEDY, stop=[first])[0]
+    assert (answer.tokens, answer.stop, len(answer.logprobs)) == ([], first, 1)
+    assert generate(model, [Request(prompt(5), 0)], Sampling(max_new_tokens=0), stop=()) == [Answer([], None, [])]
 
 
 def test_no_requests_get_no_answers(small_model: MakeModel) -> None:
@@ -119,8 +147,8 @@ def test_a_prompt_longer_than_the_context_loses_its_beginning(small_model: MakeM
     long = prompt(200)
     assert last_of(long, model.config) == long[-36:]
     assert last_of(long[:36], model.config) == long[:36]
-    short = generate(model, [Request(long[-36:], 1)], WARM, stop=STOP)
-    assert generate(model, [Request(long, 1)], WARM, stop=STOP) == short
+    short = write(model, [Request(long[-36:], 1)], WARM, stop=STOP)
+    assert write(model, [Request(long, 1)], WARM, stop=STOP) == short
 
 
 def test_an_answer_ends_where_the_context_is_full(small_model: MakeModel) -> None:
@@ -144,22 +172,12 @@ def test_a_streamed_answer_is_the_same_as_a_whole_one(length: int, longest: int,
 
 @torch.no_grad()
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
-def test_the_trainers_logprobs_agree_with_the_samplers(
-    temperature: float, small_model: MakeModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_trainers_logprobs_agree_with_the_samplers(temperature: float, small_model: MakeModel) -> None:
     """What the decode path, token by token with its cache, drew from; and what one forward pass says of it."""
-    model, seen = small_model(), []
-    draw = engine.choose
-
-    def listening(logits, sampling, uniform):  # type: ignore[no-untyped-def]
-        new = draw(logits, sampling, uniform)
-        seen.append((logits / sampling.temperature).log_softmax(-1).gather(-1, new[:, None])[:, 0])
-        return new
-
-    monkeypatch.setattr(engine, "choose", listening)
+    model = small_model()
     requests = [Request(prompt(length, seed=length), length) for length in (12, 5, 9)]
-    answers = generate(model, requests, Sampling(temperature=temperature, max_new_tokens=15), stop=())
-    sampled = torch.stack(seen, 1)[torch.tensor([2, 0, 1])]  # written in order of length: 5, 9, 12
+    sampling = Sampling(temperature=temperature, max_new_tokens=15)
+    answers = generate(model, requests, sampling, stop=(), precision="float32")
 
     class Plain:  # a tokenizer that has nothing to say
         def decode(self, tokens: list[int]) -> str:
@@ -168,4 +186,18 @@ def test_the_trainers_logprobs_agree_with_the_samplers(
     replies = [as_reply(answer, Plain()) for answer in answers]  # type: ignore[arg-type]
     packed = pack_answers([r.prompt for r in requests], [reply.tokens for reply in replies], 48, pad=6)
     trained = answer_logprobs(model, packed, temperature=temperature)
+    sampled = torch.tensor([answer.logprobs for answer in answers])
     torch.testing.assert_close(trained.view(3, 15), sampled, atol=1e-5, rtol=1e-5)
+
+
+def test_logprobs_of_greedy_answers_are_those_at_temperature_one(small_model: MakeModel) -> None:
+    model, request = small_model(), Request(prompt(7), 0)
+    greedy = generate(model, [request], GREEDY, stop=())[0]
+    certain = generate(model, [request], Sampling(top_k=1, max_new_tokens=12), stop=(), precision="float32")[0]
+    assert greedy.logprobs == pytest.approx(certain.logprobs, abs=1e-5), "top_k does not count"
+
+
+def test_a_token_that_the_model_does_not_know_is_an_error(small_model: MakeModel) -> None:
+    for wrong in ([61, 1], [1, 61], [-1, 3]):
+        with pytest.raises(IndexError):
+            generate(small_model(), [Request(wrong, 0)], GREEDY, stop=())

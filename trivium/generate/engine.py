@@ -1,18 +1,19 @@
-"""Writing with a model: prompts are read once, answers grow in a preallocated cache, finished rows make room.
+"""Writing with a model: requests in, answers out. When an answer ends, the next request takes its place.
 
-B rows being written, S positions of the cache, V vocabulary.
+How tokens come about is the decoder's: native.py on the processor, decoder.py anywhere.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
-import torch
-from torch import Tensor
-
-from trivium.generate.sampling import Sampling, choose, random_stream
-from trivium.model.cache import Cache
+from trivium.generate.decoder import Decoder, Piece, Start, TorchDecoder
+from trivium.generate.native import NativeDecoder, native_library
+from trivium.generate.sampling import Sampling, random_stream
 from trivium.model.shape import ModelConfig
 from trivium.model.transformer import Transformer
+
+Precision = Literal["auto", "float32"]
+STEPS = 16  # tokens of each row between looks at which answers have ended
 
 
 class Request(NamedTuple):
@@ -23,18 +24,11 @@ class Request(NamedTuple):
 class Answer(NamedTuple):
     tokens: list[int]  # without the prompt and without the stop token
     stop: int | None  # the stop token that ended it; None when it ran out of room
+    logprobs: Sequence[float] = ()  # nats, of each token and of the stop token; at the temperature, before top_k, top_p
 
     @property
     def ended(self) -> bool:
         return self.stop is not None
-
-
-class Rows(NamedTuple):
-    """The answers being written, one per row of the cache."""
-
-    request: Tensor  # (B,) int64; whose answer it is
-    last: Tensor  # (B,) int64; the token written last
-    position: Tensor  # (B,) int64; where that token stands
 
 
 def generate(
@@ -44,21 +38,43 @@ def generate(
     *,
     stop: Sequence[int],
     batch_rows: int = 128,
+    precision: Precision = "auto",
 ) -> list[Answer]:
     """An answer to every request, in the order of the requests.
 
     stop        token ids that end an answer
-    batch_rows  answers written at once
+    batch_rows  answers written at once, at most
+    precision   auto: answers that are drawn come from products in bfloat16 if the processor has them, twice as fast;
+                greedy ones from float32, so that what is measured with them is exact
     A prompt that leaves no room for an answer loses its beginning: see `last_of`.
     """
-    requests = [request._replace(prompt=last_of(request.prompt, model.config)) for request in requests]
-    answers: dict[int, Answer] = {}
-    order = sorted(range(len(requests)), key=lambda i: len(requests[i].prompt))  # equal lengths waste no room
-    for start in range(0, len(order), batch_rows):
-        chosen = order[start : start + batch_rows]
-        written = _write([requests[i] for i in chosen], model, sampling, stop)
-        answers |= dict(zip(chosen, written, strict=True))
-    return [answers[i] for i in range(len(requests))]
+    starts = [_start(request, sampling, model.config) for request in requests]
+    written = [Piece([], []) for _ in starts]
+    if starts and sampling.max_new_tokens:
+        decoder = make_decoder(model, starts, sampling, stop, rows=batch_rows, precision=precision)
+        for number, piece in _pieces(decoder, starts, stop, steps=STEPS):
+            written[number].tokens.extend(piece.tokens)
+            written[number].logprobs.extend(piece.logprobs)
+    return [_answer(piece, start, stop, model.config) for piece, start in zip(written, starts, strict=True)]
+
+
+def stream(
+    model: Transformer,
+    request: Request,
+    sampling: Sampling,
+    *,
+    stop: Sequence[int],
+    precision: Precision = "auto",
+) -> Iterator[int]:
+    """The tokens of one answer as they are written, without the stop token."""
+    start = _start(request, sampling, model.config)
+    room = model.config.context_length - len(start.prompt)
+    if not sampling.max_new_tokens:
+        return
+    decoder = make_decoder(model, [start], sampling, stop, rows=1, precision=precision)
+    for place, (_, piece) in enumerate(_pieces(decoder, [start], stop, steps=1)):
+        if piece.tokens[0] not in stop and place < room:
+            yield piece.tokens[0]
 
 
 def last_of(prompt: Sequence[int], config: ModelConfig) -> Sequence[int]:
@@ -66,81 +82,54 @@ def last_of(prompt: Sequence[int], config: ModelConfig) -> Sequence[int]:
     return prompt[-(config.context_length * 3 // 4) :]
 
 
-@torch.no_grad()
-def _write(requests: list[Request], model: Transformer, sampling: Sampling, stop: Sequence[int]) -> list[Answer]:
-    longest = max(len(request.prompt) for request in requests)
-    room = min(longest + sampling.max_new_tokens, model.config.context_length)
-    uniform = torch.stack([random_stream(request.seed, sampling.max_new_tokens) for request in requests])
-    logits, cache, position = read_prompts(model, [request.prompt for request in requests], room)
-    device = logits.device
-    tokens = torch.full((len(requests), sampling.max_new_tokens), -1, device=device)
-    stops = torch.full((len(requests),), -1, device=device)
-    rows = Rows(torch.arange(len(requests), device=device), torch.zeros_like(position), position)
-    uniform, stop_ids = uniform.to(device), torch.tensor(stop, device=device)
-    for step in range(sampling.max_new_tokens):
-        new = choose(logits, sampling, uniform[rows.request, step])
-        ended = torch.isin(new, stop_ids)
-        rows = Rows(rows.request, new, rows.position + 1)
-        alive = ~ended & (rows.position < room)
-        stops[rows.request[ended]] = new[ended]
-        tokens[rows.request[alive], step] = new[alive]
-        if not alive.all():
-            rows = Rows(*(field[alive] for field in rows))
-            cache.keep(alive)
-        if not len(rows.request):
-            break
-        logits = step_rows(model, cache, rows)
-    return [
-        Answer([t for t in row if t >= 0], end if end >= 0 else None)
-        for row, end in zip(tokens.tolist(), stops.tolist(), strict=True)
-    ]
+def make_decoder(
+    model: Transformer,
+    starts: Sequence[Start],
+    sampling: Sampling,
+    stop: Sequence[int],
+    *,
+    rows: int,
+    precision: Precision,
+) -> Decoder:
+    """The fastest decoder that this machine has for this model."""
+    rows = min(rows, len(starts))
+    positions = max(len(start.prompt) + len(start.uniform) for start in starts) - 1
+    library = native_library(model.embed_tokens.weight.device)
+    if isinstance(library, str):
+        return TorchDecoder(model, sampling, rows=rows, positions=positions)
+    bfloat16 = precision == "auto" and sampling.temperature > 0 and bool(library.has_bfloat16())
+    return NativeDecoder(model, sampling, stop=stop, rows=rows, positions=positions, bfloat16=bfloat16, library=library)
 
 
-def read_prompts(model: Transformer, prompts: Sequence[Sequence[int]], room: int) -> tuple[Tensor, Cache, Tensor]:
-    """Read prompts into a fresh cache; equal prompts are read once and copied.
-
-    room     positions of the cache
-    returns  logits (B, V) of the first new token, the cache, and (B,) the position of each prompt's last token
-    """
-    device = model.embed_tokens.weight.device
-    different = list(dict.fromkeys(tuple(prompt) for prompt in prompts))
-    lengths = torch.tensor([len(prompt) for prompt in different], device=device)
-    width = int(lengths.max())
-    padded = torch.tensor([[*prompt, *[0] * (width - len(prompt))] for prompt in different], device=device)
-    positions = torch.arange(width, device=device).expand_as(padded)
-    cache = Cache(model.config, len(different), room, dtype=torch.float32, device=device)
-    causal = torch.ones(width, width, dtype=torch.bool, device=device).tril()[None, None]
-    cache.filled = width
-    hidden = model.hidden(padded, positions, causal, cache)  # padding stands after what is read, and is overwritten
-    logits = model.lm_head(hidden[torch.arange(len(different), device=device), lengths - 1])
-    place = {prompt: i for i, prompt in enumerate(different)}
-    copies = torch.tensor([place[tuple(prompt)] for prompt in prompts], device=device)
-    cache.keep(copies)
-    return logits[copies], cache, lengths[copies] - 1
+def _pieces(
+    decoder: Decoder, starts: Sequence[Start], stop: Sequence[int], *, steps: int
+) -> Iterator[tuple[int, Piece]]:
+    """Whose answer goes on, and how, until all are complete."""
+    order = sorted(range(len(starts)), key=lambda i: (len(starts[i].prompt), list(starts[i].prompt)))
+    waiting = order[::-1]  # equal prompts side by side: they are read once
+    free, busy, left = list(range(decoder.rows)), dict[int, int](), [len(start.uniform) for start in starts]
+    while waiting or busy:
+        fresh = {free.pop(): waiting.pop() for _ in range(min(len(free), len(waiting)))}
+        if fresh:
+            decoder.read({row: starts[number] for row, number in fresh.items()})
+        busy |= fresh
+        for (row, number), piece in zip(list(busy.items()), decoder.write(list(busy), steps), strict=True):
+            yield number, piece
+            left[number] -= len(piece.tokens)
+            if not left[number] or piece.tokens[-1] in stop:
+                del busy[row]
+                free.append(row)
 
 
-def step_rows(model: Transformer, cache: Cache, rows: Rows) -> Tensor:
-    """Logits (B, V) after each row's last token, which is written into the cache on the way."""
-    cache.filled = int(rows.position.max()) + 1
-    positions = rows.position[:, None]
-    mask = torch.arange(cache.filled, device=positions.device) <= positions  # (B, S)
-    hidden = model.hidden(rows.last[:, None], positions, mask[:, None, None], cache)
-    logits: Tensor = model.lm_head(hidden[:, 0])
-    return logits
+def _start(request: Request, sampling: Sampling, config: ModelConfig) -> Start:
+    prompt = last_of(request.prompt, config)
+    most = min(sampling.max_new_tokens, config.context_length - len(prompt) + 1)  # the last one only if it is a stop
+    return Start(prompt, random_stream(request.seed, most))
 
 
-def stream(model: Transformer, request: Request, sampling: Sampling, *, stop: Sequence[int]) -> Iterator[int]:
-    """The tokens of one answer as they are written, without the stop token."""
-    request = request._replace(prompt=last_of(request.prompt, model.config))
-    room = min(len(request.prompt) + sampling.max_new_tokens, model.config.context_length)
-    uniform = random_stream(request.seed, sampling.max_new_tokens)
-    with torch.no_grad():
-        logits, cache, position = read_prompts(model, [request.prompt], room)
-    for step in range(sampling.max_new_tokens):
-        new = choose(logits, sampling, uniform[step : step + 1].to(logits.device))
-        position = position + 1
-        if int(new) in stop or int(position) >= room:
-            return
-        yield int(new)
-        with torch.no_grad():
-            logits = step_rows(model, cache, Rows(torch.zeros(1, dtype=torch.int64), new, position))
+def _answer(piece: Piece, start: Start, stop: Sequence[int], config: ModelConfig) -> Answer:
+    tokens, logprobs = piece
+    if tokens and tokens[-1] in stop:
+        return Answer(tokens[:-1], tokens[-1], logprobs)
+    room = config.context_length - len(start.prompt)
+    return Answer(tokens[:room], None, logprobs[:room])

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from trivium.batch import TokenBatch
 from trivium.compute import Compute
 from trivium.config import InstructConfig, Recipe
+from trivium.distributed.rows import packed_stream
 from trivium.distributed.shard import whole_model
 from trivium.distributed.world import World
 from trivium.errors import DataError
@@ -19,7 +20,7 @@ from trivium.text import dialogue as dialogues
 from trivium.text.packing import PackedRows, RowOf
 from trivium.text.tokenizer import Tokenizer
 from trivium.train.optimizer import build_optimizers
-from trivium.train.phase import Objective, Phase, packed_stream
+from trivium.train.phase import Objective, Phase
 
 GLANCE = 100  # held-out dialogues measured along the way
 

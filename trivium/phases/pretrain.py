@@ -9,6 +9,7 @@ from torch import Tensor
 from trivium.batch import TokenBatch
 from trivium.compute import Compute
 from trivium.config import Recipe
+from trivium.distributed.rows import packed_stream
 from trivium.distributed.shard import whole_model
 from trivium.distributed.world import World
 from trivium.evaluate.bits import document_batches, surprise
@@ -19,7 +20,7 @@ from trivium.text.packing import PackedRows
 from trivium.text.shards import Shard
 from trivium.text.tokenizer import Tokenizer
 from trivium.train.optimizer import build_optimizers
-from trivium.train.phase import Metrics, Objective, Phase, packed_stream
+from trivium.train.phase import Metrics, Objective, Phase
 
 SLACK = 8  # tokens kept free in a row for what cutting a blank may add
 GLANCE = 48  # held-out documents measured along the way
@@ -46,7 +47,7 @@ def build(
     text = packed_stream(text_rows(shard, tokenizer, recipe).row, settings, world)
     frequencies = count_words(shard, tokenizer)
 
-    def batches(step: int) -> Sequence[TokenBatch]:
+    def batches(step: int) -> list[TokenBatch]:
         if step < round(settings.echoes * settings.steps):
             return echo_microbatches(recipe, tokenizer, frequencies, step, world)
         return text(step)

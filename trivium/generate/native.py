@@ -1,0 +1,212 @@
+"""The decode step in C++: holds its memory, says what to write, and calls decode.cpp.
+
+B rows, V vocabulary.
+"""
+
+import ctypes
+import os
+from collections.abc import Mapping, Sequence
+from functools import cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trivium.generate.build import BuildError, load_library
+from trivium.generate.decoder import Piece, Start
+from trivium.generate.packing import LANES, pack_model, up
+from trivium.generate.sampling import Sampling, choose
+from trivium.losses.language_model import token_logprobs
+from trivium.model.shape import ModelConfig
+from trivium.model.transformer import Transformer
+
+GROUP = 16  # rows that a thread takes through several steps: their cache and the weights stay near
+READ_ROWS = 64  # tokens of prompts that a thread reads at once
+
+
+class ModelStruct(ctypes.Structure):
+    """`Model` of decode.cpp, field by field."""
+
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ("bfloat16", "layers", "width", "heads", "kv_heads", "head_dim")),
+        *((name, ctypes.c_int64) for name in ("mlp_width", "vocab_size", "positions")),
+        ("norm_eps", ctypes.c_double),
+        *(
+            (name, ctypes.c_void_p)
+            for name in ("embedding", "cos", "sin", "input_norm", "attention_norm", "final_norm")
+        ),
+        *((name, ctypes.c_void_p) for name in ("q_norm", "k_norm", "bias", "qkv", "out", "gate_up", "down", "head")),
+        *((name, ctypes.c_void_p) for name in ("keys", "values", "space")),
+        ("space_floats", ctypes.c_int64),
+    )
+
+
+class WritingStruct(ctypes.Structure):
+    """`Writing` of decode.cpp, field by field."""
+
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ("rows", "steps", "group", "stops", "stream")),
+        ("temperature", ctypes.c_double),
+        *((name, ctypes.c_void_p) for name in ("row", "stop", "most", "position", "last", "written", "uniform")),
+        *((name, ctypes.c_void_p) for name in ("count", "token", "logprob", "logits")),
+    )
+
+
+@cache
+def library() -> ctypes.CDLL | str:
+    """The compiled decode step, or why there is none."""
+    try:
+        loaded = load_library()
+    except BuildError as reason:
+        return str(reason)
+    model, pointer, number = ctypes.POINTER(ModelStruct), ctypes.c_void_p, ctypes.c_int
+    loaded.read_rows.argtypes = (model, pointer, pointer, ctypes.c_int64, number, number)
+    loaded.write_rows.argtypes = (model, ctypes.POINTER(WritingStruct), number, number)
+    loaded.read_rows.restype = loaded.write_rows.restype = None
+    return loaded
+
+
+def native_library(device: torch.device) -> ctypes.CDLL | str:
+    """The compiled decode step for models on this device, or why PyTorch does its work."""
+    if device.type != "cpu":
+        return f"the model is on {device.type}"
+    if os.environ.get("TRIVIUM_NATIVE") == "0":
+        return "TRIVIUM_NATIVE=0"
+    return library()
+
+
+def decoder_in_use(device: torch.device) -> str:
+    """What writes answers on this device, and why: one line."""
+    found = native_library(device)
+    if isinstance(found, str):
+        return f"PyTorch ({found})"
+    return f"C++ ({'bfloat16 when sampling, float32 when greedy' if found.has_bfloat16() else 'float32'})"
+
+
+class NativeDecoder:
+    """Several steps at a time, each thread with rows of its own."""
+
+    def __init__(
+        self,
+        model: Transformer,
+        sampling: Sampling,
+        *,
+        stop: Sequence[int],
+        rows: int,
+        positions: int,
+        bfloat16: bool,
+        library: ctypes.CDLL,
+    ) -> None:
+        c, positions = model.config, up(positions)
+        self.sampling, self.library, self.threads = sampling, library, torch.get_num_threads()
+        self.rows, self.vocab_size = min(rows, GROUP * self.threads), c.vocab_size
+        self.tensors = pack_model(model, bfloat16=bfloat16)
+        self.tensors |= _buffers(c, self.rows, positions, self.threads, torch.bfloat16 if bfloat16 else torch.float32)
+        shape = {name: getattr(c, name) for name in ("width", "head_dim", "mlp_width", "vocab_size", "norm_eps")}
+        heads = {"layers": c.num_layers, "heads": c.num_heads, "kv_heads": c.num_kv_heads}
+        space = {"positions": positions, "space_floats": self.tensors["space"].shape[1]}
+        pointers = {name: tensor.data_ptr() for name, tensor in self.tensors.items()}
+        self.model = ModelStruct(bfloat16=bfloat16, **shape, **heads, **space, **pointers)
+        self.uniform = torch.zeros(self.rows, sampling.max_new_tokens)
+        self.stop = np.array(stop, dtype=np.int32)
+        self.position, self.last, self.written, self.most, self.count = np.zeros((5, self.rows), dtype=np.int32)
+        self.held: dict[int, tuple[int, ...]] = {}  # the prompt that each row's cache begins with
+
+    def read(self, starts: Mapping[int, Start]) -> None:
+        for start in starts.values():
+            if not 0 <= min(start.prompt) <= max(start.prompt) < self.vocab_size:
+                raise IndexError(f"a prompt holds a token outside of 0 to {self.vocab_size - 1}")
+        self._read_prompts({row: tuple(start.prompt) for row, start in starts.items()})
+        for row, start in starts.items():
+            self.position[row], self.last[row] = len(start.prompt) - 1, start.prompt[-1]
+            self.written[row], self.most[row] = 0, len(start.uniform)
+            self.uniform[row, : len(start.uniform)] = start.uniform
+
+    def _read_prompts(self, prompts: Mapping[int, tuple[int, ...]]) -> None:
+        """All but the last token of each, which is the first step's; of equal prompts one is read, or none."""
+        here = {row for row, prompt in prompts.items() if self.held.get(row) == prompt}
+        source = {prompt: row for row, prompt in self.held.items() if row not in prompts or row in here}
+        fresh, copies = [], []
+        for row, prompt in prompts.items():
+            if prompt not in source:
+                source[prompt] = row
+                fresh.append(row)
+            elif row not in here:
+                copies.append(row)
+        self._read_fresh({row: prompts[row] for row in fresh})
+        for row in copies:
+            _copy_prompt(self.tensors, source[prompts[row]], row, len(prompts[row]) - 1)
+        self.held |= prompts
+
+    def _read_fresh(self, prompts: Mapping[int, tuple[int, ...]]) -> None:
+        rows, units = [], [0]  # a unit is some prompts that one thread reads together
+        for row, prompt in prompts.items():
+            rows += [(row, position, token) for position, token in enumerate(prompt[:-1])]
+            if len(rows) - units[-1] >= READ_ROWS // 2:
+                units.append(len(rows))
+        flat, bounds = np.array(rows, dtype=np.int32), np.array([*units, len(rows)], dtype=np.int32)
+        self.library.read_rows(self.model, _at(flat), _at(bounds), len(units), READ_ROWS, self.threads)
+
+    def write(self, rows: Sequence[int], steps: int) -> list[Piece]:
+        if self.sampling.top_k is not None or self.sampling.top_p < 1:
+            return self._write_restricted(rows)
+        tokens, logprobs = np.empty((self.rows, steps), np.int32), np.empty((self.rows, steps), np.float32)
+        self.count[:] = 0
+        self._call(rows, steps, token=_at(tokens), logprob=_at(logprobs))
+        counts = self.count.tolist()
+        return [Piece(tokens[row, : counts[row]].tolist(), logprobs[row, : counts[row]].tolist()) for row in rows]
+
+    def _write_restricted(self, rows: Sequence[int]) -> list[Piece]:
+        """One step, by the rules of sampling.py."""
+        logits, at = self.logits(rows), np.array(rows)
+        new = choose(logits, self.sampling, self.uniform[at, self.written[at]])
+        logprobs = token_logprobs(logits, new, temperature=self.sampling.temperature or 1.0)
+        self.last[at] = new.numpy()
+        self.position[at] += 1
+        self.written[at] += 1
+        return [Piece([t], [p]) for t, p in zip(new.tolist(), logprobs.tolist(), strict=True)]
+
+    def logits(self, rows: Sequence[int]) -> Tensor:
+        """(B, V) after the last token of each row, nothing chosen yet."""
+        logits = torch.empty(len(rows), self.vocab_size)
+        self._call(rows, 1, logits=logits.data_ptr())
+        return logits
+
+    def _call(self, rows: Sequence[int], steps: int, **results: int) -> None:
+        chosen = np.array(rows, dtype=np.int32)
+        numbers = {"rows": len(rows), "steps": steps, "stops": len(self.stop), "stream": self.uniform.shape[1]}
+        arrays = {name: _at(getattr(self, name)) for name in ("stop", "most", "position", "last", "written", "count")}
+        writing = WritingStruct(
+            **numbers,
+            group=min(GROUP, -(-len(rows) // self.threads)),
+            temperature=self.sampling.temperature,
+            row=_at(chosen),
+            uniform=self.uniform.data_ptr(),
+            **arrays,
+            **results,
+        )
+        self.library.write_rows(self.model, writing, READ_ROWS, self.threads)
+
+
+def _buffers(c: ModelConfig, rows: int, positions: int, threads: int, dtype: torch.dtype) -> dict[str, Tensor]:
+    """The cache and room to compute in, as decode.cpp lays them out; not initialised."""
+    head, width, mlp = up(c.head_dim), up(c.width), up(c.mlp_width)
+    queries, everything = c.num_heads * head, (c.num_heads + 2 * c.num_kv_heads) * head
+    widest = max(everything, 2 * mlp, up(c.vocab_size))
+    space = READ_ROWS * (width + widest + max(width, queries, mlp)) + everything + positions
+    cells = (rows, c.num_layers, c.num_kv_heads)
+    return {
+        "keys": torch.empty(*cells, positions // LANES, head, LANES, dtype=dtype),
+        "values": torch.empty(*cells, positions, head, dtype=dtype),
+        "space": torch.empty(threads, space),
+    }
+
+
+def _copy_prompt(tensors: Mapping[str, Tensor], source: int, row: int, length: int) -> None:
+    keys, values = tensors["keys"], tensors["values"]
+    keys[row, :, :, : -(-length // LANES)] = keys[source, :, :, : -(-length // LANES)]
+    values[row, :, :, :length] = values[source, :, :, :length]
+
+
+def _at(array: np.ndarray) -> int:
+    return array.ctypes.data

@@ -1,0 +1,130 @@
+// Numbers in vectors of 16, and products with packed matrices. Knows nothing of models.
+//
+// Vectors are the compiler's own: 16 floats, in as many registers as the processor needs. A packed matrix is
+// (outputs / 16, inputs, 16), so that one load brings the weights of one input for 16 outputs; in bfloat16 a packed
+// number holds two inputs, and a product adds both.
+
+#pragma once
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#ifdef __AVX512BF16__
+#include <immintrin.h>
+#endif
+
+namespace {
+
+constexpr int lanes = 16;
+typedef float Vec __attribute__((vector_size(64), aligned(4), may_alias));
+typedef int32_t Ints __attribute__((vector_size(64), aligned(4), may_alias));
+
+#ifdef __AVX512F__
+constexpr int tile_rows = 8, tile_blocks = 2, flat_blocks = 4;  // 32 registers of 16 floats
+#else
+constexpr int tile_rows = 4, tile_blocks = 1, flat_blocks = 1;
+#endif
+constexpr int flat_rows = 4;  // up to so many rows, more columns at once keep the multipliers busy
+
+inline Vec load(const float* p) { return *reinterpret_cast<const Vec*>(p); }
+inline void store(float* p, Vec v) { *reinterpret_cast<Vec*>(p) = v; }
+inline Vec splat(float x) { return Vec{} + x; }
+
+inline float sum(Vec v) {
+    for (int half = lanes / 2; half; half /= 2)
+        for (int i = 0; i < half; i++) v[i] += v[i + half];
+    return v[0];
+}
+
+inline float largest(Vec v) {
+    float most = v[0];
+    for (int i = 1; i < lanes; i++) most = v[i] > most ? v[i] : most;
+    return most;
+}
+
+// Cephes' expf, 16 at a time; below -87 it is 0.
+inline Vec exponential(Vec x) {
+    const Vec low = splat(-87.0f), high = splat(88.0f);
+    const Vec y = x < low ? low : (x > high ? high : x);
+    const Vec n = (y * 1.44269504f + 12582912.0f) - 12582912.0f;  // the nearest whole number
+    const Vec r = (y - n * 0.693359375f) + n * 2.12194440e-4f;
+    Vec p = splat(1.9875691500e-4f);
+    for (float c : {1.3981999507e-3f, 8.3334519073e-3f, 4.1665795894e-2f, 1.6666665459e-1f, 5.0000001201e-1f})
+        p = p * r + c;
+    p = p * r * r + r + 1.0f;
+    const Ints power = (__builtin_convertvector(n, Ints) + 127) << 23;
+    return x < low ? Vec{} : p * reinterpret_cast<const Vec&>(power);
+}
+
+struct Float32 {
+    typedef float Packed;  // one number
+    static constexpr int numbers = 1;
+    static void pack(Packed* out, int at, Vec v) { store(out + at, v); }
+    static Vec unpack(const Packed* from) { return load(from); }
+    static Vec multiply_add(Vec sum, const Packed* weights, Packed x) { return sum + load(weights) * x; }
+};
+
+#ifdef __AVX512BF16__
+struct Bfloat16 {
+    typedef uint32_t Packed;  // two numbers
+    static constexpr int numbers = 2;
+    static void pack(Packed* out, int at, Vec v) {
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + at / 2), (__m256i)_mm512_cvtneps_pbh((__m512)v));
+    }
+    static Vec unpack(const Packed* from) {
+        const __m256i half = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
+        return (Vec)_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16);
+    }
+    static Vec multiply_add(Vec sum, const Packed* weights, Packed x) {
+        const __m512i both = _mm512_loadu_si512(weights), twice = _mm512_set1_epi32(int(x));
+        return (Vec)_mm512_dpbf16_ps((__m512)sum, (__m512bh)both, (__m512bh)twice);
+    }
+};
+#endif
+
+inline int padded(int64_t n) { return (int(n) + lanes - 1) / lanes * lanes; }
+
+// R rows times C blocks of 16 outputs. Each sum runs over the inputs in order, so R and C do not show in it.
+template <class E, int R, int C>
+inline void tile(const typename E::Packed* w, const typename E::Packed* x, int depth, float* y, int pitch, bool add) {
+    Vec sums[R][C] = {};
+    for (int i = 0; i < depth; i++) {  // the next blocks are fetched meanwhile: a third faster
+        for (int c = 0; c < C; c++) __builtin_prefetch(w + ((C + c) * depth + i) * lanes, 0, 2);
+        for (int r = 0; r < R; r++)
+            for (int c = 0; c < C; c++)
+                sums[r][c] = E::multiply_add(sums[r][c], w + (c * depth + i) * lanes, x[r * depth + i]);
+    }
+    for (int r = 0; r < R; r++)
+        for (int c = 0; c < C; c++) {
+            float* to = y + r * pitch + c * lanes;
+            store(to, add ? load(to) + sums[r][c] : sums[r][c]);
+        }
+}
+
+template <class E, int C, int R>
+inline void tiles(
+    const typename E::Packed* w, const typename E::Packed* x, int rows, int depth, float* y, int pitch, bool add) {
+    for (; rows >= R; rows -= R, x += R * depth, y += R * pitch) tile<E, R, C>(w, x, depth, y, pitch, add);
+    if constexpr (R > 1)
+        if (rows) tiles<E, C, R - 1>(w, x, rows, depth, y, pitch, add);
+}
+
+template <class E, int C, int R>
+inline void sweep(
+    const typename E::Packed* w, const typename E::Packed* x, int rows, int depth, int outputs, float* y, bool add) {
+    int o = 0;
+    for (; o + C * lanes <= outputs; o += C * lanes)
+        tiles<E, C, R>(w + size_t(o) * depth, x, rows, depth, y + o, outputs, add);
+    for (; o < outputs; o += lanes) tiles<E, 1, R>(w + size_t(o) * depth, x, rows, depth, y + o, outputs, add);
+}
+
+// y (rows, outputs) = x (rows, inputs) times the packed matrix, or that added to y
+template <class E>
+void multiply(
+    const typename E::Packed* w, const typename E::Packed* x, int rows, int inputs, int outputs, float* y, bool add) {
+    const int depth = inputs / E::numbers;
+    if (rows <= flat_rows)
+        sweep<E, flat_blocks, flat_rows>(w, x, rows, depth, outputs, y, add);
+    else
+        sweep<E, tile_blocks, tile_rows>(w, x, rows, depth, outputs, y, add);
+}
+}  // namespace
