@@ -181,7 +181,7 @@ class AlignConfig(OptimizerConfig):
     """of the answers that are learned from"""
     max_new_tokens: int = Field(96, ge=1)
     """longest answer, in tokens"""
-    kl: float = Field(0.03, ge=0)
+    kl: float = Field(0.2, ge=0)
     """reward lost per nat of KL to the instruct model"""
     clip_low: float = Field(0.2, gt=0, lt=1)
     """how far the probability ratio may fall"""

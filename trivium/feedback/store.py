@@ -6,7 +6,7 @@ It does not judge (judges.py) and computes no statistics (agreement.py).
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -170,16 +170,24 @@ class Store:
             return queries.select_pairs(connection, tables.pairs.c.id == pair_id)[0]
 
     def labelled_pairs(
-        self, rounds: Sequence[int] | None = None, *, include_simulated: bool = True
+        self,
+        rounds: Sequence[int] | None = None,
+        *,
+        include_simulated: bool = True,
+        among: Collection[int] | None = None,
     ) -> list[LabelledPair]:
-        """Every pair with a vote that counts ("skip" does not), in the order they were added."""
+        """Every pair with a vote that counts ("skip" does not), in the order they were added.
+
+        among  ids of the votes that count; all do when it is None
+        """
         with self._read() as connection:
             votes = queries.select_votes(connection, *queries.in_rounds(rounds))
             # after the votes: none may lack its pair
             pairs = queries.select_pairs(connection, *queries.in_rounds(rounds))
         by_pair: dict[int, list[Vote]] = defaultdict(list)
         for vote in votes:
-            if vote.choice != "skip" and (include_simulated or not vote.simulated):
+            counts = (include_simulated or not vote.simulated) and (among is None or vote.id in among)
+            if counts and vote.choice != "skip":
                 by_pair[vote.pair_id].append(vote)
         return [label(pair, by_pair[pair.id]) for pair in pairs if pair.id in by_pair]
 

@@ -30,6 +30,7 @@ from trivium.text.split import held_out as is_held_out
 from trivium.text.split import pair_key
 from trivium.train.phase import Phase
 
+ATTEMPTS = 4  # to get as many votes as are wanted: equal answers are no pair
 EPOCHS = 2  # over the votes, where the recipe does not say how many steps
 IMPORTED = "imported"  # the rater that votes from files are filed under
 
@@ -88,13 +89,8 @@ def collect_votes(teller: Teller, round: Round) -> Votes:
     recipe = teller.recipe
     settle_votes(teller)
     with Store.open(teller.run.feedback) as store:
-        marker = round.path / "votes.json"
-        if not marker.exists():
-            _gather(teller, round, store)
-            round.path.mkdir(parents=True, exist_ok=True)
-            write_text(marker, msgspec.json.encode({"votes": store.counts().votes}).decode())
-        labelled = store.labelled_pairs(include_simulated=teller.recipe.votes.simulated)
-        stamp = store.fingerprint()
+        settled = _settled_votes(teller, round, store)
+        labelled = store.labelled_pairs(include_simulated=recipe.votes.simulated, among=frozenset(settled.votes))
         counts = store.counts()
     if not labelled:
         raise RunError(
@@ -106,7 +102,25 @@ def collect_votes(teller: Teller, round: Round) -> Votes:
     train, held_out = part(labelled, recipe.reward.held_out_share)
     apart = [_as_labelled(pair) for pair in load_pairs(recipe.data, quiet).held_out]
     simulated = sum(pair.simulated for pair in labelled)
-    return Votes(labelled if apart else train, apart or held_out, stamp, simulated)
+    return Votes(labelled if apart else train, apart or held_out, settled.fingerprint, simulated)
+
+
+class SettledVotes(msgspec.Struct):
+    """What a round learns from, whoever votes while it learns. In votes.json of the round."""
+
+    fingerprint: str
+    votes: list[int]  # ids
+
+
+def _settled_votes(teller: Teller, round: Round, store: Store) -> SettledVotes:
+    """The votes there are when the round begins; where a judge knows the truth, he votes first."""
+    path = round.path / "votes.json"
+    if not path.exists():
+        _gather(teller, round, store)
+        round.path.mkdir(parents=True, exist_ok=True)
+        votes = [vote.id for vote in store.votes()]
+        write_text(path, msgspec.json.encode(SettledVotes(store.fingerprint(), votes)).decode())
+    return msgspec.json.decode(path.read_bytes(), type=SettledVotes)
 
 
 def settle_votes(teller: Teller) -> None:
@@ -123,12 +137,16 @@ def _gather(teller: Teller, round: Round, store: Store) -> None:
     if has_judge(teller) and recipe.votes.simulated:
         source = policy_before(teller, number)
         model, tokenizer = open_model(source, device=teller.compute.device)
-        ask = world_questions(recipe, held_out=False)
-        first = (number - 1) * recipe.votes.pairs
-        asked = [ask(i) for i in range(first, first + recipe.votes.pairs)]
-        prompts = [question.prompt for question in asked]
-        sampled = sample_pairs(model, tokenizer, prompts, recipe, round=number, fingerprint=weights_fingerprint(source))
-        votes = vote_simulated(store, sampled, asked, recipe)
+        ask, wanted = world_questions(recipe, held_out=False), recipe.votes.pairs
+        stamp, votes = weights_fingerprint(source), 0
+        for attempt in range(ATTEMPTS):
+            first = ((number - 1) * ATTEMPTS + attempt) * wanted
+            asked = [ask(first + i) for i in range(min(wanted, 2 * (wanted - votes)))]
+            prompts = [question.prompt for question in asked]
+            sampled = sample_pairs(model, tokenizer, prompts, recipe, round=number, fingerprint=stamp, seed=attempt)
+            votes += vote_simulated(store, sampled[: wanted - votes], asked, recipe)
+            if votes >= wanted:
+                break
         teller.show.say(
             f"  the simulated judge voted on {votes:,} pairs of fresh answers; "
             f"{recipe.votes.noise:.0%} of its votes are wrong"
