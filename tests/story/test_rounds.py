@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from trivium.feedback.store import LabelledPair, Store
+from trivium.feedback.store import LabelledPair, NewVote, Store
 from trivium.publish import file_fingerprint, verify
 from trivium.records import Message
 from trivium.runs import Run, read_lineage
@@ -84,6 +84,24 @@ def test_a_second_round_starts_from_the_first_and_learns_from_all_votes(
         assert store.counts().votes == first + second
     found = json.loads((run.path / "measures.json").read_text())
     assert found["votes"]["round"] == 2
+
+
+def test_a_vote_cast_while_a_round_learns_waits_for_the_next(finished: Path, stable: Any, tmp_path: Path) -> None:
+    run, undisturbed = Run(tmp_path / "run"), Run(tmp_path / "undisturbed")
+    command = ("--round", "--votes.pairs", "20", "--align.steps", "2")
+    for folder in (run.path, undisturbed.path):
+        shutil.copytree(finished, folder)
+        assert stable.kill("run", folder, *command, folder=folder, after=["reward-002", 2]).code == -9
+    with Store.open(run.feedback) as store:
+        pairs, before = store.pairs(2), store.fingerprint()
+        person = store.add_rater("Ada")
+        store.add_votes([NewVote(pair.id, person.id, "second", idempotency_key=f"{pair.id}") for pair in pairs])
+    for folder in (run.path, undisturbed.path):
+        stable.finish("run", folder, *command, folder=folder)
+    assert read_lineage(run.round(2).reward).votes == before
+    for name in ("reward", "aligned"):
+        models = [getattr(one.round(2), name) for one in (run, undisturbed)]
+        assert len({file_fingerprint(model, "model.safetensors") for model in models}) == 1
 
 
 def test_a_killed_next_round_is_finished_and_not_begun_twice(finished: Path, stable: Any, tmp_path: Path) -> None:
