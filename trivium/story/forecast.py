@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from trivium import plan
-from trivium.compute import prepare
+from trivium.compute import compiling_obstacle, prepare
 from trivium.config import OptimizerConfig, Recipe, Settings, merge, read_settings, resolve
 from trivium.distributed.world import join_world
 from trivium.model.shape import ModelConfig
@@ -23,7 +23,7 @@ from trivium.plan import SHARES, Dial
 from trivium.runs import Run, read_run
 from trivium.shelf import is_done
 from trivium.show import Show, console_for, duration
-from trivium.story.opening import DEFAULT_MINUTES, DIALOGUE_TOKENS, STORY_TOKENS, begin, go_on, name_of
+from trivium.story.opening import DEFAULT_MINUTES, DIALOGUE_TOKENS, STORY_TOKENS, begin, go_on, name_of, would_compile
 from trivium.story.rounds import round_up
 from trivium.text.corpus import TINYWORLD, check_files, load_pairs
 from trivium.text.schemas import quiet
@@ -69,6 +69,8 @@ def forecast(target: Path | None, *, minutes: float | None, flags: Settings) -> 
     found = describe(recipe, dial, stages_of(recipe, dial, done=set()), device=compute.device.type)
     found |= {"run": None, "exists": str(out) if (out / "recipe.toml").exists() else None, "given": dict(flat(said))}
     found["chosen"] = {key: value for key, value in flat(settings) if key not in found["given"]}
+    if not recipe.compute.compile and would_compile(said, found["minutes"]):
+        found["obstacle"] = compiling_obstacle(compute.device)
     return found
 
 
@@ -210,6 +212,7 @@ def describe(recipe: Recipe, dial: Dial | None, stages: list[Stage], *, device: 
         "spent_minutes": dial.spent / 60 if dial else None,
         "machine": {"device": device, **msgspec.structs.asdict(machine)} if machine else None,
         "compiled": recipe.compute.compile,
+        "obstacle": "",  # why steps are not compiled, where they should be
         "model": {"parameters": shape.parameters, **shape.model_dump(mode="json")},
         "stages": [stage._asdict() for stage in stages],
         "pairs_to_vote_on": 0 if recipe.data.pairs else pairs_to_vote_on(recipe, dial),
@@ -288,6 +291,7 @@ def summary(found: Forecast) -> Iterator[tuple[str, str]]:
         f"context {model['context_length']}, vocabulary {model['vocab_size']:,}",
     )
     steps = "compiled steps" if found["compiled"] else "steps are not compiled"
+    steps += f": {found['obstacle']}" if found["obstacle"] else ""
     yield "memory", f"about {size(found['memory_bytes'])} at the peak; {steps}"
     yield "disk", f"about {size(found['disk_bytes'])}"
 
