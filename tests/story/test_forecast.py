@@ -74,6 +74,11 @@ def test_steps_that_are_given_are_kept_and_cost_their_time() -> None:
     assert told["instruct"].minutes > 4  # what one leaves over, the next ones divide
 
 
+def test_the_reward_model_sees_the_votes_as_often_as_in_a_run() -> None:
+    told = stages(forecast(None, minutes=10.0, flags={**ONE_THREAD, "votes": {"pairs": 320}}))
+    assert told["reward"].steps == 17  # 2 passes over 85 % of 320 votes, 32 at a time
+
+
 def test_twice_the_minutes_are_twice_the_steps_of_the_same_model() -> None:
     flags = {"compute": {**ONE_THREAD["compute"], "compile": False}, "model": {"num_layers": 2, "width": 64}}
     few, many = (stages(forecast(None, minutes=minutes, flags=flags))["pretrain"].steps for minutes in (5.0, 10.0))

@@ -25,7 +25,7 @@ from trivium.shelf import is_done
 from trivium.show import Show, console_for, duration
 from trivium.story.needs import disk_of, layout_of, memory_of
 from trivium.story.opening import DEFAULT_MINUTES, begin, go_on, name_of, would_compile
-from trivium.story.rounds import round_up
+from trivium.story.rounds import EPOCHS, round_up
 from trivium.text.corpus import check_files, load_pairs
 from trivium.text.schemas import quiet
 
@@ -132,8 +132,8 @@ def _stage(name: str, recipe: Recipe, dial: Dial, *, done: bool) -> Stage:
     settled = f"{name}.steps" not in dial.open
     if settled:
         steps = phase.steps
-    elif name == "reward":  # one pass over the votes, however long it takes
-        steps = max(1, round_up(votes_to_learn_from(recipe, dial) / phase.rows_per_step))
+    elif name == "reward":  # as often over the votes as a run goes, however long it takes
+        steps = max(1, round_up(EPOCHS * votes_to_learn_from(recipe, dial) / phase.rows_per_step))
     else:
         steps = max(1, int(seconds / per_step))
     if settled or name == "reward":
