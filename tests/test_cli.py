@@ -208,6 +208,22 @@ def test_a_wrong_flag_is_named_and_makes_no_run(flags: list[str], told: str, her
     assert not list(here.glob("runs/*/recipe.toml"))
 
 
+@pytest.mark.parametrize("verb", ["plan", "pretrain"])
+def test_without_a_compiler_steps_are_plain_and_that_is_said_once(
+    verb: str, here: Path, typed: Type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("long", "short", "insisting"):
+        (here / f"{name}.toml").write_text(TINY.replace("compile = false", 'device = "cpu"'))
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CXX", raising=False)
+    said = typed(verb, "long.toml")
+    assert said.code == 0
+    assert (said.out + said.err).count("teps are not compiled: there is no C++ compiler") == 1
+    assert "no C++ compiler" not in "".join(typed(verb, "short.toml", "--minutes", "1")[1:])
+    insisting = typed(verb, "insisting.toml", "--compute.compile")
+    assert_refused(insisting, "compute.compile = true: there is no C++ compiler", "or set it to false")
+
+
 def test_a_gpu_that_is_not_there_is_named(here: Path, typed: Type, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     assert_refused(typed("run", "tiny.toml", "--compute.device", "cuda"), "compute.device = cuda", "cpu")

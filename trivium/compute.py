@@ -2,7 +2,9 @@
 
 import ctypes
 import os
+import shutil
 import sys
+import sysconfig
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -27,6 +29,21 @@ class Compute(NamedTuple):
     def compile(self, function: F) -> F:
         """The function, compiled for fixed shapes where that was asked for."""
         return cast(F, torch.compile(function, dynamic=False)) if self.compiled else function
+
+
+def compiling_obstacle(device: torch.device) -> str:
+    """Why steps cannot be compiled here, and what to do about it; empty where they can.
+
+    On the CPU torch writes C++: it takes the compiler that CXX names, else the usual one, and Python's own headers.
+    """
+    if device.type != "cpu":
+        return ""
+    compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
+    if shutil.which(compiler) is None:
+        return f"there is no C++ compiler {compiler}; install it, or name another in the environment variable CXX"
+    if not Path(sysconfig.get_path("include"), "Python.h").exists():
+        return "Python's headers are missing; install them (python3-dev)"
+    return ""
 
 
 def prepare(settings: ComputeConfig, device: torch.device, cache: Path) -> Compute:

@@ -124,14 +124,33 @@ def estimate_steps(recipe_model: ModelConfig, rows: int, seconds: float, flops: 
     return max(1, int(seconds * flops * SHARE_OF_PEAK[compiled] / per_step))
 
 
-def peak_memory(model: ModelConfig, rows: int, dtype_bytes: int) -> int:
-    """Bytes that training takes beside the libraries: weights, gradients, optimizer state, activations, logits."""
-    weights = model.parameters * 4 * 4  # weight, gradient, momentum, second moment
-    tokens = rows * model.context_length
-    per_layer = tokens * (10 * model.width + 4 * model.mlp_width) * dtype_bytes
-    attention = 2 * rows * model.num_heads * model.context_length**2 * 4
-    logits = 3 * tokens * model.vocab_size * 4
-    return int(weights + model.num_layers * (per_layer + attention) + logits)
+class Kept(NamedTuple):
+    """What a step keeps for its way back, in numbers: benchmarks/memory.py measures what they come to."""
+
+    width: int  # float32, per position, layer and unit of width
+    mlp_width: int  # in the products' precision, per position, layer and unit of mlp_width
+    scores: int  # bytes per attention score and layer
+    logits: int  # bytes per logit
+
+
+KEPT = {False: Kept(width=14, mlp_width=8, scores=6, logits=20), True: Kept(width=5, mlp_width=3, scores=4, logits=12)}
+SCORES_AT_WORK = 12  # bytes per attention score of the one layer at work
+WEIGHTS = 20  # bytes per parameter: weight, gradient, two moments, and the update in the making
+MEMORY_SLACK = 1.1  # what the allocator holds and cannot use
+
+
+def peak_memory(model: ModelConfig, rows: int, dtype_bytes: int, *, compiled: bool, targets: int | None = None) -> int:
+    """Bytes that training on the CPU takes beside the libraries: weights and optimizer, activations, scores, logits.
+
+    rows      of context_length positions, computed at once
+    targets   positions whose logits are computed; None: all of them
+    """
+    kept, tokens = KEPT[compiled], rows * model.context_length
+    activations = tokens * (4 * kept.width * model.width + dtype_bytes * kept.mlp_width * model.mlp_width)
+    scores = rows * model.num_heads * model.context_length**2
+    attention = scores * (kept.scores * model.num_layers + SCORES_AT_WORK)
+    logits = kept.logits * (tokens if targets is None else targets) * model.vocab_size
+    return int(MEMORY_SLACK * (WEIGHTS * model.parameters + model.num_layers * activations + attention + logits))
 
 
 class Pace(NamedTuple):

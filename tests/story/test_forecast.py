@@ -15,7 +15,15 @@ from trivium.config import read_settings, resolve, to_toml
 from trivium.errors import ConfigError, RunError
 from trivium.publish import publish, write_text
 from trivium.runs import open_run
-from trivium.story.forecast import Stage, flat, forecast, memory_of, pairs_to_vote_on, print_forecast, short, size
+from trivium.story.forecast import (
+    Stage,
+    flat,
+    forecast,
+    pairs_to_vote_on,
+    print_forecast,
+    short,
+    size,
+)
 from trivium.story.opening import begin
 from trivium.story.rounds import settle_votes
 
@@ -66,6 +74,11 @@ def test_steps_that_are_given_are_kept_and_cost_their_time() -> None:
     assert told["instruct"].minutes > 4  # what one leaves over, the next ones divide
 
 
+def test_the_reward_model_sees_the_votes_as_often_as_in_a_run() -> None:
+    told = stages(forecast(None, minutes=10.0, flags={**ONE_THREAD, "votes": {"pairs": 320}}))
+    assert told["reward"].steps == 17  # 2 passes over 85 % of 320 votes, 32 at a time
+
+
 def test_twice_the_minutes_are_twice_the_steps_of_the_same_model() -> None:
     flags = {"compute": {**ONE_THREAD["compute"], "compile": False}, "model": {"num_layers": 2, "width": 64}}
     few, many = (stages(forecast(None, minutes=minutes, flags=flags))["pretrain"].steps for minutes in (5.0, 10.0))
@@ -85,11 +98,6 @@ def test_a_plan_and_a_run_ask_for_the_same_number_of_votes(minutes: float) -> No
 
 def test_a_short_run_asks_about_fewer_pairs() -> None:
     assert [plan.choose_pairs(minutes) for minutes in (0.1, 1.0, 5.0, 10.0, 60.0)] == [100, 200, 1000, 2000, 2000]
-
-
-def test_more_rows_at_once_take_more_memory() -> None:
-    few, many = ({"rows_per_step": rows, "microbatch_rows": rows} for rows in (128, 512))
-    assert memory_of(resolve({"align": few}), dtype_bytes=2) < memory_of(resolve({"align": many}), dtype_bytes=2)
 
 
 def test_a_plan_can_be_written_as_json_and_for_people(capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,6 +15,7 @@ from trivium.compute import Compute
 from trivium.config import resolve, to_toml
 from trivium.errors import ConfigError, RunError
 from trivium.runs import Run
+from trivium.story import opening
 from trivium.story.opening import begin, go_on, name_of
 
 MACHINE = plan.Machine(name="a machine", cores=2, memory=8 * 2**30, precision="float32", matmul_flops=1e11)
@@ -25,6 +26,7 @@ COMPUTE = Compute(torch.device("cpu"), torch.float32, False)
 def _machine_of_known_speed() -> Any:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(plan, "measure_machine", lambda compute: MACHINE)
+        patch.setattr(opening, "compiling_obstacle", lambda device: "")
         yield
 
 
@@ -88,6 +90,14 @@ def test_more_time_never_makes_a_smaller_model() -> None:
 
 def test_compiling_waits_until_it_pays() -> None:
     assert [begin({}, minutes, COMPUTE)[0]["compute"]["compile"] for minutes in (1, 10)] == [False, True]
+
+
+def test_without_a_compiler_the_dial_does_not_ask_for_compiling(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(opening, "compiling_obstacle", lambda device: "there is no compiler; install it")
+    assert begin({}, 10.0, COMPUTE)[0]["compute"]["compile"] is False
+    assert begin({"compute": {"compile": False}}, 10.0, COMPUTE)[0]["compute"]["compile"] is False
+    with pytest.raises(ConfigError, match="compile = true: there is no compiler; install it, or set it to false"):
+        begin({"compute": {"compile": True}}, 10.0, COMPUTE)
 
 
 @pytest.mark.parametrize("minutes", [0.0, -1.0, float("nan"), float("inf")])

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from trivium import plan
-from trivium.compute import prepare
+from trivium.compute import compiling_obstacle, prepare
 from trivium.config import OptimizerConfig, Recipe, Settings, merge, read_settings, resolve
 from trivium.distributed.world import join_world
 from trivium.model.shape import ModelConfig
@@ -23,20 +23,15 @@ from trivium.plan import SHARES, Dial
 from trivium.runs import Run, read_run
 from trivium.shelf import is_done
 from trivium.show import Show, console_for, duration
-from trivium.story.opening import DEFAULT_MINUTES, DIALOGUE_TOKENS, STORY_TOKENS, begin, go_on, name_of
-from trivium.story.rounds import round_up
-from trivium.text.corpus import TINYWORLD, check_files, load_pairs
+from trivium.story.needs import disk_of, layout_of, memory_of
+from trivium.story.opening import DEFAULT_MINUTES, begin, go_on, name_of, would_compile
+from trivium.story.rounds import EPOCHS, round_up
+from trivium.text.corpus import check_files, load_pairs
 from trivium.text.schemas import quiet
 
 Forecast = dict[str, Any]  # what `trivium plan --json` prints
 
-LIBRARIES = 320 * 2**20  # bytes: a process that has opened a run on the CPU, before its first step
-# Measured peaks over plan.peak_memory, at 1M to 5M parameters: 1.4 to 1.8 in plain steps, 1.2 in compiled ones
-MEMORY_SLACK = {True: 1.3, False: 1.8}
-PROMPT_TOKENS = 3 * DIALOGUE_TOKENS // 2  # of the longest prompt in a step of reinforcement, roughly
 ALIGN_COST = 2.0  # a step of reinforcement, in training steps on its answers: it also writes and scores them, roughly
-COMPILED_DISK = 60 * 2**20  # bytes of compiled code, roughly
-TOKEN_BYTES = 2
 
 
 class Stage(NamedTuple):
@@ -69,6 +64,8 @@ def forecast(target: Path | None, *, minutes: float | None, flags: Settings) -> 
     found = describe(recipe, dial, stages_of(recipe, dial, done=set()), device=compute.device.type)
     found |= {"run": None, "exists": str(out) if (out / "recipe.toml").exists() else None, "given": dict(flat(said))}
     found["chosen"] = {key: value for key, value in flat(settings) if key not in found["given"]}
+    if not recipe.compute.compile and would_compile(said, found["minutes"]):
+        found["obstacle"] = compiling_obstacle(compute.device)
     return found
 
 
@@ -135,33 +132,22 @@ def _stage(name: str, recipe: Recipe, dial: Dial, *, done: bool) -> Stage:
     settled = f"{name}.steps" not in dial.open
     if settled:
         steps = phase.steps
-    elif name == "reward":  # one pass over the votes, however long it takes
-        steps = max(1, round_up(votes_to_learn_from(recipe, dial) / phase.rows_per_step))
+    elif name == "reward":  # as often over the votes as a run goes, however long it takes
+        steps = max(1, round_up(EPOCHS * votes_to_learn_from(recipe, dial) / phase.rows_per_step))
     else:
         steps = max(1, int(seconds / per_step))
     if settled or name == "reward":
         seconds = steps * per_step
-    tokens = steps * rows_of(name, recipe) * length_of(name, recipe)
+    rows, length = layout_of(name, recipe)
+    tokens = steps * rows * length
     return Stage(name, 0 if done else seconds / 60, steps, tokens, settled, done)
-
-
-def rows_of(name: str, recipe: Recipe) -> int:
-    """Sequences in a step: a pair is two."""
-    phase: OptimizerConfig = getattr(recipe, name)
-    return phase.rows_per_step * (2 if name == "reward" else 1)
-
-
-def length_of(name: str, recipe: Recipe) -> int:
-    """Positions of each."""
-    longest = recipe.model.context_length
-    return longest if name in ("pretrain", "instruct") else min(longest, PROMPT_TOKENS + recipe.align.max_new_tokens)
 
 
 def seconds_per_step(name: str, recipe: Recipe, dial: Dial) -> float:
     """From the operations of a step and the speed that training reaches, phases I and II compiled or not."""
     compiled = recipe.compute.compile and name in ("pretrain", "instruct")
-    shape = recipe.model.model_copy(update={"context_length": length_of(name, recipe)})
-    flop = shape.training_flop(rows_of(name, recipe) * shape.context_length)
+    rows, length = layout_of(name, recipe)
+    flop = recipe.model.model_copy(update={"context_length": length}).training_flop(rows * length)
     cost = ALIGN_COST if name == "align" else 1.0
     return cost * flop / (dial.machine.matmul_flops * plan.SHARE_OF_PEAK[compiled])
 
@@ -179,41 +165,22 @@ def votes_to_learn_from(recipe: Recipe, dial: Dial | None) -> float:
     return pairs_to_vote_on(recipe, dial) * (1 - recipe.reward.held_out_share)
 
 
-def memory_of(recipe: Recipe, *, dtype_bytes: int) -> int:
-    """Bytes at the peak of the hungriest phase, the libraries included, roughly."""
-    needs = []
-    for name in ("pretrain", "instruct", "align"):
-        phase: OptimizerConfig = getattr(recipe, name)
-        shape = recipe.model.model_copy(update={"context_length": length_of(name, recipe)})
-        working = plan.peak_memory(shape, phase.microbatch_rows, dtype_bytes)
-        others = 2 * 4 * shape.parameters if name == "align" else 0  # the reference and the reward model
-        needs.append(MEMORY_SLACK[recipe.compute.compile and name != "align"] * working + others)
-    return LIBRARIES + int(max(needs))
-
-
-def disk_of(recipe: Recipe) -> int:
-    """Bytes of the run folder: four models, two checkpoints with their optimizer, token files and compiled code."""
-    models = 4 * 4 * recipe.model.parameters
-    checkpoints = 2 * 3 * 4 * recipe.model.parameters
-    world = TINYWORLD in recipe.data.text
-    tokens = recipe.data.stories * STORY_TOKENS * TOKEN_BYTES if world else 0
-    return models + checkpoints + tokens + (COMPILED_DISK if recipe.compute.compile else 0)
-
-
 def describe(recipe: Recipe, dial: Dial | None, stages: list[Stage], *, device: str) -> Forecast:
     """What is known of a new run and of an old one alike."""
     shape: ModelConfig = recipe.model
     machine = dial.machine if dial else None
-    dtype_bytes = 2 if machine and machine.precision == "bfloat16" else 4
+    memory = memory_of(recipe, dtype_bytes=2 if machine and machine.precision == "bfloat16" else 4)
     return {
         "minutes": dial.minutes if dial else None,
         "spent_minutes": dial.spent / 60 if dial else None,
         "machine": {"device": device, **msgspec.structs.asdict(machine)} if machine else None,
         "compiled": recipe.compute.compile,
+        "obstacle": "",  # why steps are not compiled, where they should be
         "model": {"parameters": shape.parameters, **shape.model_dump(mode="json")},
         "stages": [stage._asdict() for stage in stages],
         "pairs_to_vote_on": 0 if recipe.data.pairs else pairs_to_vote_on(recipe, dial),
-        "memory_bytes": memory_of(recipe, dtype_bytes=dtype_bytes),
+        "memory_bytes": memory.likely,
+        "memory_most_bytes": memory.most,
         "disk_bytes": disk_of(recipe),
         "open": list(dial.open) if dial else [],
     }
@@ -288,7 +255,10 @@ def summary(found: Forecast) -> Iterator[tuple[str, str]]:
         f"context {model['context_length']}, vocabulary {model['vocab_size']:,}",
     )
     steps = "compiled steps" if found["compiled"] else "steps are not compiled"
-    yield "memory", f"about {size(found['memory_bytes'])} at the peak; {steps}"
+    steps += f": {found['obstacle']}" if found["obstacle"] else ""
+    most = f", up to {size(found['memory_most_bytes'])} while answers do not end"
+    more = most if found["memory_most_bytes"] > found["memory_bytes"] else ""
+    yield "memory", f"about {size(found['memory_bytes'])} at the peak{more}; {steps}"
     yield "disk", f"about {size(found['disk_bytes'])}"
 
 
@@ -315,7 +285,7 @@ def _stage_rows(found: Forecast) -> list[list[str]]:
 
 def _warnings(found: Forecast) -> Iterator[str]:
     machine = found["machine"]
-    if machine and found["memory_bytes"] > machine["memory"]:
+    if machine and found["memory_most_bytes"] > machine["memory"]:
         yield "That may be more memory than there is; lower align.microbatch_rows or pretrain.microbatch_rows."
     if found["exists"] and not found["run"]:
         yield f"{found['exists']} exists: `trivium run` would go on with it as it was begun; choose another --out."

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from trivium import plan
-from trivium.compute import Compute, prepare
+from trivium.compute import Compute, compiling_obstacle, prepare
 from trivium.config import Recipe, Settings, merge, read_settings, resolve
 from trivium.distributed.world import World, join_world
 from trivium.errors import ConfigError, RunError
@@ -67,8 +67,11 @@ def open_story(
             settings, dial = world.from_first(begin(said, DEFAULT_MINUTES if minutes is None else minutes, compute))
         else:
             settings, dial = go_on(run, said, minutes, new_round=new_round)
-        compute = compute._replace(compiled=resolve(settings).compute.compile)
+        wanted, obstacle = resolve(settings).compute.compile, compiling_obstacle(world.device)
+        compute = compute._replace(compiled=wanted and not obstacle)
         teller = Teller(run, settings, dial, compute, world, interrupt, Show(quiet=not world.first))
+        if obstacle and (wanted or (is_new and dial and would_compile(said, dial.minutes))):
+            teller.show.say(f"Steps are not compiled: {obstacle}.")
         teller.keep_recipe()
         yield teller
         teller.keep_time()
@@ -112,8 +115,11 @@ def begin(said: Settings, minutes: float, compute: Compute) -> tuple[Settings, p
     if not 0 < minutes < math.inf:
         raise ConfigError(f"minutes = {minutes:g}: must be above 0 and finite; try {DEFAULT_MINUTES:g}")
     machine = plan.measure_machine(compute)
-    settings = plan.set_default(said, "compute.compile", minutes >= plan.COMPILE_FROM_MINUTES)
+    obstacle = compiling_obstacle(compute.device)
+    settings = plan.set_default(said, "compute.compile", would_compile(said, minutes) and not obstacle)
     compiled = bool(settings["compute"]["compile"])
+    if compiled and obstacle:
+        raise ConfigError(f"compute.compile = true: {obstacle}, or set it to false")
     settings = plan.choose_shape(settings, minutes, machine.matmul_flops, compiled=compiled)
     settings = plan.choose_exam(settings, minutes)
     dial = plan.Dial(minutes=minutes, open=plan.open_keys(said), machine=machine)
@@ -133,6 +139,11 @@ def begin(said: Settings, minutes: float, compute: Compute) -> tuple[Settings, p
         settings = plan.set_key(settings, key, max(2000, min(400_000, steps * per_step // tokens)))
         dial.open.remove(key)
     return settings, dial
+
+
+def would_compile(said: Settings, minutes: float) -> bool:
+    """Whether it is the dial that decides about compiling, and compiling would pay."""
+    return "compile" not in said.get("compute", {}) and minutes >= plan.COMPILE_FROM_MINUTES
 
 
 def go_on(run: Run, said: Settings, minutes: float | None, *, new_round: bool) -> tuple[Settings, plan.Dial | None]:

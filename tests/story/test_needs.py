@@ -1,0 +1,24 @@
+"""What a run will take: rows, memory."""
+
+from trivium.config import resolve
+from trivium.story.needs import memory_of, packed
+
+
+def test_more_rows_at_once_take_more_memory() -> None:
+    few, many = ({"rows_per_step": rows, "microbatch_rows": rows} for rows in (128, 512))
+    for less, more in zip(*(memory_of(resolve({"align": rows}), dtype_bytes=4) for rows in (few, many)), strict=True):
+        assert less < more
+
+
+def test_answers_that_do_not_end_take_more_memory_than_those_that_do() -> None:
+    likely, most = memory_of(resolve({}), dtype_bytes=4)
+    assert likely < most
+    short = memory_of(resolve({"align": {"max_new_tokens": 20}}), dtype_bytes=4)
+    assert short.likely == short.most
+
+
+def test_answers_share_the_row_of_their_prompt() -> None:
+    recipe = resolve({"model": {"context_length": 256}})  # 82 of them for a prompt
+    assert packed(recipe, answers=128, group=8, tokens=96) == (128, 178)
+    assert packed(recipe, answers=128, group=8, tokens=30) == (26, 232)
+    assert packed(recipe, answers=64, group=2, tokens=30) == (32, 142)

@@ -1,0 +1,46 @@
+"""What the dial reckons with, by hand."""
+
+import pytest
+
+from trivium import plan
+from trivium.model.shape import ModelConfig
+
+SHAPE = {
+    "num_layers": 2,
+    "width": 8,
+    "num_heads": 2,
+    "num_kv_heads": 2,
+    "mlp_width": 24,
+    "vocab_size": 50,
+    "context_length": 10,
+}
+MODEL = ModelConfig.model_validate(SHAPE)
+
+
+@pytest.mark.parametrize(("compiled", "numbers", "scores"), [(False, (14, 8, 20), 6), (True, (5, 3, 12), 4)])
+def test_the_memory_of_a_step_is_the_sum_of_its_parts(
+    compiled: bool, numbers: tuple[int, int, int], scores: int
+) -> None:
+    """3 rows of 10 positions in bfloat16, 12 of them predicted; 2 layers of 2 heads."""
+    width, mlp_width, logits = numbers
+    weights = 20 * MODEL.parameters
+    activations = 2 * 30 * (width * 8 * 4 + mlp_width * 24 * 2)
+    attention = 3 * 2 * 10 * 10 * (2 * scores + 12)
+    by_hand = 1.1 * (weights + activations + attention + logits * 12 * 50)
+    assert plan.peak_memory(MODEL, 3, 2, compiled=compiled, targets=12) == int(by_hand)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("name", SHAPE)
+def test_whatever_is_larger_takes_more_memory(name: str, compiled: bool) -> None:
+    larger = ModelConfig.model_validate({**SHAPE, name: 2 * SHAPE[name]} | ({"num_heads": 4} if "kv" in name else {}))
+    assert plan.peak_memory(larger, 3, 4, compiled=compiled) > plan.peak_memory(MODEL, 3, 4, compiled=compiled)
+
+
+def test_more_rows_wider_numbers_and_more_targets_take_more_memory_and_compiling_saves_some() -> None:
+    usual = plan.peak_memory(MODEL, 3, 2, compiled=False, targets=12)
+    assert plan.peak_memory(MODEL, 4, 2, compiled=False, targets=12) > usual
+    assert plan.peak_memory(MODEL, 3, 4, compiled=False, targets=12) > usual
+    assert plan.peak_memory(MODEL, 3, 2, compiled=False, targets=13) > usual
+    assert plan.peak_memory(MODEL, 3, 2, compiled=False) == plan.peak_memory(MODEL, 3, 2, compiled=False, targets=30)
+    assert plan.peak_memory(MODEL, 3, 2, compiled=True, targets=12) < usual

@@ -1,0 +1,76 @@
+"""What a run will take, before it begins: the rows of each phase's steps, memory, disk. Measures and trains nothing."""
+
+from typing import NamedTuple
+
+from trivium import plan
+from trivium.config import OptimizerConfig, Recipe
+from trivium.story.opening import DIALOGUE_TOKENS, STORY_TOKENS
+from trivium.text.corpus import TINYWORLD
+
+LIBRARIES = 380 * 2**20  # bytes: a process that has opened a run on the CPU, before its first step
+COMPILER = 120 * 2**20  # bytes: torch's compiler, once it has been at work
+PROMPT_TOKENS = 3 * DIALOGUE_TOKENS // 2  # of the longest prompt in a step of reinforcement, roughly
+ANSWER_TOKENS = 30  # of an answer that ends, roughly
+COMPILED_DISK = 60 * 2**20  # bytes of compiled code, roughly
+TOKEN_BYTES = 2
+
+
+class Layout(NamedTuple):
+    rows: int
+    length: int  # positions of each
+
+
+def layout_of(name: str, recipe: Recipe) -> Layout:
+    """The rows of a step."""
+    if name == "reward":
+        return packed(recipe, answers=2 * recipe.reward.rows_per_step, group=2)
+    if name == "align":
+        return packed(recipe, answers=recipe.align.rows_per_step, group=recipe.align.group)
+    phase: OptimizerConfig = getattr(recipe, name)
+    return Layout(phase.rows_per_step, recipe.model.context_length)
+
+
+def packed(recipe: Recipe, *, answers: int, group: int, tokens: int = ANSWER_TOKENS) -> Layout:
+    """Answers beside their prompts, as text/branches.py packs them.
+
+    group   answers to one prompt
+    tokens  of each answer
+    """
+    longest = recipe.model.context_length
+    prompt = min(PROMPT_TOKENS, longest // 2)
+    tokens = min(tokens, recipe.align.max_new_tokens, longest - prompt)
+    beside = min(group, (longest - prompt) // tokens)
+    return Layout(-(-answers // beside), prompt + beside * tokens)
+
+
+class Memory(NamedTuple):
+    """Bytes at the peak of the hungriest phase, the libraries included, roughly."""
+
+    likely: int
+    most: int  # while every answer is as long as it may be
+
+
+def memory_of(recipe: Recipe, *, dtype_bytes: int) -> Memory:
+    compiled, longest = recipe.compute.compile, recipe.align.max_new_tokens
+    rows = max(recipe.pretrain.microbatch_rows, recipe.instruct.microbatch_rows)
+    reading = plan.peak_memory(recipe.model, rows, dtype_bytes, compiled=compiled) + COMPILER * compiled
+    answering = [answering_memory(recipe, tokens, dtype_bytes) for tokens in (min(ANSWER_TOKENS, longest), longest)]
+    return Memory(*(LIBRARIES + max(reading, each) for each in answering))
+
+
+def answering_memory(recipe: Recipe, tokens: int, dtype_bytes: int) -> int:
+    """Bytes of a step of reinforcement on answers of so many tokens, with the reference and the reward model."""
+    answers = recipe.align.microbatch_rows
+    rows, length = packed(recipe, answers=answers, group=recipe.align.group, tokens=tokens)
+    shape = recipe.model.model_copy(update={"context_length": length})
+    working = plan.peak_memory(shape, rows, dtype_bytes, compiled=False, targets=answers * min(tokens, length))
+    return working + 2 * 4 * shape.parameters
+
+
+def disk_of(recipe: Recipe) -> int:
+    """Bytes of the run folder: four models, two checkpoints with their optimizer, token files and compiled code."""
+    models = 4 * 4 * recipe.model.parameters
+    checkpoints = 2 * 3 * 4 * recipe.model.parameters
+    world = TINYWORLD in recipe.data.text
+    tokens = recipe.data.stories * STORY_TOKENS * TOKEN_BYTES if world else 0
+    return models + checkpoints + tokens + (COMPILED_DISK if recipe.compute.compile else 0)
