@@ -18,6 +18,7 @@ from trivium.model.transformer import Transformer
 from trivium.records import Dialogue
 from trivium.text import dialogue as dialogues
 from trivium.text.packing import PackedRows, RowOf
+from trivium.text.schemas import quiet
 from trivium.text.tokenizer import Tokenizer
 from trivium.train.optimizer import build_optimizers
 from trivium.train.phase import Objective, Phase
@@ -72,10 +73,6 @@ def held_out_loss(
     """Nats per supervised target of dialogues that were kept from training."""
     packed = dialogue_rows(held_out, tokenizer, recipe.instruct, recipe.model.context_length, recipe.seed, quiet)
     return surprise(model, every_batch(packed, 16), tokenizer, compute).nats_per_target
-
-
-def quiet(line: str) -> None:
-    """Say nothing."""
 
 
 def dialogue_rows(
