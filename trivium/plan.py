@@ -18,7 +18,7 @@ from trivium.config import EvaluateConfig, Settings, VotesConfig, merge
 from trivium.model.shape import ModelConfig
 
 # Shares of the time, in the order of the story. What a stage leaves over, those after it divide among themselves.
-SHARES = {"pretrain": 45.0, "instruct": 27.0, "votes": 3.0, "reward": 5.0, "align": 14.0, "measure": 6.0}
+SHARES = {"pretrain": 45.0, "instruct": 26.0, "votes": 2.0, "reward": 6.0, "align": 15.0, "measure": 6.0}
 
 # Tokens per matrix parameter: compute-optimal for small models (Karpathy 2025, nanochat: about 10.5, 1e18 to 1e19 FLOP)
 TOKENS_PER_PARAMETER = 10.5

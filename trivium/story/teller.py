@@ -30,7 +30,7 @@ from trivium.train.phase import Phase
 from trivium.train.runner import run_phase
 
 TIMED_STEPS = 4  # the first also compiles
-FIRST_WORDS_SECONDS = 10.0  # of training before the model is asked to say something
+FIRST_WORDS_SECONDS = 5.0  # of training before the model is asked to say something
 
 
 class Teller:
