@@ -1,6 +1,7 @@
 """The verbs, in the order of the story. Parses and delegates; results on stdout, progress on stderr."""
 
 import json as json_module
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,6 +31,10 @@ def draft_of(model: type[BaseModel]) -> type[BaseModel]:
         made.model_fields[name].description = field.description
     return made
 
+
+# How long an idle thread of GNU's OpenMP waits awake, in turns of a loop. Its own default is hundreds of thousands:
+# with another program on the same cores a step then takes twenty times as long, with this twice (docs/log.md).
+SPINS = "2000"
 
 Draft: Any = draft_of(Recipe)
 Flags = Annotated[Draft, Parameter(name="*", group="Settings")]
@@ -215,6 +220,7 @@ def print_json(found: object) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one verb. A user's mistake is one line on stderr and exit code 2; an interruption exits with 130."""
+    os.environ.setdefault("GOMP_SPINCOUNT", SPINS)  # before torch is imported
     tokens = list(sys.argv[1:] if arguments is None else arguments)
     try:
         app(tokens, exit_on_error=False, print_error=False, result_action="return_value")

@@ -60,7 +60,8 @@ def make_base(teller: Teller) -> Path:
     spread(model, teller.world)
     opening = beginnings(documents.held_out)[0]
     metrics = teller.train(
-        build(model), sample=lambda: teller.show.quote(opening, continue_text(model, tokenizer, [opening])[0])
+        build(model),
+        sample=lambda: teller.show.quote(opening, continue_text(model, tokenizer, [opening])[0].removeprefix(opening)),
     )
     model = whole_model(model, teller.world)
     keep_samples(teller, "base", model, tokenizer, documents.held_out)
