@@ -4,7 +4,7 @@
 // computed in an order of its own, whatever stands beside it: equal to the bit in any company, on any number of
 // threads.
 //
-// d head dimension; "padded": filled up with zeros to whole vectors of 16.
+// d head dimension; "padded": filled up with zeros to a multiple of 16.
 
 #include <algorithm>
 #include <atomic>
@@ -24,8 +24,8 @@ extern "C" struct Model {  // native.py fills it in; the order of the fields is 
     const float *embedding, *cos, *sin;                     // (vocab_size, width), (positions, d / 2) twice
     const float *input_norm, *attention_norm, *final_norm;  // (layers, padded width) twice, (padded width)
     const float *q_norm, *k_norm, *bias;                    // (layers, d) twice, (layers, padded q, k, v), or null
-    const void *qkv, *out, *gate_up, *down, *head;          // (layers, outputs / 16, inputs, 16) each, packed
-    void* keys;    // (slots, layers, kv_heads, positions / 16, padded d, 16), packed like the weights
+    const void *qkv, *out, *gate_up, *down, *head;          // (layers, outputs / lanes, inputs, lanes), packed
+    void* keys;    // (slots, layers, kv_heads, positions / lanes, padded d, lanes), packed too
     void* values;  // (slots, layers, kv_heads, positions, padded d), of the same numbers
     float* space;  // (threads, space_floats)
     int64_t space_floats;
@@ -231,6 +231,8 @@ void write(const Model& m, const Writing& w, int most, int threads) {
     });
 }
 }  // namespace
+
+extern "C" int vector_lanes() { return lanes; }
 
 #ifdef __AVX512BF16__
 extern "C" int has_bfloat16() { return 1; }

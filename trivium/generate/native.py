@@ -14,7 +14,7 @@ from torch import Tensor
 
 from trivium.generate.build import BuildError, load_library
 from trivium.generate.decoder import Piece, Start
-from trivium.generate.packing import LANES, pack_model, up
+from trivium.generate.packing import pack_model, up
 from trivium.generate.sampling import Sampling, choose
 from trivium.losses.language_model import token_logprobs
 from trivium.model.shape import ModelConfig
@@ -100,8 +100,13 @@ class NativeDecoder:
         c, positions = model.config, up(positions)
         self.sampling, self.library, self.threads = sampling, library, torch.get_num_threads()
         self.rows, self.vocab_size = min(rows, GROUP * self.threads), c.vocab_size
-        self.tensors = pack_model(model, bfloat16=bfloat16)
-        self.tensors |= _buffers(c, self.rows, positions, self.threads, torch.bfloat16 if bfloat16 else torch.float32)
+        self.lanes = library.vector_lanes()
+        self.tensors = pack_model(model, lanes=self.lanes, bfloat16=bfloat16)
+        cells, dtype = (self.rows, c.num_layers, c.num_kv_heads), torch.bfloat16 if bfloat16 else torch.float32
+        head = up(c.head_dim)
+        self.tensors["keys"] = torch.empty(*cells, positions // self.lanes, head, self.lanes, dtype=dtype)
+        self.tensors["values"] = torch.empty(*cells, positions, head, dtype=dtype)
+        self.tensors["space"] = torch.empty(self.threads, _space(c) + positions)
         shape = {name: getattr(c, name) for name in ("width", "head_dim", "mlp_width", "vocab_size", "norm_eps")}
         heads = {"layers": c.num_layers, "heads": c.num_heads, "kv_heads": c.num_kv_heads}
         space = {"positions": positions, "space_floats": self.tensors["space"].shape[1]}
@@ -135,8 +140,13 @@ class NativeDecoder:
                 copies.append(row)
         self._read_fresh({row: prompts[row] for row in fresh})
         for row in copies:
-            _copy_prompt(self.tensors, source[prompts[row]], row, len(prompts[row]) - 1)
+            self._copy(source[prompts[row]], row, len(prompts[row]) - 1)
         self.held |= prompts
+
+    def _copy(self, source: int, row: int, positions: int) -> None:
+        keys, values, blocks = self.tensors["keys"], self.tensors["values"], -(-positions // self.lanes)
+        keys[row, :, :, :blocks] = keys[source, :, :, :blocks]
+        values[row, :, :, :positions] = values[source, :, :, :positions]
 
     def _read_fresh(self, prompts: Mapping[int, tuple[int, ...]]) -> None:
         rows, units = [], [0]  # a unit is some prompts that one thread reads together
@@ -188,24 +198,12 @@ class NativeDecoder:
         self.library.write_rows(self.model, writing, READ_ROWS, self.threads)
 
 
-def _buffers(c: ModelConfig, rows: int, positions: int, threads: int, dtype: torch.dtype) -> dict[str, Tensor]:
-    """The cache and room to compute in, as decode.cpp lays them out; not initialised."""
-    head, width, mlp = up(c.head_dim), up(c.width), up(c.mlp_width)
-    queries, everything = c.num_heads * head, (c.num_heads + 2 * c.num_kv_heads) * head
+def _space(c: ModelConfig) -> int:
+    """Numbers that a thread works on, as `Pass` of decode.cpp divides them, without the scores of all positions."""
+    queries, everything = c.num_heads * up(c.head_dim), (c.num_heads + 2 * c.num_kv_heads) * up(c.head_dim)
+    width, mlp = up(c.width), up(c.mlp_width)
     widest = max(everything, 2 * mlp, up(c.vocab_size))
-    space = READ_ROWS * (width + widest + max(width, queries, mlp)) + everything + positions
-    cells = (rows, c.num_layers, c.num_kv_heads)
-    return {
-        "keys": torch.empty(*cells, positions // LANES, head, LANES, dtype=dtype),
-        "values": torch.empty(*cells, positions, head, dtype=dtype),
-        "space": torch.empty(threads, space),
-    }
-
-
-def _copy_prompt(tensors: Mapping[str, Tensor], source: int, row: int, length: int) -> None:
-    keys, values = tensors["keys"], tensors["values"]
-    keys[row, :, :, : -(-length // LANES)] = keys[source, :, :, : -(-length // LANES)]
-    values[row, :, :, :length] = values[source, :, :, :length]
+    return READ_ROWS * (width + widest + max(width, queries, mlp)) + everything
 
 
 def _at(array: np.ndarray) -> int:

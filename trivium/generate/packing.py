@@ -1,6 +1,6 @@
-"""A model's weights as decode.cpp reads them: layers stacked, sizes padded with zeros to whole vectors.
+"""A model's weights as decode.cpp reads them: layers stacked, sizes padded with zeros to a multiple of 16.
 
-L layers, H heads, d head dimension, p the same in whole vectors, V vocabulary.
+L layers, H heads, d head dimension, p the same padded, V vocabulary.
 """
 
 import torch
@@ -10,11 +10,11 @@ from torch.nn import functional as F
 from trivium.model.rope import rope_angles
 from trivium.model.transformer import Transformer
 
-LANES = 16  # numbers in a vector
+WHOLE = 16  # all sizes are multiples of this: vectors of 4, 8 or 16 numbers fit
 
 
 @torch.no_grad()
-def pack_model(model: Transformer, *, bfloat16: bool) -> dict[str, Tensor]:
+def pack_model(model: Transformer, *, lanes: int, bfloat16: bool) -> dict[str, Tensor]:
     """The weights as decode.cpp lays them out, by the names of its fields."""
     c, head = model.config, up(model.config.head_dim)
 
@@ -31,7 +31,7 @@ def pack_model(model: Transformer, *, bfloat16: bool) -> dict[str, Tensor]:
     gate_up = torch.cat([_pad(stacked(f"mlp.{name}_proj.weight"), 1, up(c.mlp_width)) for name in ("gate", "up")], 1)
     matrices = {"qkv": qkv, "out": out, "gate_up": gate_up, "down": stacked("mlp.down_proj.weight")}
     matrices["head"] = model.lm_head.weight.float()[None]
-    packed = {name: pack(matrix, bfloat16=bfloat16) for name, matrix in matrices.items()}
+    packed = {name: pack(matrix, lanes=lanes, bfloat16=bfloat16) for name, matrix in matrices.items()}
     positions = torch.arange(c.context_length)[None]
     cos, sin = (
         angles[0, 0, :, : c.head_dim // 2].contiguous() for angles in rope_angles(positions, c.head_dim, c.rope_theta)
@@ -47,15 +47,15 @@ def pack_model(model: Transformer, *, bfloat16: bool) -> dict[str, Tensor]:
     return packed
 
 
-def pack(matrices: Tensor, *, bfloat16: bool) -> Tensor:
-    """Blocks of 16 outputs side by side, so that one load brings the weights of one input (in bfloat16: of two).
+def pack(matrices: Tensor, *, lanes: int, bfloat16: bool) -> Tensor:
+    """A vector of outputs side by side, so that one load brings the weights of one input (in bfloat16: of two).
 
     matrices  (L, outputs, inputs)
-    returns   (L, outputs / 16, inputs, 16) float32, or (L, outputs / 16, inputs / 2, 16) pairs as int32
+    returns   (L, outputs / lanes, inputs, lanes) float32, or as many pairs of inputs, as int32
     """
     padded = _pad(_pad(matrices, 1, up(matrices.shape[1])), 2, up(matrices.shape[2])).contiguous()
     numbers = padded.bfloat16().view(torch.int32) if bfloat16 else padded
-    packed: Tensor = numbers.unflatten(1, (-1, LANES)).transpose(2, 3).contiguous()
+    packed: Tensor = numbers.unflatten(1, (-1, lanes)).transpose(2, 3).contiguous()
     return packed
 
 
@@ -67,5 +67,5 @@ def _pad(x: Tensor, dim: int, size: int) -> Tensor:
 
 
 def up(number: int) -> int:
-    """To whole vectors."""
-    return -(-number // LANES) * LANES
+    """To a multiple of WHOLE."""
+    return -(-number // WHOLE) * WHOLE

@@ -13,7 +13,7 @@ inline float highest(const float* x, int count) {  // up to the last whole vecto
     return largest(most);
 }
 
-// Scores of N blocks of 16 positions.
+// Scores of N vectors of positions.
 template <class E, int N>
 inline void scores(const typename E::Packed* q, const typename E::Packed* k, int depth, float scale, float* out) {
     Vec sums[N] = {};

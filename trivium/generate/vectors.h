@@ -1,8 +1,8 @@
-// Numbers in vectors of 16, and products with packed matrices. Knows nothing of models.
+// Numbers in vectors, and products with packed matrices. Knows nothing of models.
 //
-// Vectors are the compiler's own: 16 floats, in as many registers as the processor needs. A packed matrix is
-// (outputs / 16, inputs, 16), so that one load brings the weights of one input for 16 outputs; in bfloat16 a packed
-// number holds two inputs, and a product adds both.
+// Vectors are the compiler's own, as long as the processor's registers. A packed matrix is (outputs / lanes, inputs,
+// lanes), so that one load brings the weights of one input for several outputs; in bfloat16 a packed number holds two
+// inputs, and a product adds both.
 
 #pragma once
 #include <cmath>
@@ -14,16 +14,20 @@
 
 namespace {
 
-constexpr int lanes = 16;
-typedef float Vec __attribute__((vector_size(64), aligned(4), may_alias));
-typedef int32_t Ints __attribute__((vector_size(64), aligned(4), may_alias));
-
-#ifdef __AVX512F__
-constexpr int tile_rows = 8, tile_blocks = 2, flat_blocks = 4;  // 32 registers of 16 floats
+#if defined(__AVX512F__)
+constexpr int lanes = 16, tile_rows = 8, tile_blocks = 2;  // of 32 registers
+#elif defined(__AVX__)
+constexpr int lanes = 8, tile_rows = 6, tile_blocks = 2;  // of 16
+#elif defined(__aarch64__)
+constexpr int lanes = 4, tile_rows = 6, tile_blocks = 4;  // of 32
 #else
-constexpr int tile_rows = 4, tile_blocks = 1, flat_blocks = 1;
+constexpr int lanes = 4, tile_rows = 6, tile_blocks = 2;
 #endif
-constexpr int flat_rows = 4;  // up to so many rows, more columns at once keep the multipliers busy
+constexpr int flat_rows = 4, flat_blocks = 4;  // few rows: more columns at once keep the multipliers busy
+constexpr int whole = 16;                      // all sizes are filled up with zeros to multiples of this
+
+typedef float Vec __attribute__((vector_size(lanes * 4), aligned(4), may_alias));
+typedef int32_t Ints __attribute__((vector_size(lanes * 4), aligned(4), may_alias));
 
 inline Vec load(const float* p) { return *reinterpret_cast<const Vec*>(p); }
 inline void store(float* p, Vec v) { *reinterpret_cast<Vec*>(p) = v; }
@@ -41,7 +45,7 @@ inline float largest(Vec v) {
     return most;
 }
 
-// Cephes' expf, 16 at a time; below -87 it is 0.
+// Cephes' expf; below -87 it is 0.
 inline Vec exponential(Vec x) {
     const Vec low = splat(-87.0f), high = splat(88.0f);
     const Vec y = x < low ? low : (x > high ? high : x);
@@ -63,7 +67,7 @@ struct Float32 {
     static Vec multiply_add(Vec sum, const Packed* weights, Packed x) { return sum + load(weights) * x; }
 };
 
-#ifdef __AVX512BF16__
+#ifdef __AVX512BF16__  // implies vectors of 16
 struct Bfloat16 {
     typedef uint32_t Packed;  // two numbers
     static constexpr int numbers = 2;
@@ -81,9 +85,9 @@ struct Bfloat16 {
 };
 #endif
 
-inline int padded(int64_t n) { return (int(n) + lanes - 1) / lanes * lanes; }
+inline int padded(int64_t n) { return (int(n) + whole - 1) / whole * whole; }
 
-// R rows times C blocks of 16 outputs. Each sum runs over the inputs in order, so R and C do not show in it.
+// R rows times C vectors of outputs. Each sum runs over the inputs in order, so R and C do not show in it.
 template <class E, int R, int C>
 inline void tile(const typename E::Packed* w, const typename E::Packed* x, int depth, float* y, int pitch, bool add) {
     Vec sums[R][C] = {};
