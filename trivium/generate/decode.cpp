@@ -23,8 +23,8 @@ extern "C" struct Model {  // native.py fills it in; the order of the fields is 
     double norm_eps;
     const float *embedding, *cos, *sin;                     // (vocab_size, width), (positions, d / 2) twice
     const float *input_norm, *attention_norm, *final_norm;  // (layers, padded width) twice, (padded width)
-    const float *q_norm, *k_norm, *bias;                    // (layers, d) twice, (layers, padded q, k, v), or null
-    const void *qkv, *out, *gate_up, *down, *head;          // (layers, outputs / lanes, inputs, lanes), packed
+    const float *q_norm, *k_norm, *bias;            // (layers, padded d) twice, (layers, padded q, k, v), or null
+    const void *qkv, *out, *gate_up, *down, *head;  // (layers, outputs / lanes, inputs, lanes), packed
     void* keys;    // (slots, layers, kv_heads, positions / lanes, padded d, lanes), packed too
     void* values;  // (slots, layers, kv_heads, positions, padded d), of the same numbers
     float* space;  // (threads, space_floats)
@@ -70,7 +70,7 @@ void turn(const Model& m, int layer, int position, float* qkv) {
     for (int h = 0; h < heads; h++) {
         float* x = qkv + h * size;
         if (m.q_norm) {
-            const float* weight = (h < m.heads ? m.q_norm : m.k_norm) + size_t(layer) * d;
+            const float* weight = (h < m.heads ? m.q_norm : m.k_norm) + size_t(layer) * size;
             const float scale = inverse_scale(x, size, d, m.norm_eps);
             for (int i = 0; i < d; i++) x[i] *= scale * weight[i];
         }
@@ -236,19 +236,22 @@ extern "C" int vector_lanes() { return lanes; }
 
 #ifdef __AVX512BF16__
 extern "C" int has_bfloat16() { return 1; }
-#define DISPATCH(function, m, ...) \
-    ((m).bfloat16 ? function<Bfloat16>(m, __VA_ARGS__) : function<Float32>(m, __VA_ARGS__))
+#define DISPATCH(function, bfloat16, ...) (bfloat16 ? function<Bfloat16>(__VA_ARGS__) : function<Float32>(__VA_ARGS__))
 #else
 extern "C" int has_bfloat16() { return 0; }
-#define DISPATCH(function, m, ...) function<Float32>(m, __VA_ARGS__)
+#define DISPATCH(function, bfloat16, ...) function<Float32>(__VA_ARGS__)
 #endif
+
+extern "C" void pack_matrices(const Matrix* matrices, int64_t count, int bfloat16, int threads) {
+    share(threads, count, [&](int, int64_t unit) { DISPATCH(pack, bfloat16, matrices[unit]); });
+}
 
 // Prompts into the cache. Rows of a unit stand between its start and the next; `most` rows are read at once.
 extern "C" void read_rows(
     const Model* m, const Row* rows, const int32_t* starts, int64_t units, int most, int threads) {
-    DISPATCH(read, *m, rows, starts, units, most, threads);
+    DISPATCH(read, m->bfloat16, *m, rows, starts, units, most, threads);
 }
 
 extern "C" void write_rows(const Model* m, const Writing* w, int most, int threads) {
-    DISPATCH(write, *m, *w, most, threads);
+    DISPATCH(write, m->bfloat16, *m, *w, most, threads);
 }

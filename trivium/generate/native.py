@@ -14,7 +14,7 @@ from torch import Tensor
 
 from trivium.generate.build import BuildError, load_library
 from trivium.generate.decoder import Piece, Start
-from trivium.generate.packing import pack_model, up
+from trivium.generate.packing import MatrixStruct, other_weights, packed_matrices, up
 from trivium.generate.sampling import Sampling, choose
 from trivium.losses.language_model import token_logprobs
 from trivium.model.shape import ModelConfig
@@ -60,9 +60,10 @@ def library() -> ctypes.CDLL | str:
     except BuildError as reason:
         return str(reason)
     model, pointer, number = ctypes.POINTER(ModelStruct), ctypes.c_void_p, ctypes.c_int
+    loaded.pack_matrices.argtypes = (ctypes.POINTER(MatrixStruct), ctypes.c_int64, number, number)
     loaded.read_rows.argtypes = (model, pointer, pointer, ctypes.c_int64, number, number)
     loaded.write_rows.argtypes = (model, ctypes.POINTER(WritingStruct), number, number)
-    loaded.read_rows.restype = loaded.write_rows.restype = None
+    loaded.pack_matrices.restype = loaded.read_rows.restype = loaded.write_rows.restype = None
     return loaded
 
 
@@ -101,7 +102,7 @@ class NativeDecoder:
         self.sampling, self.library, self.threads = sampling, library, torch.get_num_threads()
         self.rows, self.vocab_size = min(rows, GROUP * self.threads), c.vocab_size
         self.lanes = library.vector_lanes()
-        self.tensors = pack_model(model, lanes=self.lanes, bfloat16=bfloat16)
+        self.tensors = packed_matrices(model, library, bfloat16=bfloat16, threads=self.threads) | other_weights(model)
         cells, dtype = (self.rows, c.num_layers, c.num_kv_heads), torch.bfloat16 if bfloat16 else torch.float32
         head = up(c.head_dim)
         self.tensors["keys"] = torch.empty(*cells, positions // self.lanes, head, self.lanes, dtype=dtype)

@@ -5,9 +5,11 @@
 // inputs, and a product adds both.
 
 #pragma once
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #ifdef __AVX512BF16__
 #include <immintrin.h>
 #endif
@@ -24,7 +26,7 @@ constexpr int lanes = 4, tile_rows = 6, tile_blocks = 4;  // of 32
 constexpr int lanes = 4, tile_rows = 6, tile_blocks = 2;
 #endif
 constexpr int flat_rows = 4, flat_blocks = 4;  // few rows: more columns at once keep the multipliers busy
-constexpr int whole = 16;                      // all sizes are filled up with zeros to multiples of this
+constexpr int64_t whole = 16;                  // all sizes are filled up with zeros to multiples of this
 
 typedef float Vec __attribute__((vector_size(lanes * 4), aligned(4), may_alias));
 typedef int32_t Ints __attribute__((vector_size(lanes * 4), aligned(4), may_alias));
@@ -85,7 +87,39 @@ struct Bfloat16 {
 };
 #endif
 
-inline int padded(int64_t n) { return (int(n) + whole - 1) / whole * whole; }
+inline int padded(int64_t n) { return int((n + whole - 1) / whole * whole); }
+
+struct Matrix {
+    const float* from;  // (outputs, inputs)
+    void* to;           // packed, padded
+    int64_t outputs, inputs;
+    int64_t output_group, input_group;  // sizes that are padded one by one, such as heads
+};
+
+template <class E>
+void pack(const Matrix& m) {
+    const int64_t group = m.input_group, high = padded(m.output_group);
+    auto to = static_cast<typename E::Packed*>(m.to);
+    for (int64_t o = 0; o < m.outputs / m.output_group * high; o += lanes) {
+        const float* rows[lanes] = {};  // none where there is padding
+        for (int l = 0; l < lanes; l++)
+            if ((o + l) % high < m.output_group)
+                rows[l] = m.from + ((o + l) / high * m.output_group + (o + l) % high) * m.inputs;
+        for (int64_t first = 0; first < m.inputs; first += group)
+            for (int64_t i = 0; i < group; i += whole) {
+                float square[lanes][whole] = {};
+                for (int l = 0; l < lanes; l++)
+                    if (rows[l])
+                        std::memcpy(square[l], rows[l] + first + i, std::min(group - i, whole) * sizeof(float));
+                for (int j = 0; j < whole; j += E::numbers, to += lanes) {
+                    float line[lanes * E::numbers];
+                    for (int l = 0; l < lanes; l++)
+                        for (int n = 0; n < E::numbers; n++) line[l * E::numbers + n] = square[l][j + n];
+                    for (int n = 0; n < E::numbers; n++) E::pack(to, n * lanes, load(line + n * lanes));
+                }
+            }
+    }
+}
 
 // R rows times C vectors of outputs. Each sum runs over the inputs in order, so R and C do not show in it.
 template <class E, int R, int C>
