@@ -108,6 +108,7 @@ class NativeDecoder:
         self.tensors["keys"] = torch.empty(*cells, positions // self.lanes, head, self.lanes, dtype=dtype)
         self.tensors["values"] = torch.empty(*cells, positions, head, dtype=dtype)
         self.tensors["space"] = torch.empty(self.threads, _space(c) + positions)
+        self.keys, self.values = (_as_array(self.tensors[name]) for name in ("keys", "values"))
         shape = {name: getattr(c, name) for name in ("width", "head_dim", "mlp_width", "vocab_size", "norm_eps")}
         heads = {"layers": c.num_layers, "heads": c.num_heads, "kv_heads": c.num_kv_heads}
         space = {"positions": positions, "space_floats": self.tensors["space"].shape[1]}
@@ -145,9 +146,9 @@ class NativeDecoder:
         self.held |= prompts
 
     def _copy(self, source: int, row: int, positions: int) -> None:
-        keys, values, blocks = self.tensors["keys"], self.tensors["values"], -(-positions // self.lanes)
-        keys[row, :, :, :blocks] = keys[source, :, :, :blocks]
-        values[row, :, :, :positions] = values[source, :, :, :positions]
+        blocks = -(-positions // self.lanes)
+        self.keys[row, :, :, :blocks] = self.keys[source, :, :, :blocks]
+        self.values[row, :, :, :positions] = self.values[source, :, :, :positions]
 
     def _read_fresh(self, prompts: Mapping[int, tuple[int, ...]]) -> None:
         rows, units = [], [0]  # a unit is some prompts that one thread reads together
@@ -205,6 +206,12 @@ def _space(c: ModelConfig) -> int:
     width, mlp = up(c.width), up(c.mlp_width)
     widest = max(everything, 2 * mlp, up(c.vocab_size))
     return READ_ROWS * (width + widest + max(width, queries, mlp)) + everything
+
+
+def _as_array(tensor: Tensor) -> np.ndarray:
+    """The same memory. What numpy moves starts none of torch's threads, which would wait for a busy processor."""
+    found: np.ndarray = (tensor.view(torch.int16) if tensor.dtype == torch.bfloat16 else tensor).numpy()
+    return found
 
 
 def _at(array: np.ndarray) -> int:
