@@ -206,7 +206,7 @@ class EvaluateConfig(Frozen):
     """evaluations during each phase"""
     documents: int = Field(400, ge=2)
     """held-out documents for bits per byte"""
-    blanks: int = Field(400, ge=2)
+    blanks: int = Field(200, ge=2)
     """held-out blanks"""
     instructions: int = Field(600, ge=2)
     """held-out checkable instructions"""

@@ -179,12 +179,21 @@ class Dial(msgspec.Struct):
         return left * SHARES[stage] / sum(SHARES[name] for name in to_come)
 
 
+ECHO_STEPS = 200  # of words said twice: that many teach looking things up (docs/log.md) ...
+MOST_ECHOES = 0.25  # ... and a run that has no more than four times as many goes without
+
+
+def choose_echoes(steps: int) -> float:
+    """The share of phase I's steps that words said twice take."""
+    return round(ECHO_STEPS / steps, 4) if MOST_ECHOES * steps >= ECHO_STEPS else 0.0
+
+
 STEPS = ("pretrain.steps", "instruct.steps", "reward.steps", "align.steps")
 
 
 def open_keys(settings: Mapping[str, Any]) -> list[str]:
     """Which of the dial's keys the settings leave open."""
-    keys = [*STEPS, "model.vocab_size", "votes.pairs", "data.stories", "data.dialogues"]
+    keys = [*STEPS, "pretrain.echoes", "model.vocab_size", "votes.pairs", "data.stories", "data.dialogues"]
     return [key for key in keys if key.split(".")[1] not in settings.get(key.split(".")[0], {})]
 
 

@@ -19,8 +19,8 @@ from trivium.text.branches import pack_answers
 from trivium.text.tokenizer import Tokenizer
 
 MOST_TOKENS = 8  # of a filling
-DRAWN = 12  # proposals beside the most probable one
-LOOKED_AHEAD = 16  # tokens after the blank that say how well a filling fits
+DRAWN = 4  # proposals beside the most probable one: more find no more of the left-out words
+LOOKED_AHEAD = 12  # tokens after the blank that say how well a filling fits
 
 
 class Gap(NamedTuple):
@@ -40,25 +40,28 @@ def blank_accuracy(model: Transformer, tokenizer: Tokenizer, blanks: Sequence[Bl
     return sum(right) / len(right)
 
 
-def fill(model: Transformer, tokenizer: Tokenizer, gaps: Sequence[Gap]) -> list[list[Filling]]:
-    """Different fillings of each gap, the most probable first; at least one."""
-    proposed = propose(model, tokenizer, gaps)
+def fill(model: Transformer, tokenizer: Tokenizer, gaps: Sequence[Gap], *, drawn: int = DRAWN) -> list[list[Filling]]:
+    """Different fillings of each gap, the most probable first; at least one.
+
+    drawn  proposals of each beside the most probable one
+    """
+    proposed = propose(model, tokenizer, gaps, drawn=drawn)
     return [weigh(model, tokenizer, gap, texts) for gap, texts in zip(gaps, proposed, strict=True)]
 
 
-def propose(model: Transformer, tokenizer: Tokenizer, gaps: Sequence[Gap]) -> list[list[str]]:
+def propose(model: Transformer, tokenizer: Tokenizer, gaps: Sequence[Gap], *, drawn: int = DRAWN) -> list[list[str]]:
     """What the model writes into each gap, and every beginning of it: it may not have known where to end."""
     stop = [tokenizer.end_of_text]
     prompts = [prompt(gap.before, gap.after, tokenizer).tolist() for gap in gaps]
     greedy = Sampling(temperature=0, max_new_tokens=MOST_TOKENS)
-    drawn = Sampling(temperature=1.0, max_new_tokens=MOST_TOKENS)
+    warm = Sampling(temperature=1.0, max_new_tokens=MOST_TOKENS)
     likely = generate(model, [Request(ids, 0) for ids in prompts], greedy, stop=stop)
     others = generate(
-        model, [Request(ids, stream_seed(8, i)) for ids in prompts for i in range(DRAWN)], drawn, stop=stop
+        model, [Request(ids, stream_seed(8, i)) for ids in prompts for i in range(drawn)], warm, stop=stop
     )
     proposed = []
     for number in range(len(gaps)):
-        answers = [likely[number], *others[number * DRAWN : (number + 1) * DRAWN]]
+        answers = [likely[number], *others[number * drawn : (number + 1) * drawn]]
         cuts = dict.fromkeys(tuple(a.tokens[:n]) for a in answers for n in range(1, len(a.tokens) + 1))
         texts = dict.fromkeys(tokenizer.decode(ids) for ids in cuts)
         proposed.append([text for text in texts if text.strip() and "\ufffd" not in text] or [" "])

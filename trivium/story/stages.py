@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from trivium import plan
 from trivium.batch import TokenBatch
 from trivium.distributed.shard import shard as spread
 from trivium.distributed.shard import whole_model
@@ -57,6 +58,8 @@ def make_base(teller: Teller) -> Path:
 
     model = initialise(Transformer(teller.recipe.model), recipe.seed).to(teller.compute.device)
     teller.settle_steps("pretrain", build, model)
+    if teller.dial and teller.is_open("pretrain.echoes"):
+        teller.settle("pretrain.echoes", plan.choose_echoes(teller.recipe.pretrain.steps))
     spread(model, teller.world)
     opening = beginnings(documents.held_out)[0]
     metrics = teller.train(

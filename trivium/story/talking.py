@@ -41,7 +41,7 @@ def fill_blanks(folder: Path, text: str, *, best: int) -> dict[str, Any]:
     done, found = pieces[0], []
     for number, space in enumerate(spaced, start=1):
         after, rest = pieces[number], "".join(pieces[number:])
-        likely = fill(model, tokenizer, [Gap(done, rest)])[0]
+        likely = fill(model, tokenizer, [Gap(done, rest)], drawn=DRAWN)[0]
         fillings = ([filling for filling in likely if filling.text.startswith(" ") == space] or likely)[:best]
         found.append({"fillings": [filling._asdict() for filling in fillings]})
         done += fillings[0].text + after
@@ -56,6 +56,7 @@ def print_fillings(found: dict[str, Any]) -> None:
         console.print(Text(f"  blank {number}:  {likely}" if len(found["blanks"]) > 1 else f"  {likely}"))
 
 
+DRAWN = 24  # fillings tried beside the most probable one, to show others too
 HELP = "An empty line or /exit leaves, /new begins anew, /again answers again."
 
 
