@@ -4,9 +4,9 @@
 
 A step is 4,096 tokens in rows of 256, data and optimizer included; ours is the whole phase I, with isolated documents,
 blanks and Muon. Peers run Qwen3 in the same shape with AdamW (fused): every way is tried for a few steps, and the
-fastest is repeated, interleaved with ours, in one process whose freed memory is kept, which helps them too. "default" is
-what the peer does on a CPU unless told otherwise: Trainer in float32. The ceiling is the time of the step's own matrix
-products in bfloat16 where the processor has them, and nothing else. Run it on a quiet machine.
+fastest is repeated, interleaved with ours, in one process whose freed memory is kept, which helps them too. "default"
+is what the peer does on a CPU unless told otherwise: Trainer in float32. The ceiling is the time of the step's own
+matrix products in bfloat16 where the processor has them, and nothing else. Run it on a quiet machine.
 """
 
 import argparse

@@ -116,13 +116,17 @@ class PretrainConfig(OptimizerConfig):
 class InstructConfig(OptimizerConfig):
     """Phase II: instructions and their answers."""
 
+    rows_per_step: int = Field(8, ge=1)
+    """rows of context_length tokens in a step, over all ranks and micro-batches"""
+    microbatch_rows: int = Field(8, ge=1)
+    """rows computed at once; must divide rows_per_step"""
     learning_rate: float = Field(4e-3, gt=0)
     """peak of AdamW: embeddings and norms"""
     matrix_learning_rate: float = Field(0.02, gt=0)
     """peak of Muon: the matrices of the layers"""
     loss_on: Literal["all", "last"] = "all"
     """which of the assistant's turns are learned"""
-    text: Share = 0.06
+    text: Share = 0.03
     """share of the rows that are text, so that what phase I taught is not forgotten"""
 
 

@@ -179,7 +179,7 @@ class Dial(msgspec.Struct):
         return left * SHARES[stage] / sum(SHARES[name] for name in to_come)
 
 
-ECHO_STEPS = 200  # of words said twice: that many teach looking things up (docs/log.md) ...
+ECHO_STEPS = 240  # of words said twice: that many teach looking things up (docs/log.md) ...
 MOST_ECHOES = 0.25  # ... and a run that has no more than four times as many goes without
 
 

@@ -155,7 +155,7 @@ def go_on(run: Run, said: Settings, minutes: float | None, *, new_round: bool) -
     for section, key, value in leaves(resolve(said) if said else None, said):
         if new_round and section in LATER:
             continue
-        mine = begun[section][key] if key else begun[section]
+        mine = begun.get(section, {}).get(key, "unknown") if key else begun[section]
         if mine != value and not (dial and f"{section}.{key}" in dial.open):
             name = f"{section}.{key}" if key else section
             raise RunError(f"{run.path}: was begun with {name} = {mine}, not {value}; choose another --out")

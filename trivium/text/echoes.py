@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 
 from trivium.batch import TokenBatch
 
-SHORTEST, LONGEST = 8, 48  # words that are said twice
-FIRST_LESSON = 0.45  # of the steps: only the word before is asked
+FIRST_LESSON = 0.25  # of the steps: only the word before is asked
 BEFORE_SHARE = 0.2  # of the segments after that
+FEW_WORDS, MANY_WORDS = (4, 12), (8, 48)  # that are said twice: among few, the right one is found sooner
+FEW_UNTIL = 0.6  # of the steps
 
 
 class Tags(NamedTuple):
@@ -40,6 +41,7 @@ def echo_batch(
     generator = np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, 7, step))))
     cumulative = frequencies.cumsum()
     share = 1.0 if step < FIRST_LESSON * steps else BEFORE_SHARE
+    shortest, longest = FEW_WORDS if step < FEW_UNTIL * steps else MANY_WORDS
     shape = (rows, row_length)
     tokens, targets, positions, documents = (np.zeros(shape, dtype=np.int64) for _ in range(4))
     supervised = np.zeros(shape, dtype=np.bool_)
@@ -47,7 +49,7 @@ def echo_batch(
         start = number = 0
         while start < row_length:
             before = bool(generator.random() < share)
-            size = int(generator.integers(SHORTEST, LONGEST + 1))
+            size = int(generator.integers(shortest, longest + 1))
             said = np.searchsorted(cumulative, generator.random(size) * cumulative[-1])
             segment = np.concatenate([[tags.before if before else tags.after], said, said])[: row_length - start]
             stop = start + len(segment)
