@@ -12,7 +12,7 @@ from cyclopts import App, Parameter
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from trivium import __version__
-from trivium.config import Recipe, Settings, first_error
+from trivium.config import Recipe, Settings, first_error, merge
 from trivium.errors import ConfigError, Interrupted, TriviumError
 
 
@@ -40,6 +40,10 @@ Draft: Any = draft_of(Recipe)
 Flags = Annotated[Draft, Parameter(name="*", group="Settings")]
 Minutes = Annotated[float | None, Parameter(help="time for the whole run; decides size and steps  [default: 10]")]
 Out = Annotated[Path | None, Parameter(help="the run folder  [default: runs/NAME of the recipe]")]
+From = Annotated[
+    Path | None,
+    Parameter(name="--from", help="a model folder to go on from: any Llama, Qwen2 or Qwen3  [start.folder]"),
+]
 AsJson = Annotated[bool, Parameter(name="--json", negative="", help="print the result as one JSON object")]
 RecipeOrRun = Annotated[Path | None, Parameter(help="a recipe file, or a run folder to go on with")]
 RunFolder = Annotated[Path, Parameter(help="a run folder")]
@@ -53,9 +57,13 @@ app = App(
 )
 
 
-def said(settings: Any) -> Settings:
-    """Only what was given on the command line."""
-    return {} if settings is None else dict(settings.model_dump(exclude_unset=True))
+def said(settings: Any, start: Path | None = None) -> Settings:
+    """Only what was given on the command line.
+
+    start  what --from says, the short name of --start.folder
+    """
+    given: Settings = {} if settings is None else dict(settings.model_dump(exclude_unset=True))
+    return merge(given, {"start": {"folder": str(start)}}) if start else given
 
 
 @app.command
@@ -64,6 +72,7 @@ def run(
     *,
     minutes: Minutes = None,
     out: Out = None,
+    start: From = None,
     round: Annotated[bool, Parameter(negative="", help="train the next round of phase III on all votes")] = False,
     json: AsJson = False,
     settings: Flags = None,
@@ -72,38 +81,59 @@ def run(
     from trivium.story.opening import open_story
     from trivium.story.whole import tell_whole
 
-    with open_story(recipe, out=out, minutes=minutes, flags=said(settings), new_round=round) as teller:
+    with open_story(recipe, out=out, minutes=minutes, flags=said(settings, start), new_round=round) as teller:
         found = tell_whole(teller, new_round=round)
     if json:
         print_json(found)
 
 
 @app.command
-def plan(recipe: RecipeOrRun = None, *, minutes: Minutes = None, json: AsJson = False, settings: Flags = None) -> None:
+def plan(
+    recipe: RecipeOrRun = None,
+    *,
+    minutes: Minutes = None,
+    start: From = None,
+    json: AsJson = False,
+    settings: Flags = None,
+) -> None:
     """What would be trained, in which memory and time, before it is spent."""
     from trivium.story.forecast import forecast, print_forecast
 
-    found = forecast(recipe, minutes=minutes, flags=said(settings))
+    found = forecast(recipe, minutes=minutes, flags=said(settings, start))
     print_json(found) if json else print_forecast(found)
 
 
 @app.command
-def pretrain(recipe: RecipeOrRun = None, *, minutes: Minutes = None, out: Out = None, settings: Flags = None) -> None:
+def pretrain(
+    recipe: RecipeOrRun = None,
+    *,
+    minutes: Minutes = None,
+    out: Out = None,
+    start: From = None,
+    settings: Flags = None,
+) -> None:
     """Phase I: text with words missing → base."""
     from trivium.story.opening import open_story
     from trivium.story.stages import make_base
 
-    with open_story(recipe, out=out, minutes=minutes, flags=said(settings)) as teller:
+    with open_story(recipe, out=out, minutes=minutes, flags=said(settings, start)) as teller:
         print(make_base(teller))
 
 
 @app.command
-def instruct(recipe: RecipeOrRun = None, *, minutes: Minutes = None, out: Out = None, settings: Flags = None) -> None:
+def instruct(
+    recipe: RecipeOrRun = None,
+    *,
+    minutes: Minutes = None,
+    out: Out = None,
+    start: From = None,
+    settings: Flags = None,
+) -> None:
     """Phase II: instructions and their answers → instruct. Makes base first where there is none."""
     from trivium.story.opening import open_story
     from trivium.story.stages import make_base, make_instruct
 
-    with open_story(recipe, out=out, minutes=minutes, flags=said(settings)) as teller:
+    with open_story(recipe, out=out, minutes=minutes, flags=said(settings, start)) as teller:
         make_base(teller)
         print(make_instruct(teller))
 
@@ -206,12 +236,13 @@ def inspect(
     recipe: RecipeOrRun = None,
     *,
     show: Annotated[int, Parameter(help="how many of each")] = 3,
+    start: From = None,
     settings: Flags = None,
 ) -> None:
     """Documents, dialogues and pairs as the model sees them: what is learned, and what is only read."""
     from trivium.story.inspecting import inspect_recipe
 
-    inspect_recipe(recipe, flags=said(settings), count=show)
+    inspect_recipe(recipe, flags=said(settings, start), count=show)
 
 
 def print_json(found: object) -> None:

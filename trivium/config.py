@@ -65,6 +65,17 @@ class ComputeConfig(Frozen):
     """time between checkpoints"""
 
 
+class StartConfig(Frozen):
+    """The weights that phase I goes on from."""
+
+    folder: str = ""
+    """a model folder, such as a downloaded Qwen3: its shape and vocabulary are the run's; empty: fresh weights"""
+    weights: str = ""
+    """fingerprint that its weights must have; empty: any, written down when the run begins"""
+    tokenizer: str = ""
+    """fingerprint that its tokenizer and chat template must have; likewise"""
+
+
 class OptimizerConfig(Frozen):
     """Steps, their size, and how the weights follow the gradient."""
 
@@ -110,7 +121,7 @@ class PretrainConfig(OptimizerConfig):
     blanks: Share = 0.15
     """share of the documents that are cut into fill-in-the-blank"""
     echoes: Share = 0.12
-    """share of the steps, at the beginning, on random words said twice, where looking things up is learned"""
+    """share of the steps, at the beginning, on random words said twice; only fresh weights have it to learn"""
 
 
 class InstructConfig(OptimizerConfig):
@@ -225,6 +236,7 @@ class Recipe(Frozen):
     """decides every random choice"""
     data: DataConfig = DataConfig()
     compute: ComputeConfig = ComputeConfig()
+    start: StartConfig = StartConfig()
     model: ModelConfig = ModelConfig()
     pretrain: PretrainConfig = PretrainConfig()
     instruct: InstructConfig = InstructConfig(steps=500)

@@ -319,7 +319,8 @@ class Journal:
 class Lineage(msgspec.Struct, frozen=True, kw_only=True):
     """Where a model came from; everything that it would take to make it again."""
 
-    parent: str | None  # fingerprint of the model it was trained from
+    parent: str | None  # fingerprint of the weights of the model it was trained from
+    parent_folder: str | None = None  # where that model stood
     data: dict[str, str]  # source → fingerprint
     votes: str | None  # fingerprint of the votes
     config: dict[str, object]  # resolved

@@ -23,11 +23,18 @@ class Opened(NamedTuple):
     tokenizer: Tokenizer
 
 
+class Parent(NamedTuple):
+    """The model whose weights another one went on from."""
+
+    folder: str
+    weights: str  # fingerprint
+
+
 class Origin(NamedTuple):
     """What a model was made from."""
 
     phase: str
-    parent: Path | None
+    parent: Parent | None
     data: Mapping[str, str]  # source → fingerprint
     votes: str | None
     metrics: Mapping[str, float]
@@ -44,6 +51,11 @@ def is_done(folder: Path) -> bool:
 def weights_fingerprint(folder: Path) -> str:
     """16 hexadecimal digits that name a model by its weights: the same wherever and whenever it was trained."""
     return file_fingerprint(folder, hub.WEIGHTS)
+
+
+def parent_at(folder: Path) -> Parent:
+    """A published model, as the parent of another."""
+    return Parent(str(folder), weights_fingerprint(folder))
 
 
 def open_model(folder: Path, *, device: torch.device | str = "cpu") -> Opened:
@@ -65,7 +77,8 @@ def publish_model(
     beside  further files by name, and their text
     """
     lineage = Lineage(
-        parent=weights_fingerprint(origin.parent) if origin.parent else None,
+        parent=origin.parent.weights if origin.parent else None,
+        parent_folder=origin.parent.folder if origin.parent else None,
         data=dict(origin.data),
         votes=origin.votes,
         config=recipe.model_dump(mode="json"),
@@ -94,6 +107,7 @@ def card(name: str, model: Transformer | RewardModel, recipe: Recipe, origin: Or
     shape = model.config
     measured = "\n".join(f"| {key.replace('_', ' ')} | {value:.4g} |" for key, value in origin.metrics.items())
     sources = ", ".join(origin.data) or "its parent's"
+    went_on = f" It went on from `{origin.parent.folder}`." if origin.parent else ""
     return f"""---
 library_name: transformers
 pipeline_tag: {"text-classification" if isinstance(model, RewardModel) else "text-generation"}
@@ -104,7 +118,7 @@ tags: [trivium]
 
 A {shape.architecture} decoder of {shape.parameters:,} parameters ({shape.num_layers} layers, width {shape.width},
 vocabulary {shape.vocab_size:,}, context {shape.context_length} tokens), made by the phase `{origin.phase}` of
-Trivium. Data: {sources}. Seed: {recipe.seed}. `lineage.json` holds every setting.
+Trivium.{went_on} Data: {sources}. Seed: {recipe.seed}. `lineage.json` holds every setting.
 
 | measured on held-out data | |
 |---|---|

@@ -221,7 +221,7 @@ FOREIGN: dict[str, dict[str, object]] = {
     "attention_bias": {"attention_bias": True},
     "mlp_bias": {"model_type": "llama", "mlp_bias": True},
     "rope_type": {"rope_parameters": {"rope_type": "yarn", "factor": 4.0, "rope_theta": 1e4}},
-    "as of old, rope_type": {"rope_parameters": None, "rope_scaling": {"type": "linear", "factor": 2.0}},
+    "as of old, rope_type": {"rope_parameters": None, "rope_scaling": {"type": "dynamic", "factor": 2.0}},
     "use_sliding_window": {"use_sliding_window": True},
     "layer_types": {"layer_types": ["sliding_attention", "full_attention"]},
     "hidden_act": {"hidden_act": "gelu"},

@@ -75,7 +75,7 @@ def weigh(model: Transformer, tokenizer: Tokenizer, gap: Gap, proposed: Sequence
     before = tokenizer.decode(tokenizer.encode(gap.before)[-room:])
     after = tokenizer.decode(tokenizer.encode(gap.after)[:LOOKED_AHEAD])
     ending = [] if gap.after else [tokenizer.end_of_text]
-    whole = [[*tokenizer.encode(before + filling + after), *ending] for filling in proposed]
+    whole = [[*tokenizer.opening, *tokenizer.encode(before + filling + after), *ending] for filling in proposed]
     shared = min(common_beginning(whole), min(map(len, whole)) - 1)
     start = whole[0][:shared] or [tokenizer.end_of_text]
     rest = [ids[shared:] for ids in whole]

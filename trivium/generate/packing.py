@@ -86,7 +86,7 @@ def other_weights(model: Transformer) -> dict[str, Tensor]:
         biases = torch.stack([layer.get_parameter(name).float() for layer in model.layers])
         return F.pad(biases.unflatten(1, (-1, c.head_dim)), (0, up(c.head_dim) - c.head_dim)).flatten(1)
 
-    found = dict(_turns(c.context_length, c.head_dim, c.rope_theta))
+    found = dict(_turns(c.context_length, c.head_dim, c.rope_theta, c.rope_scaling))
     found["embedding"] = model.embed_tokens.weight.float()
     found["input_norm"] = stacked("input_layernorm.weight", c.width)
     found["attention_norm"] = stacked("post_attention_layernorm.weight", c.width)
@@ -99,9 +99,9 @@ def other_weights(model: Transformer) -> dict[str, Tensor]:
 
 
 @cache
-def _turns(context_length: int, head_dim: int, theta: float) -> dict[str, Tensor]:
+def _turns(context_length: int, head_dim: int, theta: float, scaling: tuple[float, ...]) -> dict[str, Tensor]:
     """Cosine and sine of every angle, (context_length, d / 2)."""
-    angles = rope_angles(torch.arange(context_length)[None], head_dim, theta)
+    angles = rope_angles(torch.arange(context_length)[None], head_dim, theta, scaling)
     return {name: part[0, 0, :, : head_dim // 2] for name, part in zip(("cos", "sin"), angles, strict=True)}
 
 

@@ -1,5 +1,6 @@
 """Hugging Face folders, in and out: config.json, model.safetensors, generation_config.json. Tensors only, no pickle."""
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,8 @@ from trivium.model.shape import ModelConfig
 from trivium.model.transformer import Transformer
 
 WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"  # which file holds which tensor, where there are several
+KINDS = ("F32", "F16", "BF16", "F64")  # of numbers; others are quantised, and mean nothing without their scales
 CLASSES = {"qwen3": "Qwen3", "qwen2": "Qwen2", "llama": "Llama"}
 
 
@@ -35,7 +38,7 @@ def to_hub_config(config: ModelConfig, *, reward: bool = False) -> dict[str, obj
         "intermediate_size": config.mlp_width,
         "max_position_embeddings": config.context_length,
         "rope_theta": config.rope_theta,
-        "rope_parameters": {"rope_type": "default", "rope_theta": config.rope_theta},
+        "rope_parameters": _rope_parameters(config),
         "rms_norm_eps": config.norm_eps,
         "tie_word_embeddings": config.tie_embeddings,
         "hidden_act": "silu",
@@ -49,12 +52,35 @@ def to_hub_config(config: ModelConfig, *, reward: bool = False) -> dict[str, obj
     return described
 
 
+def _rope_parameters(config: ModelConfig) -> dict[str, object]:
+    described: dict[str, object] = {"rope_type": "default", "rope_theta": config.rope_theta}
+    if config.rope_scaling:
+        described |= {"rope_type": "linear", "factor": config.rope_scaling[0]}
+    if len(config.rope_scaling) == 4:
+        _, low, high, original = config.rope_scaling
+        described |= {"rope_type": "llama3", "low_freq_factor": low, "high_freq_factor": high}
+        described["original_max_position_embeddings"] = int(original)
+    return described
+
+
+def _rope_scaling(rope: Mapping[str, Any]) -> list[float] | None:
+    """As ModelConfig writes it; None when it is of a kind that we do not know."""
+    kind = rope.get("rope_type", rope.get("type", "default"))
+    if kind == "llama3":
+        keys = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
+        return [rope[key] for key in keys]
+    if kind == "linear":
+        return [rope["factor"]]
+    return [] if kind == "default" else None
+
+
 def from_hub_config(described: Mapping[str, Any], where: str) -> ModelConfig:
     """The shape that a config.json describes; raises CheckpointError for what this decoder cannot do exactly."""
     kind = described.get("model_type")
     if kind not in CLASSES:
         raise CheckpointError(f"{where}: model_type {kind!r} is not one of {', '.join(CLASSES)}; convert it first")
     rope = described.get("rope_parameters") or described.get("rope_scaling") or {}
+    scaling = _rope_scaling(rope)
     layers = set(described.get("layer_types") or ["full_attention"])
     exact = {
         "hidden_act": described.get("hidden_act", "silu") == "silu",
@@ -63,7 +89,9 @@ def from_hub_config(described: Mapping[str, Any], where: str) -> ModelConfig:
         "mlp_bias": not described.get("mlp_bias"),
         "layer_types": layers == {"full_attention"},
         "partial_rotary_factor": described.get("partial_rotary_factor", 1.0) == 1.0,
-        "rope_type": rope.get("rope_type", rope.get("type", "default")) == "default",
+        "rope_type": scaling is not None,
+        "use_mrope": not described.get("use_mrope"),
+        "quantization_config": not described.get("quantization_config"),
     }
     for key, is_exact in exact.items():
         if not is_exact:
@@ -82,6 +110,7 @@ def from_hub_config(described: Mapping[str, Any], where: str) -> ModelConfig:
             "mlp_width": described["intermediate_size"],
             "context_length": described["max_position_embeddings"],
             "rope_theta": rope.get("rope_theta", described.get("rope_theta", 10_000.0)),
+            "rope_scaling": scaling,
             "norm_eps": described["rms_norm_eps"],
             "tie_embeddings": described.get("tie_word_embeddings", False),
         }
@@ -166,17 +195,60 @@ def _ours(key: str, prefix: str) -> str:
     return key.removeprefix("model.") if prefix == "model." else key.replace("model.", prefix, 1)
 
 
+def weight_files(folder: Path) -> list[Path]:
+    """The folder's tensor files: those that its index names, else its only file, else all there are.
+
+    raises  CheckpointError when there is none, or not all that the index names
+    """
+    if (folder / INDEX).is_file():
+        try:
+            names = set(json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"].values())
+            files = [folder / Path(name).name for name in sorted(names)]  # never outside of the folder
+        except (ValueError, KeyError, TypeError, AttributeError) as reason:
+            raise CheckpointError(f"{folder / INDEX}: cannot be read ({reason!r}); fetch the model again") from reason
+    else:
+        files = [folder / WEIGHTS] if (folder / WEIGHTS).is_file() else sorted(folder.glob("*.safetensors"))
+    if absent := [path.name for path in files if not path.is_file()]:
+        raise CheckpointError(f"{folder}: {absent[0]} is missing, {INDEX} names it; fetch the model again")
+    if not files:
+        pickled = any(folder.glob("*.bin"))
+        remedy = "convert its .bin files, which may run code when they are read" if pickled else "fetch the model again"
+        raise CheckpointError(f"{folder}: its weights are missing, it has no {WEIGHTS}; {remedy}")
+    return files
+
+
+def fingerprint(folder: Path) -> str:
+    """16 hexadecimal digits that name the weights: SHA-256 of the only file, else of all files' SHA-256."""
+    digests = []
+    for path in weight_files(folder):
+        with path.open("rb") as file:
+            digests.append(hashlib.file_digest(file, "sha256").hexdigest())
+    whole = digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+    return whole[:16]
+
+
+def check_weights(folder: Path) -> None:
+    """Reads the headers only; raises CheckpointError when the weights are not those of config.json."""
+    _checked_files(folder, _meta(Transformer, read_config(folder)), prefix="model.")
+
+
 def _checked_files(folder: Path, expected: nn.Module, *, prefix: str) -> list[Path]:
-    """The folder's tensor files, once their headers hold every parameter that is expected, in its shape."""
+    """The folder's tensor files, once their headers hold each parameter that is expected, in its shape, and no more."""
     shapes = {name: tuple(parameter.shape) for name, parameter in expected.named_parameters()}
+    known = {*expected.state_dict()}  # with those that are shared
     missing = set(shapes)
-    files = sorted(folder.glob("*.safetensors"))
+    files = weight_files(folder)
     for path in files:
         with _opened(path) as file:
             for key in file.keys():  # noqa: SIM118 - safe_open is not a mapping
-                name, found = _ours(key, prefix), tuple(file.get_slice(key).get_shape())
+                name, header = _ours(key, prefix), file.get_slice(key)
+                found, kind = tuple(header.get_shape()), header.get_dtype()
                 if shapes.get(name, found) != found:
                     raise CheckpointError(f"{path}: {key} has shape {found}, config.json says {shapes[name]}")
+                if name not in known and not key.endswith("rotary_emb.inv_freq"):  # which config.json says already
+                    raise CheckpointError(f"{path}: {key} has no place in the model that config.json describes")
+                if kind not in KINDS:
+                    raise CheckpointError(f"{path}: {key} is of {kind}; fetch the model in one of {', '.join(KINDS)}")
                 missing.discard(name)
     if missing:
         raise CheckpointError(f"{folder}: {min(missing)} and {len(missing) - 1} more tensors are missing")
@@ -194,10 +266,20 @@ def _opened(path: Path) -> Iterator[Any]:
 
 @torch.no_grad()
 def _fill(model: nn.Module, files: Sequence[Path], *, prefix: str) -> None:
-    """Copy the files' tensors into the model's parameters."""
+    """Copy the files' tensors into the model's parameters, in float32.
+
+    raises  CheckpointError when a tensor that the model shares comes with values of its own
+    """
     named = dict(model.named_parameters())  # shared parameters appear once
+    every = dict(model.named_parameters(remove_duplicate=False))
+    again = []
     for path in files:
         with _opened(path) as file:
             for key in file.keys():  # noqa: SIM118 - safe_open is not a mapping
                 if (name := _ours(key, prefix)) in named:
                     named[name].copy_(file.get_tensor(key))
+                elif name in every:
+                    again.append((path, key, file.get_tensor(key)))
+    for path, key, tensor in again:
+        if not torch.equal(tensor.to(torch.float32), every[_ours(key, prefix)]):
+            raise CheckpointError(f"{path}: {key} differs from the embedding, config.json says that they are one")

@@ -11,6 +11,14 @@ def must_divide(name: str, value: int, whole_name: str, whole: int) -> str:
     return f"{name} = {value}: must divide {whole_name} = {whole}; try {' or '.join(map(str, sorted(near)))}"
 
 
+def _stretches(scaling: tuple[float, ...]) -> bool:
+    """Whether it is a known way to stretch positions."""
+    if len(scaling) == 4:
+        factor, low, high, original = scaling
+        return factor >= 1 and 0 < low < high and original >= 1
+    return not scaling or (len(scaling) == 1 and scaling[0] >= 1)
+
+
 class ModelConfig(BaseModel):
     """A decoder of the Llama family, as Hugging Face writes it down."""
 
@@ -36,6 +44,8 @@ class ModelConfig(BaseModel):
     """positions of one row, in tokens"""
     rope_theta: float = Field(10_000.0, gt=1)
     """base of the rotary frequencies"""
+    rope_scaling: tuple[float, ...] = ()
+    """stretches positions: nothing; a factor; or Llama 3's factor, low and high turns, and original context_length"""
     norm_eps: float = Field(1e-6, gt=0)
     """added to the mean square in RMSNorm"""
     tie_embeddings: bool = True
@@ -60,6 +70,9 @@ class ModelConfig(BaseModel):
             raise ValueError(must_divide("num_kv_heads", self.num_kv_heads, "num_heads", self.num_heads))
         if self.head_dim % 2:
             raise ValueError(f"head_dim = {self.head_dim}: must be even, rotary embeddings turn pairs")
+        if not _stretches(self.rope_scaling):
+            told = list(self.rope_scaling)
+            raise ValueError(f"rope_scaling = {told}: must be [], [factor], or [factor, low, high, original context]")
         return self
 
     @property

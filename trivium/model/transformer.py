@@ -108,7 +108,7 @@ class Transformer(nn.Module):
         mask               (B, 1, T, S) bool; True where a query may look
         returns            (B, T, D)
         """
-        rope = rope_angles(positions, self.config.head_dim, self.config.rope_theta)
+        rope = rope_angles(positions, self.config.head_dim, self.config.rope_theta, self.config.rope_scaling)
         x: Tensor = self.embed_tokens(tokens)
         for layer in self.layers:
             x = layer(x, rope, mask, positions, memory)
@@ -131,6 +131,27 @@ def fused_linear(x: Tensor, *layers: nn.Linear) -> tuple[Tensor, ...]:
     bias = torch.cat([layer.bias for layer in layers]) if layers[0].bias is not None else None
     parts: tuple[Tensor, ...] = F.linear(x, weight, bias).split([layer.out_features for layer in layers], dim=-1)
     return parts
+
+
+@torch.no_grad()
+def grow(model: Transformer, *, known: int, tokens: int) -> None:
+    """Give rows to tokens that were added to the vocabulary: each the mean of the rows of the tokens known before.
+
+    known   tokens before; rows after them are padding
+    tokens  those after; they take rows of the padding first
+    So they take little from the probability of the others. Hewitt 2021, "Initializing new word embeddings for
+    pretrained language models".
+    """
+
+    def grown(weight: Tensor) -> Tensor:
+        mean = weight[:known].mean(0).expand(tokens - known, -1)
+        return torch.cat([weight[:known], mean, weight[tokens:]])
+
+    embedding, head = grown(model.embed_tokens.weight), grown(model.lm_head.weight)
+    model.embed_tokens = nn.Embedding.from_pretrained(embedding, freeze=False)
+    model.lm_head = nn.Linear(model.config.width, len(head), bias=False, device=head.device)
+    model.lm_head.weight = model.embed_tokens.weight if model.config.tie_embeddings else nn.Parameter(head)
+    model.config = model.config.model_copy(update={"vocab_size": len(head)})
 
 
 @torch.no_grad()

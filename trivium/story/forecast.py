@@ -26,11 +26,13 @@ from trivium.show import Show, console_for, duration
 from trivium.story.needs import disk_of, layout_of, memory_of
 from trivium.story.opening import DEFAULT_MINUTES, begin, go_on, name_of, would_compile
 from trivium.story.rounds import EPOCHS, round_up
+from trivium.story.start import with_start
 from trivium.text.corpus import check_files, load_pairs
 from trivium.text.schemas import quiet
 
 Forecast = dict[str, Any]  # what `trivium plan --json` prints
 
+TAKEN = ("start", "model")  # sections that a folder decides
 ALIGN_COST = 2.0  # a step of reinforcement, in training steps on its answers: it also writes and scores them, roughly
 
 
@@ -59,11 +61,13 @@ def forecast(target: Path | None, *, minutes: float | None, flags: Settings) -> 
     check_files(first.data)
     with join_world(first.compute.device) as world:
         compute = prepare(first.compute, world.device, out / ".cache" / "compiled")
-        settings, dial = begin(said, DEFAULT_MINUTES if minutes is None else minutes, compute)
+        settings, dial = begin(with_start(said), DEFAULT_MINUTES if minutes is None else minutes, compute)
     recipe = resolve(settings)
     found = describe(recipe, dial, stages_of(recipe, dial, done=set()), device=compute.device.type)
     found |= {"run": None, "exists": str(out) if (out / "recipe.toml").exists() else None, "given": dict(flat(said))}
     found["chosen"] = {key: value for key, value in flat(settings) if key not in found["given"]}
+    if recipe.start.folder:  # it decides, not the dial
+        found["taken"] = {key: found["chosen"].pop(key) for key in [*found["chosen"]] if key.split(".")[0] in TAKEN}
     if not recipe.compute.compile and would_compile(said, found["minutes"]):
         found["obstacle"] = compiling_obstacle(compute.device)
     return found
@@ -176,6 +180,8 @@ def describe(recipe: Recipe, dial: Dial | None, stages: list[Stage], *, device: 
         "machine": {"device": device, **msgspec.structs.asdict(machine)} if machine else None,
         "compiled": recipe.compute.compile,
         "obstacle": "",  # why steps are not compiled, where they should be
+        "taken": {},  # what the folder decides that the run starts from
+        "start": recipe.start.model_dump(mode="json"),
         "model": {"parameters": shape.parameters, **shape.model_dump(mode="json")},
         "stages": [stage._asdict() for stage in stages],
         "pairs_to_vote_on": 0 if recipe.data.pairs else pairs_to_vote_on(recipe, dial),
@@ -215,6 +221,7 @@ def print_forecast(found: Forecast) -> None:
     console.print()
     for title, settings in (
         ("Given", found["given"]),
+        (f"Taken from {found['start']['folder']}", found["taken"]),
         ("Settled" if found["run"] else "Chosen by the dial", found["chosen"]),
     ):
         if settings:
@@ -254,6 +261,8 @@ def summary(found: Forecast) -> Iterator[tuple[str, str]]:
         f"{model['parameters']:,} parameters: {model['num_layers']} layers, width {model['width']}, {heads}, "
         f"context {model['context_length']}, vocabulary {model['vocab_size']:,}",
     )
+    start = found["start"]
+    yield "weights", f"from {start['folder']} ({start['weights']})" if start["folder"] else "fresh"
     steps = "compiled steps" if found["compiled"] else "steps are not compiled"
     steps += f": {found['obstacle']}" if found["obstacle"] else ""
     most = f", up to {size(found['memory_most_bytes'])} while answers do not end"

@@ -25,8 +25,10 @@ from trivium.shelf import is_done
 from trivium.show import Show, console_for
 from trivium.story.rounds import part
 from trivium.story.stages import encode_whole
+from trivium.story.start import with_start
 from trivium.text import blanks
 from trivium.text import dialogue as dialogues
+from trivium.text.adoption import adopt
 from trivium.text.corpus import TINYWORLD, load_dialogues, load_documents, load_pairs
 from trivium.text.dialogue import Fitted, Rendered
 from trivium.text.packing import PackedRows, Row, chunks, plan_rows
@@ -87,11 +89,12 @@ def inspect_recipe(target: Path | None, *, flags: Settings, count: int) -> None:
     """
     run = read_run(target) if target is not None and target.is_dir() else None
     told = read_settings(run.recipe if run else target) if target is not None else {}
-    recipe = resolve(limited(merge(told, flags)))
+    settings = limited(merge(told, flags))
+    recipe = resolve(settings if run else with_start(settings))
     console = console_for()
     data = load(recipe, run)
-    tokenizer = tokenizer_for(run, recipe, [document.text for document in data.documents.train])
-    _tell_legend(console, tokenizer, trained_here=run is None or not is_done(run.tokenizer))
+    tokenizer, whose = tokenizer_for(run, recipe, [document.text for document in data.documents.train])
+    _tell_legend(console, tokenizer, whose=whose)
     show_documents(console, data.documents.train[:count], tokenizer)
     show_blank(console, data.documents.train, tokenizer, recipe)
     show_row(console, data, tokenizer, recipe)
@@ -125,14 +128,16 @@ def some(records: Sequence[Record]) -> Sequence[Record]:
     return records[:: -(-len(records) // MOST_RECORDS) or 1]
 
 
-def tokenizer_for(run: Run | None, recipe: Recipe, texts: Sequence[str]) -> Tokenizer:
-    """The run's own; where there is none, one learned from a part of the texts."""
+def tokenizer_for(run: Run | None, recipe: Recipe, texts: Sequence[str]) -> tuple[Tokenizer, str]:
+    """The run's own, or that of the folder it starts from; else one learned from a part of the texts; and whose."""
     if run and is_done(run.tokenizer):
-        return Tokenizer.load(run.tokenizer)
+        return Tokenizer.load(run.tokenizer), "the run's own"
+    if recipe.start.folder:
+        return adopt(Path(recipe.start.folder)).tokenizer, f"that of {recipe.start.folder}"
     if not texts:
         raise DataError("data.text: there is no document to learn a vocabulary from; give more text")
     stride = -(-sum(map(len, texts)) // TOKENIZER_CHARACTERS) or 1
-    return train_tokenizer(texts[::stride], vocab_size=recipe.model.vocab_size)
+    return train_tokenizer(texts[::stride], vocab_size=recipe.model.vocab_size), "learned here from a part of the text"
 
 
 def visible(id: int, tokenizer: Tokenizer) -> str:
@@ -189,8 +194,7 @@ def _print_tokens(console: Console, title: str, seen: Rendered, tokenizer: Token
     console.print(text, "", sep="\n", soft_wrap=palette is None)
 
 
-def _tell_legend(console: Console, tokenizer: Tokenizer, *, trained_here: bool) -> None:
-    whose = "learned here from a part of the text" if trained_here else "the run's own"
+def _tell_legend(console: Console, tokenizer: Tokenizer, *, whose: str) -> None:
     console.print(Text(f"A vocabulary of {tokenizer.vocab_size:,} tokens, {whose}.", style="dim"))
     palette = palette_of(console)
     if palette is None:
@@ -224,10 +228,9 @@ def show_blank(console: Console, records: Sequence[Document], tokenizer: Tokeniz
     _heading(console, "Fill in the blank", told)
     generator = np.random.Generator(np.random.Philox(np.random.SeedSequence((recipe.seed, 11))))
     for document in records:
-        (ids,) = encode_whole(tokenizer, [document])
-        piece = ids[: recipe.model.context_length - pretrain.SLACK]
+        piece = encode_whole(tokenizer, [document])[0][: recipe.model.context_length - pretrain.SLACK]
         ids = blanks.cut(piece, tokenizer, generator, max_length=recipe.model.context_length)
-        if ids[0] == tokenizer.blank_prefix:
+        if tokenizer.blank_prefix in ids:
             _print_tokens(console, document.source, all_but_first(ids), tokenizer)
             return
 

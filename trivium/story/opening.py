@@ -15,6 +15,7 @@ from trivium.distributed.world import World, join_world
 from trivium.errors import ConfigError, RunError
 from trivium.runs import Run, open_run, read_run
 from trivium.show import Show
+from trivium.story.start import with_start
 from trivium.story.teller import Teller
 from trivium.text.corpus import check_files
 from trivium.train.interrupt import listen
@@ -54,6 +55,7 @@ def open_story(
     if is_new and target is not None and target.is_dir():
         raise RunError(f"{target}: is not a run; name a recipe file, or a folder that `trivium run` made")
     first = resolve(said if is_new else read_settings(path / "recipe.toml"))
+    said = with_start(said) if is_new else said
     if not (path / "base").exists():
         check_files(first.data)
     with (
@@ -111,7 +113,10 @@ def name_of(recipe: Path | None) -> str:
 
 
 def begin(said: Settings, minutes: float, compute: Compute) -> tuple[Settings, plan.Dial]:
-    """Settings of a new run: what was said, and what the dial chooses before anything is trained."""
+    """Settings of a new run: what was said, and what the dial chooses before anything is trained.
+
+    said  with what follows from the folder that it starts from
+    """
     if not 0 < minutes < math.inf:
         raise ConfigError(f"minutes = {minutes:g}: must be above 0 and finite; try {DEFAULT_MINUTES:g}")
     machine = plan.measure_machine(compute)
@@ -120,7 +125,8 @@ def begin(said: Settings, minutes: float, compute: Compute) -> tuple[Settings, p
     compiled = bool(settings["compute"]["compile"])
     if compiled and obstacle:
         raise ConfigError(f"compute.compile = true: {obstacle}, or set it to false")
-    settings = plan.choose_shape(settings, minutes, machine.matmul_flops, compiled=compiled)
+    if not settings.get("start", {}).get("folder"):
+        settings = plan.choose_shape(settings, minutes, machine.matmul_flops, compiled=compiled)
     settings = plan.choose_exam(settings, minutes)
     dial = plan.Dial(minutes=minutes, open=plan.open_keys(said), machine=machine)
     recipe = resolve(settings)
@@ -148,7 +154,7 @@ def would_compile(said: Settings, minutes: float) -> bool:
 
 def go_on(run: Run, said: Settings, minutes: float | None, *, new_round: bool) -> tuple[Settings, plan.Dial | None]:
     """Settings of a run that was begun before; raises RunError where the command says otherwise."""
-    begun = read_settings(run.recipe)
+    begun = resolve(read_settings(run.recipe)).model_dump(mode="json")  # whole, whichever version wrote it
     dial = read_dial(run)
     if dial and minutes is not None and minutes != dial.minutes:
         raise RunError(f"{run.path}: was begun with --minutes {dial.minutes:g}; drop the flag, or choose another --out")

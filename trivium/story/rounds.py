@@ -21,7 +21,7 @@ from trivium.plan import choose_pairs
 from trivium.publish import write_text
 from trivium.records import Dialogue, Message, Pair
 from trivium.runs import Round
-from trivium.shelf import is_done, open_model, weights_fingerprint
+from trivium.shelf import is_done, open_model, parent_at, weights_fingerprint
 from trivium.story.stages import dialogue_rows, keep_answers
 from trivium.story.teller import Teller
 from trivium.text.corpus import is_judged, load_dialogues, load_pairs
@@ -196,7 +196,7 @@ def make_reward(teller: Teller, round: Round, votes: Votes) -> Path:
         model,
         tokenizer,
         phase=f"reward-{round.number:03}",
-        parent=teller.run.instruct,
+        parent=parent_at(teller.run.instruct),
         data=data,
         votes=votes.fingerprint,
         metrics=metrics,
@@ -241,7 +241,7 @@ def make_aligned(teller: Teller, round: Round, votes: Votes) -> Path:
         model,
         tokenizer,
         phase=f"align-{round.number:03}",
-        parent=start,
+        parent=parent_at(start),
         data={},
         votes=votes.fingerprint,
         metrics=metrics,
@@ -295,7 +295,7 @@ def make_imitator(teller: Teller, round: Round, votes: Votes) -> Path:
         model,
         tokenizer,
         phase=f"imitate-{round.number:03}",
-        parent=before,
+        parent=parent_at(before),
         data={"preferred answers": votes.fingerprint},
         votes=votes.fingerprint,
         metrics=metrics,

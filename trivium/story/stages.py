@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from trivium import plan
 from trivium.batch import TokenBatch
+from trivium.config import Recipe
 from trivium.distributed.shard import shard as spread
 from trivium.distributed.shard import whole_model
 from trivium.errors import ConfigError, DataError
@@ -20,8 +21,10 @@ from trivium.model.transformer import Transformer, initialise
 from trivium.phases import instruct, pretrain
 from trivium.publish import publish, write_text
 from trivium.records import Dialogue, Document
-from trivium.shelf import is_done, open_model
+from trivium.shelf import Parent, is_done, open_model, parent_at
+from trivium.story.start import first_model
 from trivium.story.teller import Teller, fingerprint_texts, name_data
+from trivium.text.adoption import adopt
 from trivium.text.corpus import load_dialogues, load_documents
 from trivium.text.packing import PackedRows, RowOf, mixed
 from trivium.text.schemas import quiet
@@ -56,7 +59,7 @@ def make_base(teller: Teller) -> Path:
             teller.recipe, model, tokenizer, shard, held_out, teller.objective, teller.compute, teller.world
         )
 
-    model = initialise(Transformer(teller.recipe.model), recipe.seed).to(teller.compute.device)
+    model = beginning(teller.recipe).to(teller.compute.device)
     teller.settle_steps("pretrain", build, model)
     if teller.dial and teller.is_open("pretrain.echoes"):
         teller.settle("pretrain.echoes", plan.choose_echoes(teller.recipe.pretrain.steps))
@@ -73,7 +76,7 @@ def make_base(teller: Teller) -> Path:
         model,
         tokenizer,
         phase="pretrain",
-        parent=None,
+        parent=Parent(recipe.start.folder, recipe.start.weights) if recipe.start.folder else None,
         data=name_data(recipe.data.text, texts),
         votes=None,
         metrics=metrics,
@@ -81,17 +84,24 @@ def make_base(teller: Teller) -> Path:
     return run.base
 
 
+def beginning(recipe: Recipe) -> Transformer:
+    """The model before its first step: fresh, or of the folder that the recipe starts from."""
+    return first_model(recipe) if recipe.start.folder else initialise(Transformer(recipe.model), recipe.seed)
+
+
 def _tokenizer(teller: Teller, texts: Sequence[str]) -> Tokenizer:
-    """The run's vocabulary, learned from the text unless it already was."""
-    folder = teller.run.tokenizer
+    """The run's vocabulary: that of the folder it starts from, else learned from the text unless it already was."""
+    folder, start = teller.run.tokenizer, teller.recipe.start.folder
     if not is_done(folder):
-        size = teller.recipe.model.vocab_size
-        learned = train_tokenizer(_up_to(texts, TOKENIZER_CHARACTERS), vocab_size=size)
+        if start:
+            chosen = adopt(Path(start)).tokenizer
+        else:
+            chosen = train_tokenizer(_up_to(texts, TOKENIZER_CHARACTERS), vocab_size=teller.recipe.model.vocab_size)
         if teller.world.first:
-            publish(folder, lambda fresh: learned.save(fresh, context_length=teller.recipe.model.context_length))
+            publish(folder, lambda fresh: chosen.save(fresh, context_length=teller.recipe.model.context_length))
         teller.world.barrier()
     tokenizer = Tokenizer.load(folder)
-    if tokenizer.vocab_size != teller.recipe.model.vocab_size:
+    if tokenizer.vocab_size != teller.recipe.model.vocab_size and not start:
         if not teller.is_open("model.vocab_size"):
             raise ConfigError(
                 f"model.vocab_size = {teller.recipe.model.vocab_size}: the text gives only {tokenizer.vocab_size} "
@@ -168,7 +178,7 @@ def make_instruct(teller: Teller) -> Path:
         model,
         tokenizer,
         phase="instruct",
-        parent=run.base,
+        parent=parent_at(run.base),
         data=name_data(recipe.data.answers, (d.answer for d in records.train)),
         votes=None,
         metrics=metrics,
@@ -194,9 +204,8 @@ def with_text(teller: Teller, tokenizer: Tokenizer, rows: PackedRows) -> RowOf:
 
 
 def encode_whole(tokenizer: Tokenizer, documents: Sequence[Document]) -> list[NDArray[np.int32]]:
-    """Each document's ids with its end."""
-    end = np.array([tokenizer.end_of_text], dtype=np.int32)
-    return [np.concatenate([ids, end]) for ids in tokenizer.encode_many([document.text for document in documents])]
+    """Each document's ids, its end included."""
+    return tokenizer.encode_documents([document.text for document in documents])
 
 
 # What people are shown: the same few prompts, before and after each phase
@@ -210,7 +219,9 @@ def beginnings(documents: Sequence[Document], count: int = 3) -> list[str]:
 @torch.no_grad()
 def continue_text(model: Transformer, tokenizer: Tokenizer, openings: Sequence[str]) -> list[str]:
     """How the model goes on with each text."""
-    requests = [Request(tokenizer.encode(text), stream_seed(6, i)) for i, text in enumerate(openings)]
+    requests = [
+        Request([*tokenizer.opening, *tokenizer.encode(text)], stream_seed(6, i)) for i, text in enumerate(openings)
+    ]
     answers = generate(model, requests, SAMPLING, stop=[tokenizer.end_of_text])
     return [opening + tokenizer.decode(found.tokens) for opening, found in zip(openings, answers, strict=True)]
 

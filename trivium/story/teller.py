@@ -21,7 +21,7 @@ from trivium.model.transformer import Transformer
 from trivium.phases.pretrain import next_token_objective
 from trivium.publish import write_text
 from trivium.runs import Journal, Run
-from trivium.shelf import Origin, is_done, publish_model
+from trivium.shelf import Origin, Parent, is_done, publish_model
 from trivium.show import Show
 from trivium.text.tokenizer import Tokenizer
 from trivium.train.interrupt import Interrupt
@@ -148,7 +148,7 @@ class Teller:
         tokenizer: Tokenizer,
         *,
         phase: str,
-        parent: Path | None,
+        parent: Parent | None,
         data: Mapping[str, str],
         votes: str | None,
         metrics: Mapping[str, float],

@@ -5,7 +5,7 @@ Bavarian et al. 2022, arXiv:2207.14255. A document is cut into prefix P, blank M
     <|fim_prefix|> P <|fim_suffix|> S <|fim_middle|> M <|endoftext|>      prefix first
     <|fim_prefix|> <|fim_suffix|> S <|fim_middle|> P M <|endoftext|>      suffix first
 
-half of the time each; every token is a target.
+half of the time each; every token is a target. What a vocabulary puts before every text stands before that.
 
 The space before a word belongs to the word, as it does in the vocabulary. "The cat sat" is cut into "The", " cat"
 and " sat"; and "The ___ sat" is read as the same prefix "The" and suffix " sat", so that the answer brings its space.
@@ -52,20 +52,23 @@ def cut(
     its end; when that is too long as well, returns the ids as they are.
     """
     body = ids[:-1] if len(ids) and ids[-1] == tokenizer.end_of_text else ids
+    opens = len(tokenizer.opening) > 0 and tuple(body[: len(tokenizer.opening)].tolist()) == tokenizer.opening
+    opening = tokenizer.opening if opens else ()  # the later pieces of a document have none
+    body = body[len(opening) :]
     text = tokenizer.decode(body)
     suffix_first = bool(generator.random() < _SUFFIX_FIRST_SHARE)
     points = _short_blank(text, generator) if generator.random() < _SHORT_SHARE else _any_blank(len(text), generator)
     if points is not None and "\ufffd" not in text:  # a piece of a document may begin inside a character
         start, stop = points
         parts = [tokenizer.encode(part) for part in (text[:start], text[start:stop], text[stop:])]
-        if sum(map(len, parts)) + 4 <= max_length:
-            return _arrange(parts, tokenizer, suffix_first=suffix_first)
+        if len(opening) + sum(map(len, parts)) + 4 <= max_length:
+            return _arrange(parts, tokenizer, opening, suffix_first=suffix_first)
     points = _any_blank(len(body), generator)
-    if points is None or len(body) + 4 > max_length:
+    if points is None or len(opening) + len(body) + 4 > max_length:
         return ids
     start, stop = points
     parts = [part.tolist() for part in np.split(body, [start, stop])]
-    return _arrange(parts, tokenizer, suffix_first=suffix_first)
+    return _arrange(parts, tokenizer, opening, suffix_first=suffix_first)
 
 
 def _short_blank(text: str, generator: np.random.Generator) -> tuple[int, int] | None:
@@ -87,14 +90,16 @@ def _any_blank(length: int, generator: np.random.Generator) -> tuple[int, int] |
     return min(one, other), max(one, other)
 
 
-def _arrange(parts: Sequence[Sequence[int]], tokenizer: Tokenizer, *, suffix_first: bool) -> NDArray[np.int32]:
+def _arrange(
+    parts: Sequence[Sequence[int]], tokenizer: Tokenizer, opening: Sequence[int], *, suffix_first: bool
+) -> NDArray[np.int32]:
     prefix, middle, suffix = parts
-    opening, between, closing = tokenizer.blank_prefix, tokenizer.blank_suffix, tokenizer.blank_middle
+    first, between, last = tokenizer.blank_prefix, tokenizer.blank_suffix, tokenizer.blank_middle
     if suffix_first:
-        ids = [opening, between, *suffix, closing, *prefix, *middle, tokenizer.end_of_text]
+        ids = [first, between, *suffix, last, *prefix, *middle, tokenizer.end_of_text]
     else:
-        ids = [opening, *prefix, between, *suffix, closing, *middle, tokenizer.end_of_text]
-    return np.array(ids, dtype=np.int32)
+        ids = [first, *prefix, between, *suffix, last, *middle, tokenizer.end_of_text]
+    return np.array([*opening, *ids], dtype=np.int32)
 
 
 def prompt(prefix: str, suffix: str, tokenizer: Tokenizer) -> NDArray[np.int32]:
@@ -105,7 +110,7 @@ def prompt(prefix: str, suffix: str, tokenizer: Tokenizer) -> NDArray[np.int32]:
     """
     before, after = tokenizer.encode(prefix), tokenizer.encode(suffix)
     ids = [tokenizer.blank_prefix, tokenizer.blank_suffix, *after, tokenizer.blank_middle, *before]
-    return np.array(ids, dtype=np.int32)
+    return np.array([*tokenizer.opening, *ids], dtype=np.int32)
 
 
 def parse(text: str) -> list[str]:

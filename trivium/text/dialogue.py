@@ -44,7 +44,9 @@ def render(
     raises   DataError when there are no messages, a role is unknown, or the last turn is not the assistant's
     """
     _check_answered(messages, source=source)
-    return _join(_turns(messages, tokenizer, loss_on=loss_on))
+    if tokenizer.template:
+        return _render_by_template(messages, tokenizer, loss_on=loss_on, source=source)
+    return _join(_turns(messages, tokenizer, loss_on=loss_on), tokenizer)
 
 
 def fit(
@@ -61,28 +63,35 @@ def fit(
     Raises DataError as `render` does.
     """
     _check_answered(messages, source=source)
-    turns = _turns(messages, tokenizer, loss_on=loss_on)
     spoken = [i for i, message in enumerate(messages) if message.role != "system"]
-    room = length - sum(
-        len(turn.ids) for turn, message in zip(turns, messages, strict=True) if message.role == "system"
+    if tokenizer.template:
+        return _fit_by_template(messages, spoken, tokenizer, length, loss_on=loss_on, source=source)
+    turns = _turns(messages, tokenizer, loss_on=loss_on)
+    room = (
+        length
+        - len(tokenizer.opening)
+        - sum(len(turn.ids) for turn, message in zip(turns, messages, strict=True) if message.role == "system")
     )
     tail = list(accumulate(len(turns[i].ids) for i in reversed(spoken)))[::-1]  # tokens from the n-th spoken turn on
     for cut, first in enumerate(spoken):
         if tail[cut] <= room and (cut == 0 or messages[first].role == "user"):
             gone = set(spoken[:cut])
-            return Fitted(_join([turn for i, turn in enumerate(turns) if i not in gone]), cut)
+            return Fitted(_join([turn for i, turn in enumerate(turns) if i not in gone], tokenizer), cut)
     return Fitted(None, len(spoken))
 
 
 def render_prompt(messages: Sequence[Message], tokenizer: Tokenizer, *, source: str = "prompt") -> NDArray[np.int32]:
-    """(N,) ids that end with `<|im_start|>assistant\\n`: what the model answers to.
+    """(N,) ids that end with `<|im_start|>assistant\\n`, or as a foreign template has it: what the model answers to.
 
     The beginning of `render` of the same messages and any answer. Raises DataError when there are no messages or a role
     is unknown.
     """
     _check_roles(messages, source=source)
+    if tokenizer.template:
+        pieces = tokenizer.template.write(messages, prompt=True, source=source)
+        return np.array(tokenizer.encode_pieces(pieces), dtype=np.int32)
     header = np.array(_header(tokenizer, "assistant"), dtype=np.int32)
-    return np.concatenate([*(turn.ids for turn in _turns(messages, tokenizer, loss_on="all")), header])
+    return np.concatenate([_join(_turns(messages, tokenizer, loss_on="all"), tokenizer).ids, header])
 
 
 def _check_roles(messages: Sequence[Message], *, source: str) -> None:
@@ -116,8 +125,51 @@ def _turns(messages: Sequence[Message], tokenizer: Tokenizer, *, loss_on: LossOn
     return turns
 
 
-def _join(turns: Sequence[Rendered]) -> Rendered:
-    return Rendered(np.concatenate([turn.ids for turn in turns]), np.concatenate([turn.supervised for turn in turns]))
+def _join(turns: Sequence[Rendered], tokenizer: Tokenizer) -> Rendered:
+    opening = Rendered(np.array(tokenizer.opening, np.int32), np.zeros(len(tokenizer.opening), np.bool_))
+    every = [opening, *turns]
+    return Rendered(np.concatenate([turn.ids for turn in every]), np.concatenate([turn.supervised for turn in every]))
+
+
+def _render_by_template(messages: Sequence[Message], tokenizer: Tokenizer, *, loss_on: LossOn, source: str) -> Rendered:
+    """What a foreign template writes. An answer begins where the prompt before it ends, and goes on to its end token.
+
+    raises  DataError when a prompt is not the beginning of the whole: the answer would be learned after another prompt
+            than it is asked for with
+    """
+    assert tokenizer.template
+    whole = tokenizer.encode_pieces(tokenizer.template.write(messages, source=source))
+    supervised = np.zeros(len(whole), dtype=np.bool_)
+    for i, message in enumerate(messages):
+        if message.role != "assistant" or (loss_on == "last" and i < len(messages) - 1):
+            continue
+        prompt = tokenizer.encode_pieces(tokenizer.template.write(messages[:i], prompt=True, source=source))
+        if whole[: len(prompt)] != prompt or tokenizer.turn_end not in whole[len(prompt) :]:
+            raise DataError(
+                f"{source}: the model's chat template does not write answer {i + 1} after its prompt; "
+                "take white space from the answer's beginning, or leave the dialogue out"
+            )
+        supervised[len(prompt) : whole.index(tokenizer.turn_end, len(prompt)) + 1] = True
+    return Rendered(np.array(whole, dtype=np.int32), supervised)
+
+
+def _fit_by_template(
+    messages: Sequence[Message],
+    spoken: Sequence[int],
+    tokenizer: Tokenizer,
+    length: int,
+    *,
+    loss_on: LossOn,
+    source: str,
+) -> Fitted:
+    """A template may write a turn by those beside it: each cut is rendered anew."""
+    for cut, first in enumerate(spoken):
+        if cut == 0 or messages[first].role == "user":
+            kept = [message for i, message in enumerate(messages) if i not in spoken[:cut]]
+            rendered = _render_by_template(kept, tokenizer, loss_on=loss_on, source=source)
+            if len(rendered.ids) <= length:
+                return Fitted(rendered, cut)
+    return Fitted(None, len(spoken))
 
 
 @lru_cache(maxsize=64)

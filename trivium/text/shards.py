@@ -65,11 +65,11 @@ def _write_files(texts: Iterable[str], tokenizer: Tokenizer, folder: Path, *, ke
     digest = hashlib.sha256()
     with (folder / "tokens.bin").open("wb") as file:
         for some in _groups(texts):
-            for text, ids in zip(some, tokenizer.encode_many(some), strict=True):
-                file.write(np.append(ids, tokenizer.end_of_text).astype(dtype).tobytes())
+            for text, ids in zip(some, tokenizer.encode_documents(some), strict=True):
+                file.write(ids.astype(dtype).tobytes())
                 data = well_formed(text).encode()
                 digest.update(len(data).to_bytes(8, "little") + data)
-                lengths.append(len(ids) + 1)
+                lengths.append(len(ids))
                 sizes.append(len(data))
     if not lengths:
         raise DataError("documents: there are none; name a source that holds text")

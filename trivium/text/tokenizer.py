@@ -1,6 +1,7 @@
 """Byte-level BPE: train, load, save. No dialogues, no tensors.
 
-A tokenizer is one `tokenizer.json` that Hugging Face's `tokenizers` and `transformers` read with no code of ours.
+A tokenizer is one `tokenizer.json` that Hugging Face's `tokenizers` and `transformers` read with no code of ours; what
+others call the end of a text, and how they write turns, stands in `tokenizer_config.json` beside it.
 """
 
 import hashlib
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers, trainers
 
 from trivium.errors import CheckpointError, ConfigError
+from trivium.text.template import ChatTemplate, is_chatml
 
 END_OF_TEXT, TURN_START, TURN_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 BLANK_PREFIX, BLANK_MIDDLE, BLANK_SUFFIX = "<|fim_prefix|>", "<|fim_middle|>", "<|fim_suffix|>"
@@ -29,6 +31,7 @@ SPECIAL = (
     BLANK_SUFFIX,
     PAD,
 )  # ids from 0, in this order
+ENDS_OF_TEXT = (END_OF_TEXT, "<|end_of_text|>")  # the first that a vocabulary has; the second is Llama 3's
 
 # ChatML. Only string expressions: the same in jinja2 and in the smaller engines of llama.cpp and others.
 CHAT_TEMPLATE = (
@@ -51,25 +54,41 @@ _WORDS = (
 class Tokenizer:
     """Text to ids and back. Text is never read as a control token, whatever it spells."""
 
-    def __init__(self, backend: tokenizers.Tokenizer) -> None:
-        missing = [name for name in SPECIAL if backend.token_to_id(name) is None]
-        if missing:
+    def __init__(self, backend: tokenizers.Tokenizer, template: ChatTemplate | None = None) -> None:
+        """template  how turns are written, where it is not ChatML"""
+        if missing := missing_names(backend, template):
             raise CheckpointError(
-                f"tokenizer: has no token {', '.join(missing)}; use one that `trivium pretrain` has trained"
+                f"tokenizer: has no token {', '.join(missing)}; use one that `trivium pretrain` has trained, "
+                "or go on from its folder with --from"
             )
+        self.opening: tuple[int, ...] = opening_of(backend)  # what texts and dialogues begin with; ours with nothing
         backend.encode_special_tokens = True  # not saved in the file: set anew at every load
-        self._backend = backend
-        self.vocab_size: int = backend.get_vocab_size()
-        self.end_of_text, self.turn_start, self.turn_end = map(self._id, (END_OF_TEXT, TURN_START, TURN_END))
+        self._backend, self.template = backend, template
+        self.vocab_size: int = max(backend.get_vocab().values()) + 1
+        self.end_of_text = self._id(end_of_text_of(backend))
+        self.turn_end = self._id(template.turn_end if template else TURN_END)
         self.blank_prefix, self.blank_middle, self.blank_suffix = map(
             self._id, (BLANK_PREFIX, BLANK_MIDDLE, BLANK_SUFFIX)
         )
         self.pad = self._id(PAD)
 
     @property
+    def turn_start(self) -> int:
+        """Of ChatML; other templates have headers of their own."""
+        return self._id(TURN_START)
+
+    @property
     def special(self) -> list[int]:
         """The ids of the control tokens."""
-        return [self._id(name) for name in SPECIAL]
+        return [self._id(name) for name in control_names(self._backend)]
+
+    @property
+    def chat_template(self) -> str:
+        """jinja2 that writes dialogues as `dialogue.render` does."""
+        if self.template:
+            return self.template.source
+        names = "".join(self._backend.id_to_token(id) or "" for id in self.opening)
+        return (f"{{{{ '{names}' }}}}" if names else "") + CHAT_TEMPLATE
 
     def _id(self, name: str) -> int:
         id: int | None = self._backend.token_to_id(name)
@@ -80,6 +99,16 @@ class Tokenizer:
         """Ids of the text, none of them special. A half surrogate pair, which no UTF-8 can hold, becomes U+FFFD."""
         ids: list[int] = self._backend.encode(well_formed(text), add_special_tokens=False).ids
         return ids
+
+    def encode_pieces(self, pieces: Sequence[str]) -> list[int]:
+        """Ids of texts and control tokens in turn: the items at odd places are names of control tokens."""
+        ids = [[self._id(piece)] if i % 2 else self.encode(piece) for i, piece in enumerate(pieces)]
+        return [id for part in ids for id in part]
+
+    def encode_documents(self, texts: Sequence[str]) -> list[NDArray[np.int32]]:
+        """Whole texts as a model learns them: the opening, what they say, and their end."""
+        opening, end = (np.array(ids, dtype=np.int32) for ids in (self.opening, [self.end_of_text]))
+        return [np.concatenate([opening, ids, end]) for ids in self.encode_many(texts)]
 
     def encode_many(self, texts: Sequence[str]) -> list[NDArray[np.int32]]:
         """The same for each text, on all cores."""
@@ -101,7 +130,9 @@ class Tokenizer:
         added = self._backend.get_added_tokens_decoder()
         table = [b""] * self.vocab_size
         for token, id in self._backend.get_vocab(with_added_tokens=False).items():
-            table[id] = bytes(to_byte[character] for character in token) if id not in added else b""
+            if id not in added:
+                known = all(character in to_byte for character in token)
+                table[id] = bytes(map(to_byte.__getitem__, token)) if known else token.encode()
         for id, extra in added.items():
             table[id] = b"" if extra.special else extra.content.encode()
         return table
@@ -123,11 +154,15 @@ class Tokenizer:
             "eos_token": TURN_END,
             "pad_token": PAD,
             "unk_token": None,
-            "add_bos_token": False,
+            "add_bos_token": bool(self.opening),
             "add_eos_token": False,
             "clean_up_tokenization_spaces": False,
-            "chat_template": CHAT_TEMPLATE,
+            "chat_template": self.chat_template,
         }
+        if self.opening:
+            config["bos_token"] = self._backend.id_to_token(self.opening[0])
+        if self.template:
+            config |= self.template.names
         if context_length is not None:
             config["model_max_length"] = context_length
         text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
@@ -136,17 +171,67 @@ class Tokenizer:
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Read what `save` wrote. Raises CheckpointError when the file is missing, damaged or lacks a special token."""
-        path = folder / "tokenizer.json"
-        if not path.is_file():
-            raise CheckpointError(f"{folder}: has no tokenizer.json; name a model folder, or train a tokenizer first")
+        backend = read_backend(folder)
         try:
-            backend = tokenizers.Tokenizer.from_str(path.read_text(encoding="utf-8"))
-        except Exception as error:  # tokenizers raises bare Exception
-            raise CheckpointError(f"{path}: cannot be read ({error}); copy it again or train anew") from error
-        try:
-            return cls(backend)
+            return cls(backend, read_template(folder, backend))
         except CheckpointError as error:
-            raise CheckpointError(f"{path}: {error}") from None
+            raise CheckpointError(f"{folder / 'tokenizer.json'}: {error}") from None
+
+
+def read_backend(folder: Path) -> tokenizers.Tokenizer:
+    """The tokenizer.json of a folder; raises CheckpointError when it is missing or damaged."""
+    path = folder / "tokenizer.json"
+    if not path.is_file():
+        raise CheckpointError(f"{folder}: has no tokenizer.json; name a model folder, or train a tokenizer first")
+    try:
+        return tokenizers.Tokenizer.from_str(path.read_text(encoding="utf-8"))
+    except Exception as error:  # tokenizers raises bare Exception
+        raise CheckpointError(f"{path}: cannot be read ({error}); copy it again or train anew") from error
+
+
+def read_template(folder: Path, backend: tokenizers.Tokenizer) -> ChatTemplate | None:
+    """The chat template of a folder; None where there is none, or it writes ChatML, as we do.
+
+    raises  CheckpointError when it cannot be used
+    """
+    path = folder / "tokenizer_config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        beside = folder / "chat_template.jinja"
+        source = beside.read_text(encoding="utf-8") if beside.is_file() else config.get("chat_template")
+        if isinstance(source, list):  # several, by name
+            source = {each["name"]: each["template"] for each in source}.get("default")
+        told = {key: config.get(key) for key in ("bos_token", "eos_token")}
+        names = {key: name["content"] if isinstance(name, dict) else name for key, name in told.items() if name}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{path}: cannot be read ({error!r}); copy it again") from error
+    if not isinstance(source, str) or is_chatml(source):
+        return None
+    return ChatTemplate(source, names, control_names(backend))
+
+
+def control_names(backend: tokenizers.Tokenizer) -> list[str]:
+    """The control tokens of a vocabulary, by id."""
+    return [token.content for _, token in sorted(backend.get_added_tokens_decoder().items()) if token.special]
+
+
+def end_of_text_of(backend: tokenizers.Tokenizer) -> str:
+    """What the vocabulary calls the end of a text; our name where it has none."""
+    return next((name for name in ENDS_OF_TEXT if backend.token_to_id(name) is not None), END_OF_TEXT)
+
+
+def missing_names(backend: tokenizers.Tokenizer, template: ChatTemplate | None) -> list[str]:
+    """The control tokens that we need and the vocabulary does not have, or has as plain words."""
+    control = set(control_names(backend))
+    turns = [] if template else [TURN_START, TURN_END]
+    needed = [end_of_text_of(backend), *turns, BLANK_PREFIX, BLANK_MIDDLE, BLANK_SUFFIX, PAD]
+    return [name for name in needed if name not in control]
+
+
+def opening_of(backend: tokenizers.Tokenizer) -> tuple[int, ...]:
+    """The control tokens that the vocabulary's own rule puts before a text, such as Llama's begin of text."""
+    bare, whole = (backend.encode("a", add_special_tokens=wanted).ids for wanted in (False, True))
+    return tuple(whole[: whole.index(bare[0])]) if bare else ()
 
 
 def train(texts: Iterable[str], *, vocab_size: int) -> Tokenizer:
