@@ -187,6 +187,7 @@ def change(file: str, **changed: object) -> Callable[[Path], None]:
 
 BAD: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no folder": (shutil.rmtree, "no such folder"),
+    "a folder of something else": (lambda folder: [path.unlink() for path in folder.iterdir()], "has no config.json"),
     "no config": (lambda folder: (folder / "config.json").unlink(), "has no config.json"),
     "another architecture": (change("config.json", model_type="gpt2"), "model_type 'gpt2' is not one of qwen3, qwen2"),
     "a sliding window": (change("config.json", use_sliding_window=True), "use_sliding_window = True is not supported"),

@@ -21,7 +21,7 @@ from trivium.plan import set_default
 from trivium.publish import MANIFEST, verify
 from trivium.text import adoption
 
-SLOWER = 0.1  # of the learning rates of fresh weights, which are high: docs/decisions/010
+SLOWER = 0.1  # of the learning rates of fresh weights, which are high: docs/decisions/007
 PHASES: dict[str, type[OptimizerConfig]] = {
     "pretrain": PretrainConfig,
     "instruct": InstructConfig,
@@ -44,6 +44,7 @@ def with_start(said: Settings) -> Settings:
                 raise ConfigError(f'start.{key} = "{value}": of which folder? give start.folder (--from) too')
         return said
     folder = _folder(name)
+    said = merge(said, {"model": _agreed(said.get("model", {}), shape_of(folder), folder)})
     for key, found in (("weights", hub.fingerprint(folder)), ("tokenizer", adoption.fingerprint(folder))):
         if start.get(key) and start[key] != found:
             raise ConfigError(
@@ -53,7 +54,6 @@ def with_start(said: Settings) -> Settings:
     if said.get("pretrain", {}).get("echoes"):
         echoes = said["pretrain"]["echoes"]
         raise ConfigError(f"pretrain.echoes = {echoes}: they are for fresh weights; set it to 0 with start.folder")
-    said = merge(said, {"model": _agreed(said.get("model", {}), shape_of(folder), folder)})
     said = set_default(said, "pretrain.echoes", 0.0)
     for phase, config in PHASES.items():
         for key in ("learning_rate", "matrix_learning_rate"):
