@@ -5,6 +5,7 @@ import io
 import os
 from codecs import getincrementaldecoder
 from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
+from fnmatch import fnmatch
 from functools import partial
 from itertools import chain, groupby, islice
 from pathlib import Path
@@ -12,7 +13,8 @@ from typing import NamedTuple
 
 from trivium.errors import ConfigError, DataError, did_you_mean
 from trivium.records import Document
-from trivium.text.rows import REMEDY, ROW_KINDS, Row, an, kind_of, not_utf8, open_bytes
+from trivium.text.archives import archive_of, is_archive, kind_of, label, members, open_bytes
+from trivium.text.rows import REMEDY, ROW_KINDS, Row, an, not_utf8
 from trivium.text.schemas import BadRows, Heard, Say, Schema, Source, Tell, named, quiet, read_file, read_sources
 from trivium.text.sections import sections
 
@@ -86,6 +88,8 @@ def _matches(spec: str) -> list[Path]:
     if not spec.strip() or "\0" in spec:
         return []
     path = _path(spec)
+    if (archive := archive_of(path)) is not None:
+        return [file for file in members(archive) if path in (file, *file.parents) or fnmatch(str(file), str(path))]
     if _exists(path) or not glob.has_magic(spec):
         return [path] if _exists(path) else []
     return sorted(Path(match) for match in glob.glob(str(path), recursive=True))  # noqa: PTH207 (pathlib takes no absolute globs)
@@ -107,10 +111,13 @@ def _of_kinds(spec: str, found: list[Path], *, field: str, kinds: Collection[str
         raise ConfigError(f'{field} = "{spec}": no such file{_nearest(spec)}')
     files = [file for path in found for file in (_walk(path) if path.is_dir() else [path])]
     files = list(dict.fromkeys(Path(os.path.normpath(file)) for file in files))
-    fit = [file for file in files if kind_of(file) in kinds and file.is_file()]
+    files = [inside for file in files for inside in (members(file) if is_archive(file) else [file])]
+    fit = [file for file in files if kind_of(file) in kinds and (file.is_file() or archive_of(file))]
     known = ", ".join(kinds)
     if not fit:
-        raise ConfigError(f'{field} = "{spec}": holds no file that can be read here; give {known}, also as .gz')
+        raise ConfigError(
+            f'{field} = "{spec}": holds no file that can be read here; give {known}, also as .gz or .zst, or in a .zip'
+        )
     if left := sorted({file.name for file in files} - {file.name for file in fit}):
         more = f" and {len(left) - 3:,} more" if len(left) > 3 else ""
         say(f"{spec}: left out {', '.join(left[:3])}{more}; read here are {known}")
@@ -145,8 +152,9 @@ def _nearest(spec: str) -> str:
 
 def _names(paths: list[Path]) -> dict[Path, str]:
     """File names; paths from the folder they share where two files have the same name."""
-    if len({path.name for path in paths}) == len(paths):
-        return {path: path.name for path in paths}
+    names = {path: label(path) for path in paths}
+    if len(set(names.values())) == len(paths):
+        return names
     shared = os.path.commonpath([path.absolute().parent for path in paths])
     return {path: Path(os.path.relpath(path.absolute(), shared)).as_posix() for path in paths}
 
