@@ -57,7 +57,7 @@ def or_fault(read: Callable[[], list[Found]]) -> list[Found] | str:
         return str(error)
 
 
-def test_a_folder_is_read_whole_in_sorted_order_and_every_file_says_what_it_held(texts: Path) -> None:
+def test_a_folder_is_read_whole_in_sorted_order_and_says_what_it_held(texts: Path) -> None:
     documents, said = read(texts)
     assert documents == [
         Document("# a", "a.md"),
@@ -71,13 +71,30 @@ def test_a_folder_is_read_whole_in_sorted_order_and_every_file_says_what_it_held
     ]
     assert said[0].startswith(f"{texts}: left out x.pdf; read here are .txt, ")
     assert said[1:] == [
-        "a.md: text, 1 document",
+        f'{texts}: 7 files: text, 4 documents; text in column "text", 2 documents; text in column "body", 1 document; '
+        'text in column "content", 1 document'
+    ]
+
+
+def test_of_a_few_files_each_says_what_it_held(texts: Path) -> None:
+    assert read(texts / "b.txt", f"{texts}/*[de].*")[1] == [
         "b.txt: text, 1 document",
-        "c.TXT.gz: text, 1 document",
         'd.jsonl: text in column "text", 2 documents',
         'e.csv: text in column "body", 1 document',
-        'f.parquet: text in column "content", 1 document',
-        "sub/b.txt: text, 1 document",
+    ]
+
+
+def test_a_folder_of_a_thousand_files_says_a_few_lines_and_still_names_the_first_faults(tmp_path: Path) -> None:
+    for number in range(1000):
+        (tmp_path / f"{number:03}.txt").write_bytes(b"good\n" + b"caf\xe9\n" * (number % 2) + b"\n")
+    for number in range(5):
+        (tmp_path / f"x{number}.txt").write_text("")
+    documents, said = read(tmp_path, bad_rows="skip")
+    assert len(documents) == 1000
+    assert said == [
+        *(f"skipped x{number}.txt: is empty; fill it, or leave it out" for number in range(3)),
+        f"{tmp_path}: 1,005 files: text, 1,000 documents; 500 bad rows skipped; 5 of them could not be used",
+        *(f"skipped {number:03}.txt:2: is not UTF-8 (byte 0xe9)" for number in (1, 3, 5)),
     ]
 
 
@@ -106,7 +123,12 @@ def test_a_file_with_glob_characters_in_its_name_is_that_file(tmp_path: Path) ->
 def test_a_file_named_twice_is_read_once(texts: Path) -> None:
     documents, said = read(texts / "b.txt", texts / "*.txt")
     assert len(documents) == 1
-    assert f"{texts / 'b.txt'}: is named twice and read once" in said
+    assert f"{texts / 'b.txt'}: named twice and read once" in said
+
+
+def test_of_a_folder_named_twice_one_line_is_said(texts: Path) -> None:
+    _, said = read(texts, texts)
+    assert f"{texts / 'a.md'} and 6 more: named twice and read once" in said
 
 
 def test_a_missing_file_is_named_with_the_nearest_one(texts: Path) -> None:

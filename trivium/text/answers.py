@@ -60,7 +60,7 @@ def read_dialogues(
     raises  ConfigError for a spec without files, DataError for a bad file, or a bad row unless bad_rows = "skip"
     """
     sources = sources_of(specs, field="data.answers", kinds=ROW_KINDS, say=say)
-    read = partial(read_file, recognise=recognise, noun="dialogue", bad_rows=bad_rows, say=say)
+    read = partial(read_file, recognise=recognise, noun="dialogue", bad_rows=bad_rows)
     return read_sources(sources, read, bad_rows=bad_rows, say=say, first=first)
 
 

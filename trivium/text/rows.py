@@ -1,16 +1,14 @@
 """Rows of JSONL, JSON, CSV, TSV and Parquet files, each with its place. What the columns mean is not known here."""
 
 import csv
-import gzip
-import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, cast
+from typing import Any, BinaryIO, NamedTuple
 
 import msgspec
 
 from trivium.errors import DataError
+from trivium.text.archives import kind_of, open_anywhere, open_bytes
 
 ROW_KINDS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 MAX_LINE_BYTES = 16 * 2**20
@@ -59,27 +57,6 @@ def read_entries(path: Path, *, name: str | None = None) -> Iterator[Entry]:
             f"{name}: {kind or 'a file without a suffix'} holds no rows; give one of {', '.join(ROW_KINDS)}"
         )
     return readers[kind](path, name)
-
-
-def kind_of(path: Path) -> str:
-    """The suffix that says what a file holds: ".jsonl" for "a.JSONL.gz"."""
-    return (Path(path.stem) if path.suffix.lower() == ".gz" else path).suffix.lower()
-
-
-@contextmanager
-def open_bytes(path: Path, name: str) -> Iterator[BinaryIO]:
-    """A file's bytes, unzipped. Raises DataError when it cannot be opened or, later, read."""
-    try:
-        if path.suffix.lower() == ".gz":
-            with gzip.open(path, "rb") as unzipped:
-                yield cast(BinaryIO, unzipped)
-        else:
-            with path.open("rb") as file:
-                yield file
-    except (gzip.BadGzipFile, zlib.error, EOFError) as error:
-        raise DataError(f"{name}: is not a whole gzip file ({error}); copy or download it again") from error
-    except OSError as error:
-        raise DataError(f"{name}: cannot be read ({error.strerror or error}); check the path and its rights") from error
 
 
 def lines_of(path: Path, name: str) -> Iterator[tuple[int, bytes | DataError]]:
@@ -286,7 +263,7 @@ def _parquet(path: Path, name: str) -> Iterator[Entry]:
     number = 0
     try:
         with (
-            open_bytes(path, name) as file,
+            open_anywhere(path, name) as file,
             pyarrow.parquet.ParquetFile(file, page_checksum_verification=True) as table,
         ):
             for batch in table.iter_batches(batch_size=PARQUET_BATCH):

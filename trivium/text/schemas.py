@@ -1,8 +1,8 @@
 """Which shape the rows of a file have: recognised from the first ones, said once, and held to."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Generic, Literal, NamedTuple, TypeVar
 
@@ -14,7 +14,8 @@ BadRows = Literal["stop", "skip"]
 Say = Callable[[str], None]
 
 PEEK = 64  # rows that vote on what a file holds
-NAMED = 3  # skipped rows that are told one by one
+NAMED = 3  # skipped rows, or files, that are told one by one
+FEW_FILES = 3  # of a folder or a glob are told one by one; more of them in one line
 
 
 def quiet(line: str) -> None:
@@ -26,6 +27,7 @@ class Source(NamedTuple):
 
     path: Path
     name: str  # the shortest that tells it from the other files; for messages
+    spec: str  # what the user wrote that stands for it, and perhaps for others
     column: str | None = None  # named by the user as "file.csv:column"
 
 
@@ -35,14 +37,37 @@ class Schema(NamedTuple, Generic[Record]):
     read: Callable[[Row], Iterable[Record]]  # nothing: an empty row; raises DataError
 
 
+class Held(NamedTuple):
+    """What one file held, or several of one shape."""
+
+    name: str
+    title: str  # the shape
+    noun: str
+    kept: int  # good rows
+    parts: int  # records that they became
+    empty: int
+    skipped: int
+    faults: Sequence[DataError] = ()  # the first of the skipped
+
+    def told(self) -> str:
+        empty = f"; {_count(self.empty, 'empty row')} passed over" if self.empty else ""
+        skipped = f"; {_count(self.skipped, 'bad row')} skipped" if self.skipped else ""
+        cut = f" in {_count(self.parts, 'section')}" if self.parts > self.kept else ""
+        return f"{self.title}, {_count(self.kept, self.noun)}{cut}{empty}{skipped}"
+
+
+Tell = Callable[[Held], None]
+
+
 class Heard:
     """What one file held: records are counted, bad rows stop the reading or are counted too."""
 
-    def __init__(self, name: str, *, bad_rows: BadRows, say: Say) -> None:
-        self.name, self.say = name, say
+    def __init__(self, name: str, *, bad_rows: BadRows, tell: Tell) -> None:
+        self.name = name
         self.stop = bad_rows == "stop"
         self.kept = self.parts = self.empty = self.skipped = 0
         self.first: list[DataError] = []
+        self._tell = tell
 
     def skip(self, fault: DataError) -> None:
         if self.stop:
@@ -58,22 +83,17 @@ class Heard:
         self.empty += parts == 0
 
     def tell(self, title: str, noun: str) -> None:
-        """One line for the file, and one for each of the first bad rows. Raises DataError when nothing was kept."""
+        """The file is read. Raises DataError when nothing was kept."""
         if not self.kept and not self.skipped:
             raise DataError(f"{self.name}: is empty; fill it, or leave it out")
         if not self.kept:
             raise DataError(f"{self.name}: none of its {self.skipped:,} rows can be used, the first: {self.first[0]}")
-        empty = f"; {_count(self.empty, 'empty row')} passed over" if self.empty else ""
-        skipped = f"; {_count(self.skipped, 'bad row')} skipped" if self.skipped else ""
-        cut = f" in {_count(self.parts, 'section')}" if self.parts > self.kept else ""
-        self.say(f"{self.name}: {title}, {_count(self.kept, noun)}{cut}{empty}{skipped}")
-        for fault in self.first:
-            self.say(f"skipped {str(fault).partition('; ')[0]}")
+        self._tell(Held(self.name, title, noun, self.kept, self.parts, self.empty, self.skipped, self.first))
 
 
 def read_sources(
     sources: Iterable[Source],
-    read: Callable[[Source], Iterator[Record]],
+    read: Callable[[Source, Tell], Iterator[Record]],
     *,
     bad_rows: BadRows,
     say: Say,
@@ -83,27 +103,61 @@ def read_sources(
 
     first  only so many of each file
     """
-    fault: DataError | None = None
+    faults: list[DataError] = []
     kept = False
-    for source in sources:
-        try:
-            for record in islice(read(source), first):
-                kept = True
-                yield record
-        except DataError as error:
-            if bad_rows == "stop":
-                raise
-            fault = error
-            say(f"skipped {error}")
-    if fault and not kept:
-        raise fault
+    for spec, files in groupby(sources, key=lambda source: source.spec):
+        held: list[Held] = []
+        before = len(faults)
+        for source in files:
+            try:
+                for record in islice(read(source, held.append), first):
+                    kept = True
+                    yield record
+            except DataError as error:
+                if bad_rows == "stop":
+                    raise
+                faults.append(error)
+                if len(faults) - before <= NAMED:
+                    say(f"skipped {error}")
+        for line in summary(spec, held, left_out=len(faults) - before):
+            say(line)
+    if faults and not kept:
+        raise faults[-1]
+
+
+def summary(spec: str, held: Sequence[Held], *, left_out: int = 0) -> Iterator[str]:
+    """What the files of one spec held: a line for each of a few, one line for many; then the first bad rows.
+
+    left_out  files that could not be used
+    """
+    if len(held) + left_out <= FEW_FILES:
+        for file in held:
+            yield f"{file.name}: {file.told()}"
+            yield from _skipped(file.faults)
+        return
+    shapes = [_together(held, title).told() for title in dict.fromkeys(file.title for file in held)]
+    unused = [f"{left_out:,} of them could not be used"] if left_out else []
+    yield f"{spec}: {_count(len(held) + left_out, 'file')}: {'; '.join(shapes + unused)}"
+    yield from _skipped([fault for file in held for fault in file.faults][:NAMED])
+
+
+def _skipped(faults: Sequence[DataError]) -> Iterator[str]:
+    return (f"skipped {str(fault).partition('; ')[0]}" for fault in faults)
+
+
+def _together(held: Sequence[Held], title: str) -> Held:
+    same = [file for file in held if file.title == title]
+    kept, parts, empty, skipped = (
+        sum(column) for column in zip(*((f.kept, f.parts, f.empty, f.skipped) for f in same), strict=True)
+    )
+    return Held("", title, same[0].noun, kept, parts, empty, skipped)
 
 
 def read_file(
-    source: Source, *, recognise: Callable[[Row], Schema[Record]], noun: str, bad_rows: BadRows, say: Say
+    source: Source, tell: Tell, *, recognise: Callable[[Row], Schema[Record]], noun: str, bad_rows: BadRows
 ) -> Iterator[Record]:
     """The records of one file, whose rows must all have the schema that most of the first ones have."""
-    heard = Heard(source.name, bad_rows=bad_rows, say=say)
+    heard = Heard(source.name, bad_rows=bad_rows, tell=tell)
     entries = read_entries(source.path, name=source.name)
     schema: Schema[Record] | None = None
     while batch := list(islice(entries, PEEK)):

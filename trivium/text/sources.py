@@ -5,6 +5,7 @@ import io
 import os
 from codecs import getincrementaldecoder
 from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
+from fnmatch import fnmatch
 from functools import partial
 from itertools import chain, groupby, islice
 from pathlib import Path
@@ -12,8 +13,9 @@ from typing import NamedTuple
 
 from trivium.errors import ConfigError, DataError, did_you_mean
 from trivium.records import Document
-from trivium.text.rows import REMEDY, ROW_KINDS, Row, an, kind_of, not_utf8, open_bytes
-from trivium.text.schemas import BadRows, Heard, Say, Schema, Source, named, quiet, read_file, read_sources
+from trivium.text.archives import archive_of, is_archive, kind_of, label, members, open_bytes
+from trivium.text.rows import REMEDY, ROW_KINDS, Row, an, not_utf8
+from trivium.text.schemas import BadRows, Heard, Say, Schema, Source, Tell, named, quiet, read_file, read_sources
 from trivium.text.sections import sections
 
 PLAIN_KINDS = (".txt", ".text", ".md", ".markdown", ".rst")
@@ -36,16 +38,16 @@ def files_of(spec: str, *, field: str = "data.text", kinds: Collection[str] = TE
 
 def sources_of(specs: Sequence[str], *, field: str, kinds: Collection[str], say: Say = quiet) -> list[Source]:
     """The files of all specs, each once, in the order of the specs."""
-    columns: dict[Path, str | None] = {}
+    found: dict[Path, tuple[str, str | None]] = {}
     for spec in specs:
         paths, column = _resolve(spec, field=field, kinds=kinds, say=say)
-        for path in paths:
-            if path in columns:
-                say(f"{path}: is named twice and read once")
-            else:
-                columns[path] = column
-    names = _names(list(columns))
-    return [Source(path, names[path], column) for path, column in columns.items()]
+        known = [path for path in paths if path in found]
+        if known:
+            more = f" and {len(known) - 1:,} more" if len(known) > 1 else ""
+            say(f"{known[0]}{more}: named twice and read once")
+        found |= {path: (spec, column) for path in paths if path not in found}
+    names = _names(list(found))
+    return [Source(path, names[path], spec, column) for path, (spec, column) in found.items()]
 
 
 def read_documents(
@@ -64,11 +66,11 @@ def read_documents(
     raises   ConfigError for a spec without files, DataError for a bad file, or a bad row unless bad_rows = "skip"
     """
 
-    def read(source: Source) -> Iterator[Document]:
+    def read(source: Source, tell: Tell) -> Iterator[Document]:
         if kind_of(source.path) in PLAIN_KINDS:
-            return _read_plain(source, bad_rows=bad_rows, say=say, section=section)
+            return _read_plain(source, tell, bad_rows=bad_rows, section=section)
         known = partial(_recognise, column=source.column, section=section)
-        return read_file(source, recognise=known, noun="document", bad_rows=bad_rows, say=say)
+        return read_file(source, tell, recognise=known, noun="document", bad_rows=bad_rows)
 
     sources = sources_of(specs, field="data.text", kinds=TEXT_KINDS, say=say)
     return read_sources(sources, read, bad_rows=bad_rows, say=say, first=first)
@@ -86,6 +88,8 @@ def _matches(spec: str) -> list[Path]:
     if not spec.strip() or "\0" in spec:
         return []
     path = _path(spec)
+    if (archive := archive_of(path)) is not None:
+        return [file for file in members(archive) if path in (file, *file.parents) or fnmatch(str(file), str(path))]
     if _exists(path) or not glob.has_magic(spec):
         return [path] if _exists(path) else []
     return sorted(Path(match) for match in glob.glob(str(path), recursive=True))  # noqa: PTH207 (pathlib takes no absolute globs)
@@ -107,10 +111,13 @@ def _of_kinds(spec: str, found: list[Path], *, field: str, kinds: Collection[str
         raise ConfigError(f'{field} = "{spec}": no such file{_nearest(spec)}')
     files = [file for path in found for file in (_walk(path) if path.is_dir() else [path])]
     files = list(dict.fromkeys(Path(os.path.normpath(file)) for file in files))
-    fit = [file for file in files if kind_of(file) in kinds and file.is_file()]
+    files = [inside for file in files for inside in (members(file) if is_archive(file) else [file])]
+    fit = [file for file in files if kind_of(file) in kinds and (file.is_file() or archive_of(file))]
     known = ", ".join(kinds)
     if not fit:
-        raise ConfigError(f'{field} = "{spec}": holds no file that can be read here; give {known}, also as .gz')
+        raise ConfigError(
+            f'{field} = "{spec}": holds no file that can be read here; give {known}, also as .gz or .zst, or in a .zip'
+        )
     if left := sorted({file.name for file in files} - {file.name for file in fit}):
         more = f" and {len(left) - 3:,} more" if len(left) > 3 else ""
         say(f"{spec}: left out {', '.join(left[:3])}{more}; read here are {known}")
@@ -145,8 +152,9 @@ def _nearest(spec: str) -> str:
 
 def _names(paths: list[Path]) -> dict[Path, str]:
     """File names; paths from the folder they share where two files have the same name."""
-    if len({path.name for path in paths}) == len(paths):
-        return {path: path.name for path in paths}
+    names = {path: label(path) for path in paths}
+    if len(set(names.values())) == len(paths):
+        return names
     shared = os.path.commonpath([path.absolute().parent for path in paths])
     return {path: Path(os.path.relpath(path.absolute(), shared)).as_posix() for path in paths}
 
@@ -194,12 +202,12 @@ def _cut(pieces: Iterable[str], name: str, *, section: int) -> Iterator[Document
         yield from (Document(text, f"{name}§{number}") for number, text in enumerate(chain(first, texts), start=1))
 
 
-def _read_plain(source: Source, *, bad_rows: BadRows, say: Say, section: int) -> Iterator[Document]:
+def _read_plain(source: Source, tell: Tell, *, bad_rows: BadRows, section: int) -> Iterator[Document]:
     """The documents of a text file. A line that is not UTF-8 is a bad row."""
     if source.column is not None:
         spec = f"{source.path}:{source.column}"
         raise ConfigError(f'data.text = "{spec}": a text file has no columns; leave ":{source.column}" out')
-    heard = Heard(source.name, bad_rows=bad_rows, say=say)
+    heard = Heard(source.name, bad_rows=bad_rows, tell=tell)
     for first, lines in groupby(_lines(source, heard), key=lambda line: line.document):
         name = source.name if first == 1 else f"{source.name}:{first}"
         heard.count((yield from _counted(_cut((line.text for line in lines), name, section=section))))
