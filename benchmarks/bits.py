@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+sys.path.insert(0, str(Path(__file__).parents[1]))  # started by its path, it finds its siblings
+
 from benchmarks.kneser_ney import KneserNey
 from trivium.compute import Compute
 from trivium.config import read_settings, resolve

@@ -27,6 +27,8 @@ import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM, Trainer, TrainingArguments
 from transformers.utils import logging
 
+sys.path.insert(0, str(Path(__file__).parents[1]))  # started by its path, it finds its siblings
+
 from benchmarks.shapes import SHAPES, spread
 from trivium.compute import Compute, prepare
 from trivium.config import resolve

@@ -16,6 +16,8 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parents[1]))  # started by its path, it finds its siblings
+
 from benchmarks.style_classifier import NEW_INTENTS_FILE, STYLE_FILES, VOICES, StyleClassifier
 from trivium.errors import TriviumError
 from trivium.evaluate.tasks import reply_to
