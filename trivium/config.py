@@ -83,7 +83,7 @@ class OptimizerConfig(Frozen):
     """optimizer steps"""
     rows_per_step: int = Field(16, ge=1)
     """rows of context_length tokens in a step, over all ranks and micro-batches"""
-    microbatch_rows: int = Field(16, ge=1)
+    microbatch_rows: int = Field(8, ge=1)
     """rows computed at once; must divide rows_per_step"""
     learning_rate: float = Field(4e-3, gt=0)
     """peak of AdamW: embeddings and norms"""

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from trivium.model.attention import attend, branch_mask, document_mask
+from trivium.model.attention import BLOCK, attend, branch_mask, document_mask
 from trivium.model.cache import Cache
 from trivium.model.heads import add_reward_head
 from trivium.model.rope import rope_angles, rotate
@@ -78,7 +78,7 @@ def test_reading_token_by_token_into_a_cache_gives_the_logits_of_the_whole(
     found = []
     for place in range(15):
         cache.filled = place + 1
-        mask = torch.ones(2, 1, 1, place + 1, dtype=torch.bool)
+        mask = torch.zeros(2, 1, 1, place + 1)
         found.append(model.lm_head(model.hidden(ids[:, place : place + 1], torch.full((2, 1), place), mask, cache)))
     torch.testing.assert_close(torch.cat(found, 1), read(model, ids), atol=1e-5, rtol=1e-5)
 
@@ -92,25 +92,30 @@ def test_a_cache_keeps_the_rows_it_is_told_to(small_model: MakeModel) -> None:
     assert cache.keys[1, :, 1, 3, 0].tolist() == [2, 0]
 
 
+@pytest.mark.parametrize("length", [6, 2 * BLOCK, 4 * BLOCK + 50])  # whole, and in blocks of queries
 @pytest.mark.parametrize("kv_heads", [1, 2, 4])
-def test_attention_is_torchs_own(kv_heads: int) -> None:
+def test_attention_is_torchs_own(kv_heads: int, length: int) -> None:
     generator = torch.Generator().manual_seed(0)
-    q = torch.randn(2, 4, 6, 8, generator=generator)
-    k, v = (torch.randn(2, kv_heads, 6, 8, generator=generator) for _ in range(2))
-    mask = document_mask(torch.tensor([[0, 0, 0, 1, 1, 1], [0, 0, 1, 1, 2, 2]]))
+    q = torch.randn(2, 4, length, 8, generator=generator, requires_grad=True)
+    k, v = (torch.randn(2, kv_heads, length, 8, generator=generator, requires_grad=True) for _ in range(2))
+    mask = document_mask(torch.randint(3, (2, length), generator=generator).cumsum(1))
     expected = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=True)
-    torch.testing.assert_close(attend(q, k, v, mask), expected)
+    found = attend(q, k, v, mask)
+    torch.testing.assert_close(found, expected)
+    toward = torch.randn(found.shape, generator=generator)
+    gradients = (torch.autograd.grad(mixed, (q, k, v), toward) for mixed in (found, expected))
+    torch.testing.assert_close(*gradients)
 
 
 def test_the_mask_of_a_packed_row_by_hand() -> None:
     mask = document_mask(torch.tensor([[0, 0, 1, -1]]))
-    assert mask.int().tolist() == [[[[1, 0, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]]]
+    assert mask.exp().tolist() == [[[[1, 0, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]]]
 
 
 def test_the_mask_of_a_prompt_with_two_answers_by_hand() -> None:
     """A prompt of two tokens, answers of two and of one; then a prompt and an answer of one each, and padding."""
     trees, branches = torch.tensor([[0, 0, 0, 0, 0, 3, 3, -1]]), torch.tensor([[0, 0, 1, 1, 2, 0, 1, 0]])
-    assert branch_mask(trees, branches).int().tolist() == [
+    assert branch_mask(trees, branches).exp().tolist() == [
         [
             [
                 [1, 0, 0, 0, 0, 0, 0, 0],

@@ -94,7 +94,8 @@ def test_the_recipe_says_what_it_started_from_and_learns_slowly_without_echoes(r
     assert recipe.start.folder == str(folder)
     assert recipe.start.weights == hub.fingerprint(folder)
     assert recipe.pretrain.echoes == 0
-    assert recipe.pretrain.learning_rate == SLOWER * PretrainConfig().learning_rate
+    assert recipe.pretrain.learning_rate == pytest.approx(PretrainConfig().learning_rate / SLOWER)
+    assert "learning_rate = 0.0006\n" in (run / "recipe.toml").read_text()
     first = json.loads((run / "journal.jsonl").read_text().splitlines()[0])
     assert 1 < first["loss"] < 60
 

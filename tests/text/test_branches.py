@@ -10,7 +10,7 @@ from torch import Tensor
 
 from trivium.batch import Answered
 from trivium.evaluate.preference import answer_logprobs
-from trivium.model.attention import branch_mask
+from trivium.model.attention import branch_mask, document_mask
 from trivium.model.heads import RewardModel, add_reward_head
 from trivium.model.transformer import Transformer
 from trivium.text.branches import pack_answers
@@ -40,15 +40,14 @@ def alone(model: RewardModel, prompt: list[int], answer: list[int]) -> tuple[Ten
     row = torch.tensor([[*prompt, *answer]])
     place, document = torch.arange(row.shape[1])[None], torch.zeros_like(row)
     logprobs = model.trunk(row, place, document)[0].log_softmax(-1)
-    causal = torch.ones(row.shape[1], row.shape[1], dtype=torch.bool).tril()[None, None]
-    reward = model.score(model.trunk.hidden(row, place, causal)[0, -1])[0]
+    reward = model.score(model.trunk.hidden(row, place, document_mask(document))[0, -1])[0]
     return logprobs[len(prompt) - 1 : -1].gather(-1, torch.tensor(answer)[:, None])[:, 0], reward
 
 
 def documents(answers: Answered, number: int) -> list[int]:
     """What the last token of an answer sees, itself included."""
     row, place = divmod(int(answers.ends[number]), answers.tokens.shape[1])
-    seen = branch_mask(answers.trees, answers.branches)[row, 0, place]
+    seen = branch_mask(answers.trees, answers.branches)[row, 0, place] == 0
     return answers.tokens[row][seen].tolist()
 
 
@@ -72,7 +71,7 @@ def test_every_answer_sees_its_prompt_and_itself_and_goes_on_where_the_prompt_en
 ) -> None:
     prompts, written = spread(groups)
     answers = pack_answers(prompts, written, row_length, PAD)
-    mask = branch_mask(answers.trees, answers.branches)[:, 0]
+    mask = branch_mask(answers.trees, answers.branches)[:, 0] == 0
     for number, (prompt, answer) in enumerate(zip(prompts, written, strict=True)):
         assert documents(answers, number) == [*prompt, *answer]
         row, place = divmod(int(answers.ends[number]), answers.tokens.shape[1])

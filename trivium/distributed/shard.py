@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from torch import Tensor, nn
-from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from trivium.distributed.world import World
@@ -21,6 +21,9 @@ def shard(model: nn.Module, world: World) -> nn.Module:
     for layer in layers:
         fully_shard(layer)
     fully_shard(model)
+    for module in model.modules():
+        if isinstance(module, Transformer):
+            register_fsdp_forward_method(module, "hidden")  # it is read by that, and not only by calling it
     for module in model.modules():
         if isinstance(module, FSDPModule):
             module.set_gradient_divide_factor(1.0)

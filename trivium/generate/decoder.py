@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from trivium.generate.sampling import Sampling, choose
 from trivium.losses.language_model import token_logprobs
+from trivium.model.attention import additive, document_mask
 from trivium.model.cache import Cache
 from trivium.model.transformer import Transformer
 
@@ -107,7 +108,7 @@ def read_prompts(model: Transformer, prompts: Sequence[tuple[int, ...]]) -> Cach
     if width:
         padded = torch.tensor([[*prompt, *[0] * (width - len(prompt))] for prompt in different], device=device)
         positions = torch.arange(width, device=device).expand_as(padded)
-        causal = torch.ones(width, width, dtype=torch.bool, device=device).tril()[None, None]
+        causal = document_mask(torch.zeros(1, width, device=device))
         cache.filled = width
         model.hidden(padded, positions, causal, cache)  # padding stands after what is read, and is overwritten
     place = {prompt: i for i, prompt in enumerate(different)}
@@ -121,7 +122,7 @@ def step_rows(model: Transformer, cache: Cache, last: Tensor, position: Tensor) 
     last, position  (B,) int64; the token, and where it stands
     """
     cache.filled = int(position.max()) + 1
-    mask = torch.arange(cache.filled, device=position.device) <= position[:, None]  # (B, S)
+    mask = additive(torch.arange(cache.filled, device=position.device) <= position[:, None])  # (B, S)
     hidden = model.hidden(last[:, None], position[:, None], mask[:, None, None], cache)
     logits: Tensor = model.lm_head(hidden[:, 0])
     return logits

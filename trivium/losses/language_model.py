@@ -1,12 +1,17 @@
 """Next-token losses: tensors in, tensors out. No model, no config, no ranks.
 
-N positions, V vocabulary.
+N positions, D width, V vocabulary.
 """
 
 import math
+from collections.abc import Callable
+from typing import Any
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+LOGITS_AT_ONCE = 2**21
 
 
 def next_token_loss(logits: Tensor, targets: Tensor, supervised: Tensor) -> Tensor:
@@ -19,6 +24,62 @@ def next_token_loss(logits: Tensor, targets: Tensor, supervised: Tensor) -> Tens
     """
     losses = F.cross_entropy(logits.flatten(0, -2).float(), targets.flatten(), reduction="none")
     return (losses * supervised.flatten()).sum()
+
+
+def linear_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, step: "Step | None" = None) -> Tensor:
+    """The cross-entropy of softmax(hidden weight^T), summed; what is never kept are the logits.
+
+    hidden   (N, D); its dtype is that of the products
+    weight   (V, D) float32
+    targets  (N,) int64
+    step     `logits_gradient`, or what it was compiled to
+    returns  () float32, nats
+    Some positions at a time, each with its gradients at once: as in Hsu et al. 2024, arXiv:2410.10989
+    """
+    found: Tensor = _LinearCrossEntropy.apply(hidden, weight, targets, step or logits_gradient)  # type: ignore[no-untyped-call]
+    return found
+
+
+Step = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
+def logits_gradient(hidden: Tensor, weight: Tensor, targets: Tensor, counted: Tensor) -> tuple[Tensor, Tensor]:
+    """Summed loss () float32 of some positions, and its gradient in their logits (N, V), in the dtype of hidden.
+
+    counted  (N,) float32, 0 or 1
+    """
+    logits = (hidden @ weight.T).float()
+    highest = logits.amax(-1, keepdim=True)
+    exponentials = (logits - highest).exp()
+    total = exponentials.sum(-1, keepdim=True)
+    losses = (total.log() + highest - logits.gather(-1, targets[:, None]))[:, 0]
+    is_target = torch.arange(len(weight), device=targets.device) == targets[:, None]
+    gradient = exponentials * (counted[:, None] / total) - is_target * counted[:, None]
+    return (losses * counted).sum(), gradient.to(hidden.dtype)
+
+
+class _LinearCrossEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, step: Step) -> Tensor:
+        chunk = max(64, LOGITS_AT_ONCE // len(weight))
+        short = -len(targets) % chunk  # every chunk is filled up to one size, for which the step is compiled
+        rows, wanted = F.pad(hidden, (0, 0, 0, short)), F.pad(targets, (0, short))
+        counted = F.pad(torch.ones(len(targets), device=hidden.device), (0, short))
+        narrow = weight.to(hidden.dtype)
+        total, to_weight = torch.zeros((), device=hidden.device), torch.zeros_like(weight)
+        to_rows = torch.empty_like(rows)
+        for some, here, count, out in zip(*(x.split(chunk) for x in (rows, wanted, counted, to_rows)), strict=True):
+            loss, gradient = step(some, narrow, here, count)
+            total += loss
+            torch.mm(gradient, narrow, out=out)
+            to_weight += gradient.T @ some
+        ctx.save_for_backward(to_rows[: len(targets)], to_weight)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, scale: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        to_rows, to_weight = ctx.saved_tensors
+        return to_rows * scale.to(to_rows.dtype), to_weight * scale, None, None
 
 
 def token_logprobs(logits: Tensor, targets: Tensor, *, temperature: float = 1.0) -> Tensor:

@@ -3,6 +3,7 @@
 B batch, T time, D width, H heads, K kv heads, d head dimension, V vocabulary.
 """
 
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
@@ -90,6 +91,19 @@ class Block(nn.Module):
         return out
 
 
+def run_layer(
+    layer: Block,
+    x: Tensor,
+    rope: tuple[Tensor, Tensor],
+    mask: Tensor,
+    positions: Tensor,
+    memory: LayerMemory | None = None,
+) -> Tensor:
+    """What a layer makes of what it is given: see `Transformer.hidden`."""
+    out: Tensor = layer(x, rope, mask, positions, memory)
+    return out
+
+
 class Transformer(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -101,17 +115,26 @@ class Transformer(nn.Module):
         if config.tie_embeddings:
             self.lm_head.weight = self.embed_tokens.weight
 
-    def hidden(self, tokens: Tensor, positions: Tensor, mask: Tensor, memory: LayerMemory | None = None) -> Tensor:
+    def hidden(
+        self,
+        tokens: Tensor,
+        positions: Tensor,
+        mask: Tensor,
+        memory: LayerMemory | None = None,
+        *,
+        run: Callable[..., Tensor] = run_layer,
+    ) -> Tensor:
         """What the last layer makes of every position.
 
         tokens, positions  (B, T) int64
-        mask               (B, 1, T, S) bool; True where a query may look
+        mask               (B, 1, T, S) float32; 0 where a query may look, else -infinity
+        run                `run_layer`, or what it was compiled to: one layer's code serves all
         returns            (B, T, D)
         """
         rope = rope_angles(positions, self.config.head_dim, self.config.rope_theta, self.config.rope_scaling)
         x: Tensor = self.embed_tokens(tokens)
         for layer in self.layers:
-            x = layer(x, rope, mask, positions, memory)
+            x = run(layer, x, rope, mask, positions, memory)
         out: Tensor = self.norm(x)
         return out
 

@@ -23,8 +23,6 @@ from trivium.story.rounds import has_judge, measuring_questions
 from trivium.story.stages import encode_whole
 from trivium.story.teller import Teller
 from trivium.text.blanks import Blank, held_out_blanks
-from trivium.text.corpus import load_dialogues, load_documents
-from trivium.text.schemas import quiet
 from trivium.text.tokenizer import Tokenizer
 
 Measures = dict[str, Any]
@@ -42,8 +40,8 @@ class Exam(NamedTuple):
 
 def prepare_exam(teller: Teller, tokenizer: Tokenizer) -> Exam:
     recipe, sizes = teller.recipe, teller.recipe.evaluate
-    documents = load_documents(recipe.data, recipe.seed, quiet).held_out[: sizes.documents]
-    dialogues = load_dialogues(recipe.data, recipe.seed, quiet).held_out
+    documents = teller.documents().held_out[: sizes.documents]
+    dialogues = teller.dialogues().held_out
     return Exam(
         documents=encode_whole(tokenizer, documents),
         blanks=held_out_blanks([document.text for document in documents], recipe.seed, sizes.blanks),

@@ -23,6 +23,7 @@ from trivium.train.interrupt import listen
 DEFAULT_MINUTES = 10.0
 LATER = ("votes", "reward", "align", "evaluate")  # settings that a new round may change
 STORY_TOKENS, DIALOGUE_TOKENS = 170, 55  # of TinyWorld, roughly: how much of it a run needs
+STEPPING = 0.75  # of the time of a phase goes into its steps
 
 
 @contextmanager
@@ -139,8 +140,9 @@ def begin(said: Settings, minutes: float, compute: Compute) -> tuple[Settings, p
         per_step = phase.rows_per_step * recipe.model.context_length
         steps = phase.steps
         if f"{stage}.steps" in dial.open:
+            seconds = STEPPING * dial.seconds_for(stage)
             steps = plan.estimate_steps(
-                recipe.model, phase.rows_per_step, dial.seconds_for(stage), machine.matmul_flops, compiled=compiled
+                recipe.model, phase.rows_per_step, seconds, machine.matmul_flops, compiled=compiled
             )
         settings = plan.set_key(settings, key, max(2000, min(400_000, steps * per_step // tokens)))
         dial.open.remove(key)

@@ -24,7 +24,7 @@ from trivium.runs import Round
 from trivium.shelf import is_done, open_model, parent_at, weights_fingerprint
 from trivium.story.stages import dialogue_rows, keep_answers
 from trivium.story.teller import Teller
-from trivium.text.corpus import is_judged, load_dialogues, load_pairs
+from trivium.text.corpus import is_judged, load_pairs
 from trivium.text.schemas import quiet
 from trivium.text.split import held_out as is_held_out
 from trivium.text.split import pair_key
@@ -71,7 +71,7 @@ def _prompts(teller: Teller, *, held_out: bool) -> list[tuple[Message, ...]]:
     pairs = load_pairs(recipe.data, quiet)
     if pairs.train:
         return [pair.prompt for pair in (pairs.held_out if held_out else pairs.train)]
-    dialogues = load_dialogues(recipe.data, recipe.seed, quiet)
+    dialogues = teller.dialogues()
     return [dialogue.prompt for dialogue in (dialogues.held_out if held_out else dialogues.train)]
 
 
@@ -234,8 +234,7 @@ def make_aligned(teller: Teller, round: Round, votes: Votes) -> Path:
 
     teller.settle_steps("align", build, model)
     metrics = teller.train(build(model))
-    dialogues = load_dialogues(teller.recipe.data, teller.recipe.seed, quiet)
-    keep_answers(teller, name_of(round), model, tokenizer, dialogues.held_out)
+    keep_answers(teller, name_of(round), model, tokenizer, teller.dialogues().held_out)
     teller.publish(
         round.aligned,
         model,

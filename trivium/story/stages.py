@@ -25,9 +25,7 @@ from trivium.shelf import Parent, is_done, open_model, parent_at
 from trivium.story.start import first_model
 from trivium.story.teller import Teller, fingerprint_texts, name_data
 from trivium.text.adoption import adopt
-from trivium.text.corpus import load_dialogues, load_documents
 from trivium.text.packing import PackedRows, RowOf, mixed
-from trivium.text.schemas import quiet
 from trivium.text.shards import Shard
 from trivium.text.shards import write as write_shard
 from trivium.text.tokenizer import Tokenizer
@@ -45,7 +43,7 @@ def make_base(teller: Teller) -> Path:
     if teller.is_done(run.base, "pretrain"):
         return run.base
     teller.show.heading("I. Pretrain", "text with words missing: the next one, and blanks in the middle")
-    documents = load_documents(recipe.data, recipe.seed, teller.show.say)
+    documents = teller.documents(teller.show.say)
     if not documents.train or not documents.held_out:
         raise DataError(f"data.text: {len(documents.train)} documents to learn from; give more text")
     texts = [document.text for document in documents.train]
@@ -150,7 +148,7 @@ def make_instruct(teller: Teller) -> Path:
         return run.instruct
     teller.show.heading("II. Instruct", "instructions and their expected answers")
     model, tokenizer = open_model(run.base, device=teller.compute.device)
-    records = load_dialogues(recipe.data, recipe.seed, teller.show.say)
+    records = teller.dialogues(teller.show.say)
     if not records.train or not records.held_out:
         raise DataError(f"data.answers: {len(records.train)} dialogues to learn from; give more")
     rows = dialogue_rows(teller, tokenizer, records.train)
@@ -198,7 +196,7 @@ def with_text(teller: Teller, tokenizer: Tokenizer, rows: PackedRows) -> RowOf:
     recipe = teller.recipe
     if not recipe.instruct.text:
         return rows.row
-    texts = [document.text for document in load_documents(recipe.data, recipe.seed, quiet).train]
+    texts = [document.text for document in teller.documents().train]
     shard = _shard(teller, texts, tokenizer)
     return mixed(rows.row, pretrain.text_rows(shard, tokenizer, recipe).row, recipe.instruct.text)
 

@@ -21,7 +21,7 @@ from trivium.plan import set_default
 from trivium.publish import MANIFEST, verify
 from trivium.text import adoption
 
-SLOWER = 0.1  # of the learning rates of fresh weights, which are high: docs/decisions/007
+SLOWER = 10  # times than fresh weights learn, which have nothing to forget: docs/decisions/007
 PHASES: dict[str, type[OptimizerConfig]] = {
     "pretrain": PretrainConfig,
     "instruct": InstructConfig,
@@ -57,7 +57,8 @@ def with_start(said: Settings) -> Settings:
     said = set_default(said, "pretrain.echoes", 0.0)
     for phase, config in PHASES.items():
         for key in ("learning_rate", "matrix_learning_rate"):
-            said = set_default(said, f"{phase}.{key}", SLOWER * config.model_fields[key].default)
+            slow = round(config.model_fields[key].default / SLOWER, 9)  # to be read in recipe.toml
+            said = set_default(said, f"{phase}.{key}", slow)
     return said
 
 

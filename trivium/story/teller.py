@@ -20,16 +20,20 @@ from trivium.model.heads import RewardModel
 from trivium.model.transformer import Transformer
 from trivium.phases.pretrain import next_token_objective
 from trivium.publish import write_text
+from trivium.records import Dialogue, Document
 from trivium.runs import Journal, Run
 from trivium.shelf import Origin, Parent, is_done, publish_model
 from trivium.show import Show
+from trivium.text.corpus import load_dialogues, load_documents
+from trivium.text.schemas import Say, quiet
+from trivium.text.split import Split
 from trivium.text.tokenizer import Tokenizer
 from trivium.train.interrupt import Interrupt
 from trivium.train.loop import train
 from trivium.train.phase import Phase
 from trivium.train.runner import run_phase
 
-TIMED_STEPS = 4  # the first also compiles
+TIMED_STEPS = 6  # the first also compiles
 FIRST_WORDS_SECONDS = 5.0  # of training before the model is asked to say something
 
 
@@ -51,7 +55,19 @@ class Teller:
         self.settings = settings
         self.recipe = resolve(settings)
         self.objective = next_token_objective(compute)  # one for all phases: nothing is compiled twice
+        self._documents: Split[Document] | None = None
+        self._dialogues: Split[Dialogue] | None = None
         self._clock = time.monotonic()
+
+    def documents(self, say: Say = quiet) -> Split[Document]:
+        """The texts, which are read once."""
+        self._documents = self._documents or load_documents(self.recipe.data, self.recipe.seed, say)
+        return self._documents
+
+    def dialogues(self, say: Say = quiet) -> Split[Dialogue]:
+        """The instructions and their answers, which are read once."""
+        self._dialogues = self._dialogues or load_dialogues(self.recipe.data, self.recipe.seed, say)
+        return self._dialogues
 
     def settle(self, key: str, value: object) -> None:
         """Write one of the dial's choices into the recipe, for good; the first rank's choice is everybody's."""
@@ -99,9 +115,9 @@ class Teller:
         self.show.say(f"  {steps:,} steps of {pace.step * 1000:.0f} ms fit into {seconds / 60:.1f} minutes")
 
     def measure_pace(self, phase: Phase[Any]) -> plan.Pace:
-        """Seconds of one step and of one evaluation; the same on every rank."""
-        times = [time.monotonic()]
-        for _ in train(phase, self.world, steps=range(TIMED_STEPS)):
+        """Seconds of one step and of one evaluation; the same on every rank. The last steps are like most of them."""
+        last, times = phase.settings.steps, [time.monotonic()]
+        for _ in train(phase, self.world, steps=range(max(0, last - TIMED_STEPS), last)):
             times.append(time.monotonic())
         phase.evaluate()
         times.append(time.monotonic())

@@ -17,8 +17,8 @@ from trivium.distributed.shard import part_of, whole
 class Muon(torch.optim.Optimizer):
     """Momentum whose update is made orthogonal: every direction of a matrix moves by the same amount.
 
-    Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks". Matrices of one shape are stacked, so
-    that the work is a few large products; the update is scaled by sqrt(max(1, m / n)) as there.
+    Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks". Matrices of one shape, lying or
+    standing, are stacked, so that the work is a few large products; the update is scaled by sqrt(max(1, m / n)).
     """
 
     def __init__(self, parameters: list[nn.Parameter], *, lr: float, momentum: float, weight_decay: float) -> None:
@@ -28,25 +28,31 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         assert closure is None
         for group in self.param_groups:
-            by_shape: dict[torch.Size, list[nn.Parameter]] = defaultdict(list)
+            alike: dict[tuple[int, ...], list[nn.Parameter]] = defaultdict(list)
             for parameter in group["params"]:
                 if parameter.grad is not None:
-                    by_shape[parameter.shape].append(parameter)
-            for parameters in by_shape.values():
-                self._step_stack(parameters, group)
+                    alike[tuple(sorted(parameter.shape))].append(parameter)
+            for parameters in alike.values():
+                self._step_alike(parameters, group)
 
-    def _step_stack(self, parameters: list[nn.Parameter], group: dict[str, Any]) -> None:
-        gradients = torch.stack([whole(p.grad) for p in parameters if p.grad is not None])  # (S, m, n)
-        for p in parameters:
-            self.state[p].setdefault("momentum", torch.zeros_like(p))
-        momenta = torch.stack([whole(self.state[p]["momentum"]) for p in parameters])
-        momenta.lerp_(gradients, 1 - group["momentum"])
-        update = orthogonalise(gradients.lerp_(momenta, group["momentum"]))
-        rows, columns = gradients.shape[1:]
-        scale = group["lr"] * max(1, rows / columns) ** 0.5
-        for p, new, momentum in zip(parameters, update, momenta, strict=True):
-            self.state[p]["momentum"].copy_(part_of(momentum, p))
+    def _step_alike(self, parameters: list[nn.Parameter], group: dict[str, Any]) -> None:
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        momenta = [self.state[p].setdefault("momentum", torch.zeros_like(p)) for p in parameters]
+        torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
+        ahead = torch._foreach_lerp(gradients, momenta, group["momentum"])
+        updates = orthogonalise(torch.stack([_wide(whole(each)) for each in ahead]))
+        for p, update in zip(parameters, updates, strict=True):
+            new = update.mT if _is_tall(p) else update
+            scale = group["lr"] * max(1, p.shape[0] / p.shape[1]) ** 0.5
             p.mul_(1 - group["lr"] * group["weight_decay"]).sub_(part_of(new * scale, p))
+
+
+def _is_tall(matrix: Tensor) -> bool:
+    return matrix.shape[-2] > matrix.shape[-1]
+
+
+def _wide(matrix: Tensor) -> Tensor:
+    return matrix.mT.contiguous() if _is_tall(matrix) else matrix
 
 
 def orthogonalise(matrices: Tensor, *, rounds: int = 5) -> Tensor:
@@ -57,15 +63,12 @@ def orthogonalise(matrices: Tensor, *, rounds: int = 5) -> Tensor:
     Quintic Newton–Schulz iteration in bfloat16, coefficients of Jordan et al. 2024
     """
     a, b, c = 3.4445, -4.7750, 2.0315
-    x = matrices.to(torch.bfloat16)
-    tall = x.shape[1] > x.shape[2]
-    x = x.mT if tall else x
+    x = _wide(matrices.to(torch.bfloat16))
     x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
     for _ in range(rounds):
         square = x @ x.mT
-        x = a * x + (b * square + c * square @ square) @ x
-    out: Tensor = (x.mT if tall else x).float()
-    return out
+        x = torch.baddbmm(x, torch.baddbmm(square, square, square, beta=b, alpha=c), x, beta=a)
+    return (x.mT if _is_tall(matrices) else x).float()
 
 
 def build_optimizers(model: nn.Module, settings: OptimizerConfig) -> list[torch.optim.Optimizer]:
