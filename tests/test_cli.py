@@ -245,6 +245,7 @@ def test_a_folder_with_other_things_in_it_is_left_alone(here: Path, typed: Type)
 
 def test_a_missing_recipe_is_named_with_the_nearest(here: Path, typed: Type) -> None:
     assert_refused(typed("run", "tinny.toml"), "tinny.toml: no such recipe; did you mean tiny.toml?")
+    assert_refused(typed("run", "runs/mine"), "runs/mine: no such recipe; a new run's folder is named with --out")
 
 
 def test_a_recipe_that_is_not_toml_is_named(here: Path, typed: Type) -> None:

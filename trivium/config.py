@@ -252,7 +252,8 @@ def read_settings(path: Path) -> Settings:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as reason:
         siblings = [str(file) for file in path.parent.glob("*.toml")] if path.parent.is_dir() else []
-        raise ConfigError(f"{path}: no such recipe{did_you_mean(str(path), siblings)}") from reason
+        remedy = "" if path.suffix else "; a new run's folder is named with --out"
+        raise ConfigError(f"{path}: no such recipe{did_you_mean(str(path), siblings) or remedy}") from reason
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as reason:
         raise ConfigError(f"{path}: not a TOML file: {reason}; mend it") from reason
 

@@ -18,7 +18,7 @@ from trivium.config import EvaluateConfig, Settings, VotesConfig, merge
 from trivium.model.shape import ModelConfig
 
 # Shares of the time, in the order of the story. What a stage leaves over, those after it divide among themselves.
-SHARES = {"pretrain": 45.0, "instruct": 26.0, "votes": 2.0, "reward": 6.0, "align": 15.0, "measure": 6.0}
+SHARES = {"pretrain": 42.0, "instruct": 29.0, "votes": 2.0, "reward": 6.0, "align": 15.0, "measure": 6.0}
 
 # Tokens per matrix parameter: compute-optimal for small models (Karpathy 2025, nanochat: about 10.5, 1e18 to 1e19 FLOP)
 TOKENS_PER_PARAMETER = 10.5
@@ -163,6 +163,30 @@ class Pace(NamedTuple):
         return max(1, int((seconds - evaluations * self.evaluation) / self.step))
 
 
+SECOND_LOOK = 0.4  # of the steps first chosen, before the learning rate falls, the dial looks at the clock again
+FEWEST_STEPS = 20  # that are worth a second look
+MOST_GROWTH = 1.5  # of the steps first chosen
+
+
+class Look(msgspec.Struct, frozen=True):
+    """A phase whose steps the dial has chosen, and will once more when it knows their speed."""
+
+    stage: str
+    steps: int  # first chosen
+    begun: float  # of Dial.spent, when the phase began
+    end: float  # likewise, when it should end
+
+    @property
+    def step(self) -> int:
+        """After how many steps."""
+        return round(SECOND_LOOK * self.steps)
+
+    def steps_by(self, spent: float) -> int:
+        """Steps in all, when that much was spent by then."""
+        pace = max(1e-6, spent - self.begun) / self.step
+        return self.step + max(1, min(int((self.end - spent) / pace), int(MOST_GROWTH * self.steps) - self.step))
+
+
 class Dial(msgspec.Struct):
     """What the dial has to decide in a run, and the time it has for it. Kept in plan.json."""
 
@@ -170,6 +194,7 @@ class Dial(msgspec.Struct):
     open: list[str]  # keys that the dial still decides, such as "pretrain.steps"
     machine: Machine
     spent: float = 0.0  # seconds of training so far, over all processes that worked on the run
+    look: Look | None = None
 
     def seconds_for(self, stage: str) -> float:
         """What the stage may take: its share of the time that is left."""

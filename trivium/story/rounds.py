@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from trivium.batch import PairBatch, RolloutBatch
+from trivium.batch import PairBatch, RolloutBatch, TokenBatch
 from trivium.errors import RunError
 from trivium.feedback.store import LabelledPair, Store
 from trivium.model.heads import RewardModel, add_reward_head
@@ -186,7 +186,7 @@ def make_reward(teller: Teller, round: Round, votes: Votes) -> Path:
         f"  reward model: {len(votes.train):,} votes to learn from, {len(votes.held_out):,} held out, "
         f"{teller.recipe.reward.steps} steps"
     )
-    teller.train(build(model))
+    teller.train(build, model)
     ceiling = 1 - teller.recipe.votes.noise if votes.simulated == len(votes.train) + len(votes.held_out) else None
     report = reward.measure(model, tokenizer, votes.held_out, teller.compute, ceiling=ceiling)
     metrics = {name: value for name, value in report._asdict().items() if isinstance(value, (int, float))}
@@ -233,7 +233,7 @@ def make_aligned(teller: Teller, round: Round, votes: Votes) -> Path:
         return policy.build(teller.recipe, writers, learn, measure, teller.compute, round=round.number)
 
     teller.settle_steps("align", build, model)
-    metrics = teller.train(build(model))
+    metrics = teller.train(build, model)
     keep_answers(teller, name_of(round), model, tokenizer, teller.dialogues().held_out)
     teller.publish(
         round.aligned,
@@ -277,18 +277,21 @@ def make_imitator(teller: Teller, round: Round, votes: Votes) -> Path:
     quarter["matrix_learning_rate"] = teller.recipe.instruct.matrix_learning_rate / 4
     recipe = teller.recipe.model_copy(update={"instruct": teller.recipe.instruct.model_copy(update=quarter)})
     teller.show.say(f"  imitating {len(preferred):,} preferred answers first: {steps} steps")
-    phase = instruct.build(
-        recipe,
-        model,
-        tokenizer,
-        rows.row,
-        preferred[:200],
-        teller.objective,
-        teller.compute,
-        teller.world,
-        name=f"imitate-{round.number:03}",
-    )
-    metrics = teller.train(phase)
+
+    def build(model: Transformer) -> Phase[TokenBatch]:
+        return instruct.build(
+            recipe,
+            model,
+            tokenizer,
+            rows.row,
+            preferred[:200],
+            teller.objective,
+            teller.compute,
+            teller.world,
+            name=f"imitate-{round.number:03}",
+        )
+
+    metrics = teller.train(build, model)
     teller.publish(
         folder,
         model,

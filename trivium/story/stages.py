@@ -64,7 +64,8 @@ def make_base(teller: Teller) -> Path:
     spread(model, teller.world)
     opening = beginnings(documents.held_out)[0]
     metrics = teller.train(
-        build(model),
+        build,
+        model,
         sample=lambda: teller.show.quote(opening, continue_text(model, tokenizer, [opening])[0].removeprefix(opening)),
     )
     model = whole_model(model, teller.world)
@@ -164,7 +165,8 @@ def make_instruct(teller: Teller) -> Path:
     spread(model, teller.world)
     asked = records.held_out[0]
     metrics = teller.train(
-        build(model),
+        build,
+        model,
         sample=lambda: teller.show.quote(asked.prompt[-1].content, answer(model, tokenizer, [asked])[0]),
     )
     model = whole_model(model, teller.world)

@@ -5,7 +5,7 @@ import hashlib
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -33,6 +33,7 @@ from trivium.train.loop import train
 from trivium.train.phase import Phase
 from trivium.train.runner import run_phase
 
+M = TypeVar("M", bound=nn.Module)
 TIMED_STEPS = 6  # the first also compiles
 FIRST_WORDS_SECONDS = 5.0  # of training before the model is asked to say something
 
@@ -57,6 +58,7 @@ class Teller:
         self.objective = next_token_objective(compute)  # one for all phases: nothing is compiled twice
         self._documents: Split[Document] | None = None
         self._dialogues: Split[Dialogue] | None = None
+        self._heard: set[str] = set()  # the phases whose model has said something
         self._clock = time.monotonic()
 
     def documents(self, say: Say = quiet) -> Split[Document]:
@@ -103,36 +105,67 @@ class Teller:
         return self.dial is not None and key in self.dial.open
 
     def settle_steps(self, stage: str, build: Callable[[Any], Phase[Any]], model: nn.Module) -> None:
-        """Time the phase's own steps on a copy of the model, and choose how many fit into its share of the time."""
+        """Time the phase's own steps on a copy of the model, and choose how many fit into its share of the time.
+
+        The choice is looked at again in `train`, when more is known than how fast the first steps were.
+        """
         key = f"{stage}.steps"
         if self.dial is None or not self.is_open(key):
             return
         pace = self.measure_pace(build(copy.deepcopy(model)))
         self.keep_time()
         seconds = self.dial.seconds_for(stage)
-        self.settle(key, pace.steps_in(seconds, self.recipe.evaluate.along_the_way))
-        steps = plan.get_key(self.settings, key)
+        steps = self.world.from_first(pace.steps_in(seconds, self.recipe.evaluate.along_the_way))
+        if steps >= plan.FEWEST_STEPS:
+            self.dial.look = plan.Look(stage, steps, self.dial.spent, self.dial.spent + seconds)
+        self.settle(key, steps)
         self.show.say(f"  {steps:,} steps of {pace.step * 1000:.0f} ms fit into {seconds / 60:.1f} minutes")
 
     def measure_pace(self, phase: Phase[Any]) -> plan.Pace:
-        """Seconds of one step and of one evaluation; the same on every rank. The last steps are like most of them."""
+        """Seconds of one step at its best and of one evaluation; the same on every rank.
+
+        The last steps of the phase are taken, which are like most of them.
+        """
         last, times = phase.settings.steps, [time.monotonic()]
         for _ in train(phase, self.world, steps=range(max(0, last - TIMED_STEPS), last)):
             times.append(time.monotonic())
         phase.evaluate()
         times.append(time.monotonic())
         gaps = np.diff(times)
-        pace = torch.tensor([float(np.median(gaps[1:-1])), float(gaps[-1])], device=self.world.device)
+        pace = torch.tensor([float(gaps[1:-1].min()), float(gaps[-1])], device=self.world.device)
         step, evaluation = (self.world.sum(pace) / self.world.size).tolist()
         return plan.Pace(step, evaluation)
 
-    def train(self, phase: Phase[Any], *, sample: Callable[[], None] | None = None) -> dict[str, float]:
+    def train(
+        self, build: Callable[[M], Phase[Any]], model: M, *, sample: Callable[[], None] | None = None
+    ) -> dict[str, float]:
         """Run a phase before the listener's eyes; returns what it measured last.
 
+        build   makes the phase of the model, as the recipe says; twice, where the dial looks again at its steps
         sample  shows something the model says; called once early, and after each evaluation
         """
+        phase = build(model)
+        look = self.dial.look if self.dial else None
+        if look and look.stage == phase.name.partition("-")[0]:
+            self._follow(phase, sample, until=look.step)
+            self._look_again(look)
+            phase = build(model)
+        return self._follow(phase, sample)
+
+    def _look_again(self, look: plan.Look) -> None:
+        assert self.dial is not None
+        self.keep_time()
+        steps = look.steps_by(self.dial.spent)
+        self.dial.look = None
+        self.settle(key := f"{look.stage}.steps", steps)
+        self.show.say(f"  at the speed so far, {plan.get_key(self.settings, key):,} steps fit")
+
+    def _follow(
+        self, phase: Phase[Any], sample: Callable[[], None] | None, *, until: int | None = None
+    ) -> dict[str, float]:
+        """Train up to a step, or to the end."""
         found: dict[str, float] = last_evaluation(self.run, phase.name)
-        begun, spoken, started = time.monotonic(), False, False
+        begun, started = time.monotonic(), False
         for progress in run_phase(
             phase,
             self.run,
@@ -140,6 +173,7 @@ class Teller:
             self.interrupt,
             save_seconds=self.recipe.compute.save_seconds,
             say=self.show.say,
+            until=until,
         ):
             if not self.world.first:
                 continue
@@ -150,10 +184,10 @@ class Teller:
             if progress.evaluation is not None:
                 found = dict(progress.evaluation)
                 self.show.measured(progress.record, found)
-            early = not spoken and time.monotonic() - begun > FIRST_WORDS_SECONDS
+            early = phase.name not in self._heard and time.monotonic() - begun > FIRST_WORDS_SECONDS
             if sample and self.world.size == 1 and (early or progress.evaluation is not None):
                 sample()
-                spoken = True
+                self._heard.add(phase.name)
         self.show.end()
         return found
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -37,9 +38,11 @@ def run_phase(
     *,
     save_seconds: float,
     say: Callable[[str], None],
+    until: int | None = None,
 ) -> Iterator[Progress]:
     """Train to the last step, from the newest checkpoint if there is one; yield after every step.
 
+    until   stop after this step, with a checkpoint, as if it were the last
     raises  Interrupted after saving, when asked to stop; RunError when the loss stays infinite
     """
     state = run.state(phase.name)
@@ -47,10 +50,11 @@ def run_phase(
     journal = Journal(run.journal)
     if world.first:
         journal.rewind(phase.name, done)
+    last = min(until or phase.settings.steps, phase.settings.steps)
     saved = begun = time.monotonic()
     skips = 0
     with interrupt.deferred():
-        for report in train(phase, world, steps=range(done, phase.settings.steps)):
+        for report in islice(train(phase, world, steps=range(done, phase.settings.steps)), max(0, last - done)):
             now = time.monotonic()
             record = journal_line(phase.name, report, now - begun, phase.observe())
             evaluation = phase.evaluate() if is_due(report.step, phase.settings.steps, phase.evaluations) else None
@@ -63,7 +67,7 @@ def run_phase(
                 raise RunError(f"{phase.name}: {skips} steps in a row without a finite loss; lower the learning rate")
             stopping = world.any(interrupt.requested)
             late = world.any(time.monotonic() - saved >= save_seconds)
-            if stopping or (late and report.step < phase.settings.steps) or report.step == phase.settings.steps:
+            if stopping or late or report.step == last:
                 journal.sync()  # first: a journal behind its checkpoint would have a gap
                 save(phase, run, report.step, world)
                 saved = time.monotonic()

@@ -72,28 +72,28 @@ def _combinations(people: list[Person]) -> tuple[tuple[str, ...], ...]:
 
 def _where(person: Person) -> tuple[str, tuple[str, ...]]:
     where, he = at(person.place), capital(pronouns(person.name)[0])
-    accepted = (sentence(where), f"{person.name} is {where}.", f"{he} is {where}.")
+    accepted = (f"{person.name} is {where}.", f"{he} is {where}.", sentence(where))
     return f"Where is {person.name}?", accepted
 
 
 def _has(person: Person) -> tuple[str, tuple[str, ...]]:
     thing, he = f"{person.look} {person.thing}", capital(pronouns(person.name)[0])
     accepted = (
-        sentence(a(thing)),
-        sentence(a(person.thing)),
         f"{person.name} has {a(thing)}.",
         f"{he} has {a(thing)}.",
+        sentence(a(thing)),
+        sentence(a(person.thing)),
     )
     return f"What does {person.name} have?", accepted
 
 
 def _holder(person: Person) -> tuple[str, tuple[str, ...]]:
-    return f"Who has the {person.thing}?", (f"{person.name}.", f"{person.name} has the {person.thing}.")
+    return f"Who has the {person.thing}?", (f"{person.name} has the {person.thing}.", f"{person.name}.")
 
 
 def _visitor(person: Person) -> tuple[str, tuple[str, ...]]:
     where = at(person.place)
-    return f"Who is {where}?", (f"{person.name}.", f"{person.name} is {where}.")
+    return f"Who is {where}?", (f"{person.name} is {where}.", f"{person.name}.")
 
 
 def ask_about(rng: random.Random, person: Person) -> tuple[str, tuple[str, ...]]:
@@ -129,7 +129,7 @@ def look(rng: random.Random) -> Draft:
     people = draw_people(rng)
     first = people[0]
     question = pick(rng, (f"What is the {first.thing} like?", f"What kind of {first.thing} does {first.name} have?"))
-    accepted = (sentence(first.look), sentence(f"it is {first.look}"), sentence(a(f"{first.look} {first.thing}")))
+    accepted = (sentence(f"it is {first.look}"), sentence(first.look), sentence(a(f"{first.look} {first.thing}")))
     return checkable((_asked(rng, tell(rng, people), question),), accepted, _combinations(people))
 
 
@@ -138,7 +138,7 @@ def mood(rng: random.Random) -> Draft:
     first = people[0]
     question = pick(rng, (f"How does {first.name} feel?", f"What is the mood of {first.name}?"))
     he = pronouns(first.name)[0]
-    accepted = (sentence(first.mood), f"{first.name} is {first.mood}.", sentence(f"{he} is {first.mood}"))
+    accepted = (f"{first.name} is {first.mood}.", sentence(f"{he} is {first.mood}"), sentence(first.mood))
     return checkable((_asked(rng, tell(rng, people), question),), accepted, _combinations(people))
 
 

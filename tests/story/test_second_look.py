@@ -1,0 +1,59 @@
+"""The dial looks again at the steps it has chosen: once, and a run that stops just then goes on the same."""
+
+import json
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.story.conftest import TINY, digest
+from trivium import cli, plan
+from trivium.story.teller import Teller
+
+FIRST_CHOICE, SECOND_CHOICE = 30, 36
+
+
+@pytest.fixture
+def pretrain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
+    """Phase I of a recipe that leaves its steps to the dial, whose two choices are given."""
+    recipe = tmp_path / "open.toml"
+    recipe.write_text(TINY.replace("[pretrain]\nsteps = 8\n", "[pretrain]\n"))
+    monkeypatch.setattr(plan.Pace, "steps_in", lambda *_: FIRST_CHOICE)
+    monkeypatch.setattr(plan.Look, "steps_by", lambda *_: SECOND_CHOICE)
+
+    def start(name: str) -> Path:
+        cli.main(["pretrain", str(recipe), "--out", str(tmp_path / name), "--minutes", "1"])
+        return tmp_path / name
+
+    return start
+
+
+def journal(run: Path) -> list[tuple[int, float, float]]:
+    """Every step: its number, loss and share of the learning rate."""
+    lines = [json.loads(line) for line in (run / "journal.jsonl").read_text().splitlines()]
+    return [(line["step"], line["loss"], line["learning_rate"]) for line in lines if "loss" in line]
+
+
+def test_the_steps_of_the_second_look_are_taken_and_written_down(pretrain: Callable[[str], Path]) -> None:
+    run = pretrain("run")
+    steps = journal(run)
+    assert [step for step, _, _ in steps] == list(range(1, SECOND_CHOICE + 1))
+    assert steps[-1][2] == pytest.approx(2 / SECOND_CHOICE)  # it falls to zero by the second choice
+    assert tomllib.loads((run / "recipe.toml").read_text())["pretrain"]["steps"] == SECOND_CHOICE
+    assert json.loads((run / "plan.json").read_text())["look"] is None
+
+
+def test_a_run_that_stops_before_it_looks_goes_on_as_if_it_had_not(
+    pretrain: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object) -> None:
+        raise RuntimeError("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Teller, "_look_again", killed)
+        with pytest.raises(RuntimeError, match="killed"):
+            pretrain("stopped")
+    stopped, whole = pretrain("stopped"), pretrain("whole")
+    assert journal(stopped) == journal(whole)
+    assert digest(stopped / "base" / "model.safetensors") == digest(whole / "base" / "model.safetensors")
