@@ -73,6 +73,7 @@ class RolloutBatch(NamedTuple):
     advantages: Tensor  # (A,) float32
     old_logprobs: Tensor  # (N,) nats, under the policy that wrote them
     reference_logprobs: Tensor  # (N,) nats, under the reference
+    lesson: TokenBatch | None = None  # what phase II taught, to be learned beside it
 
     @property
     def tokens(self) -> Tensor:

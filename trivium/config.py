@@ -204,6 +204,8 @@ class AlignConfig(OptimizerConfig):
     """how far it may rise"""
     unended_penalty: float = Field(2.0, ge=0)
     """reward lost by an answer that never ends"""
+    replay: float = Field(0.3, ge=0)
+    """weight of phase II's loss beside it, on answers known to be right, so that they stay learned; 0: none"""
     imitation_epochs: float = Field(1.0, ge=0)
     """passes over the preferred answers of pairs on file before reinforcement, which cannot find them by itself"""
 

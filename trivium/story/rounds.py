@@ -25,12 +25,15 @@ from trivium.shelf import is_done, open_model, parent_at, weights_fingerprint
 from trivium.story.stages import dialogue_rows, keep_answers
 from trivium.story.teller import Teller
 from trivium.text.corpus import is_judged, load_pairs
+from trivium.text.packing import microbatches
 from trivium.text.schemas import quiet
 from trivium.text.split import held_out as is_held_out
 from trivium.text.split import pair_key
+from trivium.text.tokenizer import Tokenizer
 from trivium.train.phase import Phase
 
 ATTEMPTS = 4  # to get as many votes as are wanted: equal answers are no pair
+REPLAYED = 10_000  # dialogues with answers known to be right, learned on beside the reward
 EPOCHS = 2  # over the votes, where the recipe does not say how many steps
 IMPORTED = "imported"  # the rater that votes from files are filed under
 
@@ -215,6 +218,20 @@ def round_up(value: float) -> int:
     return -int(-value // 1)
 
 
+def lessons(teller: Teller, tokenizer: Tokenizer) -> policy.Replay | None:
+    """The dialogues whose answers are known to be right, again; None where there are none."""
+    known = [dialogue for dialogue in teller.dialogues().train if dialogue.accepted][:REPLAYED]
+    if not known or not teller.recipe.align.replay:
+        return None
+    recipe, count = teller.recipe, teller.recipe.instruct.microbatch_rows
+    rows = instruct.dialogue_rows(known, tokenizer, recipe.instruct, recipe.model.context_length, recipe.seed, quiet)
+
+    def lesson(number: int) -> TokenBatch:
+        return microbatches(rows.row, number, rows_per_step=count, rank=0, ranks=1, microbatch_rows=count)[0]
+
+    return policy.Replay(lesson, teller.objective)
+
+
 def make_aligned(teller: Teller, round: Round, votes: Votes) -> Path:
     """Reinforcement learning against the reward model → aligned."""
     if teller.is_done(round.aligned, f"align-{round.number:03}"):
@@ -226,11 +243,11 @@ def make_aligned(teller: Teller, round: Round, votes: Votes) -> Path:
     scorer = load_reward(round.reward, device=device)
     for frozen in (reference, scorer):
         frozen.requires_grad_(False)
-    learn, measure = learning_questions(teller), measuring_questions(teller)
+    learn, measure, replay = learning_questions(teller), measuring_questions(teller), lessons(teller, tokenizer)
 
     def build(model: Transformer) -> Phase[RolloutBatch]:
         writers = Writers(model, reference, scorer, tokenizer)
-        return policy.build(teller.recipe, writers, learn, measure, teller.compute, round=round.number)
+        return policy.build(teller.recipe, writers, learn, measure, teller.compute, round=round.number, replay=replay)
 
     teller.settle_steps("align", build, model)
     metrics = teller.train(build, model)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from trivium.batch import Answered
+from trivium.batch import Answered, TokenBatch
 from trivium.compute import Compute
 from trivium.config import Recipe, resolve
 from trivium.distributed.world import alone
@@ -19,6 +19,7 @@ from trivium.model.transformer import Transformer
 from trivium.phases.align import policy
 from trivium.phases.align.questions import Question, listed_questions
 from trivium.phases.align.rollout import Rollout, Writers, reward_answers, roll_out
+from trivium.phases.pretrain import next_token_objective
 from trivium.records import Message
 from trivium.text.tokenizer import Tokenizer
 from trivium.train.loop import train
@@ -57,7 +58,7 @@ def test_the_answers_of_a_step_are_a_pure_function_of_seed_step_and_weights(writ
     assert len(first.batches) == len(again.batches) == 3
     for one, other in zip(first.batches, again.batches, strict=True):
         assert all(map(torch.equal, one.answers, other.answers))
-        assert all(map(torch.equal, one[1:], other[1:]))
+        assert all(map(torch.equal, one[1:-1], other[1:-1]))  # there is no lesson
     assert rolled(writers, step=1).replies != first.replies
     assert rolled(writers, seed=6).replies != first.replies
     with torch.no_grad():
@@ -181,6 +182,26 @@ def test_the_algorithms_differ_only_in_their_advantages(algorithm: str, writers:
     plain = {"grpo": group_mean_advantages, "rloo": leave_one_out_advantages}[algorithm]
     assert policy.ADVANTAGES[algorithm] is plain
     torch.testing.assert_close(advantages.view(3, 4).sum(1), torch.zeros(3), atol=1e-5, rtol=0)
+
+
+def test_what_phase_two_taught_is_weighed_by_the_mean_token_beside_what_is_rewarded(writers: Writers) -> None:
+    teach = next_token_objective(COMPUTE)
+    ids = torch.arange(10, 34).view(4, 6)
+    order, zeros = torch.arange(6).expand(4, 6), torch.zeros(4, 6, dtype=torch.int64)
+    supervised = torch.arange(6).expand(4, 6) >= torch.tensor([0, 1, 4, 5])[:, None]
+
+    def lesson(number: int) -> TokenBatch:
+        return TokenBatch(*(field[number : number + 1] for field in (ids, ids + 1, supervised, order, zeros)))
+
+    plain = policy.build(recipe(replay=0.5), writers, ASK, [], COMPUTE, round=1)
+    both = policy.build(recipe(replay=0.5), writers, ASK, [], COMPUTE, round=1, replay=policy.Replay(lesson, teach))
+    for number, (rewarded, beside) in enumerate(zip(plain.batches(0), both.batches(0), strict=True)):
+        taught = teach(writers.policy, lesson(number))[0] / lesson(number).count
+        expected = plain.objective(writers.policy, rewarded)[0] + 0.5 * taught * rewarded.count
+        torch.testing.assert_close(both.objective(writers.policy, beside)[0], expected)
+    later = both.batches(1)[0].lesson  # there are three micro-batches in a step
+    assert later is not None
+    assert torch.equal(later.tokens, lesson(3).tokens)
 
 
 def test_the_policy_comes_to_write_what_is_rewarded(tokenizer: Tokenizer, small_model: MakeModel) -> None:

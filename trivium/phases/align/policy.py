@@ -3,11 +3,12 @@
 Instruct + reward → aligned. GRPO and RLOO differ in how a group's rewards become advantages; all else is shared.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from torch import Tensor
 
-from trivium.batch import RolloutBatch
+from trivium.batch import RolloutBatch, TokenBatch
 from trivium.compute import Compute
 from trivium.config import Recipe
 from trivium.evaluate.preference import answer_logprobs, compare, golden
@@ -19,11 +20,18 @@ from trivium.phases.align.questions import Question, Questions
 from trivium.phases.align.rollout import Advantages, Rollout, Writers, roll_out
 from trivium.text.tokenizer import Tokenizer
 from trivium.train.optimizer import build_optimizers
-from trivium.train.phase import Metrics, Phase
+from trivium.train.phase import Metrics, Objective, Phase
 
 GLANCE = 100  # blind comparisons along the way
 
 ADVANTAGES: dict[str, Advantages] = {"grpo": group_mean_advantages, "rloo": leave_one_out_advantages}
+
+
+class Replay(NamedTuple):
+    """What phase II taught, learned on beside the reward: Ouyang et al. 2022, eq. 2 (PPO-ptx), arXiv:2203.02155."""
+
+    lesson: Callable[[int], TokenBatch]  # the same for the same number
+    objective: Objective[TokenBatch]
 
 
 def build(
@@ -34,6 +42,7 @@ def build(
     compute: Compute,
     *,
     round: int,
+    replay: Replay | None = None,
 ) -> Phase[RolloutBatch]:
     """The phase that turns instruct, or the last round's model, into aligned.
 
@@ -47,7 +56,10 @@ def build(
         seed = stream_seed(recipe.seed, round)
         rollout = roll_out(writers, learn, advantages, settings, compute, seed=seed, step=step)
         latest[:] = [rollout]
-        return rollout.batches
+        if replay is None:
+            return rollout.batches
+        first = step * len(rollout.batches)
+        return [batch._replace(lesson=replay.lesson(first + i)) for i, batch in enumerate(rollout.batches)]
 
     def objective(model: Transformer, batch: RolloutBatch) -> tuple[Tensor, Metrics]:
         with compute.autocast():
@@ -56,7 +68,10 @@ def build(
         losses = clipped_policy_loss(
             logprobs, batch.old_logprobs, advantages, low=settings.clip_low, high=settings.clip_high
         )
-        return losses.sum(), {}
+        if replay is None or batch.lesson is None:
+            return losses.sum(), {}
+        taught, _ = replay.objective(model, batch.lesson)
+        return losses.sum() + settings.replay * taught * (batch.count / batch.lesson.count), {}
 
     theirs: list[list[float]] = []
 
