@@ -39,6 +39,9 @@ SPINS = "2000"
 Draft: Any = draft_of(Recipe)
 Flags = Annotated[Draft, Parameter(name="*", group="Settings")]
 Minutes = Annotated[float | None, Parameter(help="time for the whole run; decides size and steps  [default: 10]")]
+PhaseMinutes = Annotated[
+    float | None, Parameter(help="time up to the end of this phase; decides size and steps  [default: 10]")
+]
 Out = Annotated[Path | None, Parameter(help="the run folder  [default: runs/NAME of the recipe]")]
 From = Annotated[
     Path | None,
@@ -107,7 +110,7 @@ def plan(
 def pretrain(
     recipe: RecipeOrRun = None,
     *,
-    minutes: Minutes = None,
+    minutes: PhaseMinutes = None,
     out: Out = None,
     start: From = None,
     settings: Flags = None,
@@ -116,7 +119,8 @@ def pretrain(
     from trivium.story.opening import open_story
     from trivium.story.stages import make_base
 
-    with open_story(recipe, out=out, minutes=minutes, flags=said(settings, start)) as teller:
+    flags = said(settings, start)
+    with open_story(recipe, out=out, minutes=minutes, flags=flags, through="pretrain") as teller:
         print(make_base(teller))
 
 
@@ -124,7 +128,7 @@ def pretrain(
 def instruct(
     recipe: RecipeOrRun = None,
     *,
-    minutes: Minutes = None,
+    minutes: PhaseMinutes = None,
     out: Out = None,
     start: From = None,
     settings: Flags = None,
@@ -133,7 +137,8 @@ def instruct(
     from trivium.story.opening import open_story
     from trivium.story.stages import make_base, make_instruct
 
-    with open_story(recipe, out=out, minutes=minutes, flags=said(settings, start)) as teller:
+    flags = said(settings, start)
+    with open_story(recipe, out=out, minutes=minutes, flags=flags, through="instruct") as teller:
         make_base(teller)
         print(make_instruct(teller))
 

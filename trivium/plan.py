@@ -20,6 +20,13 @@ from trivium.model.shape import ModelConfig
 # Shares of the time, in the order of the story. What a stage leaves over, those after it divide among themselves.
 SHARES = {"pretrain": 42.0, "instruct": 29.0, "votes": 2.0, "reward": 6.0, "align": 15.0, "measure": 6.0}
 
+
+def share_through(stage: str) -> float:
+    """Of a run's time, what has passed when this stage ends."""
+    stages = list(SHARES)
+    return sum(SHARES[name] for name in stages[: stages.index(stage) + 1]) / sum(SHARES.values())
+
+
 # Tokens per matrix parameter: compute-optimal for small models (Karpathy 2025, nanochat: about 10.5, 1e18 to 1e19 FLOP)
 TOKENS_PER_PARAMETER = 10.5
 SHARE_OF_PEAK = {True: 0.4, False: 0.25}  # of the measured matmul speed that a training step reaches, compiled or not
@@ -87,7 +94,7 @@ def choose_shape(settings: Mapping[str, Any], minutes: float, flops: float, *, c
     N = sqrt(C / 6 r). Hoffmann et al. 2022, arXiv:2203.15556
     """
     given = dict(settings.get("model", {}))
-    compute = flops * SHARE_OF_PEAK[compiled] * 60 * minutes * SHARES["pretrain"] / sum(SHARES.values())
+    compute = flops * SHARE_OF_PEAK[compiled] * 60 * minutes * share_through("pretrain")
     wanted = sqrt(compute / (6 * TOKENS_PER_PARAMETER))
     layers, width = min(LADDER, key=lambda rung: abs(log(_parameters(*rung)) - log(wanted)))
     step = 2 * int(given.get("num_heads") or given.get("num_kv_heads") or 1)

@@ -35,6 +35,7 @@ def open_story(
     flags: Settings,
     new_round: bool = False,
     must_exist: bool = False,
+    through: str = "",
 ) -> Iterator[Teller]:
     """A run, ready to go on.
 
@@ -42,7 +43,9 @@ def open_story(
     flags   settings that were said on the command line
     new_round   whether the settings of phase III may differ from those that the run was begun with
     must_exist  whether only a run folder will do
+    through     the stage that ends when the minutes are over; empty: the whole run's
     """
+    whole = (DEFAULT_MINUTES if minutes is None else minutes) / (plan.share_through(through) if through else 1.0)
     if target is not None and target.is_dir() and out is not None:
         raise ConfigError(f"out = {out}: {target} is a folder already; name a recipe file, or drop --out")
     if must_exist and target is not None and not target.is_dir():
@@ -67,9 +70,9 @@ def open_story(
         compute = prepare(first.compute, world.device, run.cache / "compiled")
         dial: plan.Dial | None
         if is_new:
-            settings, dial = world.from_first(begin(said, DEFAULT_MINUTES if minutes is None else minutes, compute))
+            settings, dial = world.from_first(begin(said, whole, compute))
         else:
-            settings, dial = go_on(run, said, minutes, new_round=new_round)
+            settings, dial = go_on(run, said, None if minutes is None else whole, new_round=new_round)
         wanted, obstacle = resolve(settings).compute.compile, compiling_obstacle(world.device)
         compute = compute._replace(compiled=wanted and not obstacle)
         teller = Teller(run, settings, dial, compute, world, interrupt, Show(quiet=not world.first))

@@ -1,0 +1,143 @@
+"""What each choice of phase I is worth at equal time: ours, and ours with one choice undone, over sizes and seeds.
+
+    python benchmarks/choices.py DATA [--minutes 1] [--seeds 3] [--only NAME …] [--json] [--quick]
+
+DATA holds pre_chilit/docs.jsonl.gz. Printed is by how many percent a way's held-out bits per byte lie above ours (less
+is better, and a choice is worth keeping where undoing it costs), the mean over the seeds with its standard error, on
+TinyWorld and on the books, for two sizes.
+"""
+
+import argparse
+import dataclasses
+import json
+import statistics
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # started by its path, it finds its siblings
+
+import torch
+from torch import nn
+
+from benchmarks.school import Restyle, School, Way, corpus, shape
+from trivium.compute import prepare
+from trivium.config import DataConfig, Settings, merge, resolve
+from trivium.train.phase import Phase
+
+SIZES = ((3, 96), (4, 128))  # layers, width
+ADAMW_RATES = (2e-3, 4e-3)  # of the matrices, in Muon's place
+
+
+def said(**settings: object) -> Settings:
+    return {"pretrain": settings}
+
+
+CHANGES: dict[str, Settings] = {
+    "steps of 8 rows": said(rows_per_step=8),
+    "steps of 32 rows": said(rows_per_step=32),
+    "learning rates halved": said(learning_rate=3e-3, matrix_learning_rate=0.015),
+    "learning rates doubled": said(learning_rate=1.2e-2, matrix_learning_rate=0.06),
+    "falling all the way": said(decay=0.98),
+    "falling in the last fifth": said(decay=0.2),
+    "weight decay of 0.1": said(weight_decay=0.1),
+    "weight decay of 1": said(weight_decay=1.0),
+    "no words said twice": said(echoes=0.0),
+    "no blanks": said(blanks=0.0),
+}
+
+
+def with_adamw(rate: float) -> Restyle:
+    """AdamW for the matrices of the layers too."""
+
+    def restyle(phase: Phase[Any]) -> Phase[Any]:
+        optimizers = [phase.optimizers[0]]
+        matrices = [p for name, p in phase.model.named_parameters() if p.ndim == 2 and "layers." in name]
+        optimizers.append(torch.optim.AdamW(matrices, lr=rate, betas=(0.9, 0.95), weight_decay=0.0, fused=True))
+        for group in optimizers[-1].param_groups:
+            group["peak"] = rate
+        return dataclasses.replace(phase, optimizers=optimizers)
+
+    return restyle
+
+
+def drawn_outputs(phase: Phase[Any]) -> Phase[Any]:
+    """Output projections drawn as in GPT-2, where ours start at zero."""
+    spread = 0.02 * (2 * len(phase.model.layers)) ** -0.5
+    generator = torch.Generator().manual_seed(1)
+    for name, parameter in phase.model.named_parameters():
+        if name.endswith(("o_proj.weight", "down_proj.weight")):
+            nn.init.normal_(parameter, std=spread, generator=generator)
+    return phase
+
+
+def ways(size: tuple[int, int]) -> Iterator[Way]:
+    ours = shape(*size)
+    yield Way("ours", ours)
+    for name, change in CHANGES.items():
+        yield Way(name, merge(ours, change))
+    for rate in ADAMW_RATES:
+        yield Way(f"AdamW for matrices, {rate:g}", ours, with_adamw(rate))
+    yield Way("outputs not zero", ours, drawn_outputs)
+
+
+def compare(
+    school: School, size: tuple[int, int], minutes: float, seeds: int, only: list[str]
+) -> dict[str, tuple[float, float, float]]:
+    """Bits per byte of each way, and by how many percent it lies above ours, with the standard error of that."""
+    chosen = [way for way in ways(size) if way.name == "ours" or not only or way.name in only]
+    pace = school.paces(chosen)
+    bits = {
+        way.name: [school.learn(way, minutes, pace[way.name], seed=seed).bits for seed in range(seeds)]
+        for way in chosen
+    }
+    found = {}
+    for name, mine in bits.items():
+        above = [100 * (a / b - 1) for a, b in zip(mine, bits["ours"], strict=True)]
+        error = statistics.stdev(above) / len(above) ** 0.5 if seeds > 1 else 0.0
+        found[name] = statistics.fmean(mine), statistics.fmean(above), error
+    return found
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--minutes", type=float, default=1.0, help="of each run")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--only", nargs="*", default=[], help="names of the ways to compare with ours")
+    parser.add_argument("--quick", action="store_true", help="seconds each, the smaller size, nothing compiled")
+    parser.add_argument("--json", action="store_true")
+    chosen = parser.parse_args()
+    minutes, seeds = (0.03, 2) if chosen.quick else (chosen.minutes, chosen.seeds)
+    configs = {
+        "tinyworld": DataConfig(stories=3000 if chosen.quick else 40_000),
+        "chilit": DataConfig(text=(str(chosen.data / "pre_chilit" / "docs.jsonl.gz"),)),
+    }
+    result: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        settings = resolve({"compute": {"compile": not chosen.quick}}).compute
+        compute = prepare(settings, torch.device("cpu"), Path(folder) / "compiled")
+        for name, data in configs.items():
+            school = School(corpus(name, data), compute, Path(folder))
+            for size in SIZES[: 1 if chosen.quick else None]:
+                found = compare(school, size, minutes, seeds, chosen.only)
+                title = f"{name}, {size[0]} layers of {size[1]}, {minutes:g} minutes, {seeds} seeds"
+                result[title] = {way: {"percent": found[way][1], "error": found[way][2]} for way in found}
+                if not chosen.json:
+                    show(title, found)
+    if chosen.json:
+        print(json.dumps(result))
+    return 0
+
+
+def show(title: str, found: dict[str, tuple[float, float, float]]) -> None:
+    print(f"{title:<60} bits/byte   above ours")
+    for way, (bits, above, error) in found.items():
+        print(f"  {way:<58} {bits:>9.4f}   {'' if way == 'ours' else f'{above:+.2f} % (± {error:.2f})'}")
+    print(flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

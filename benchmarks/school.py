@@ -1,0 +1,130 @@
+"""Teaching one way after the other, for equal times on equal text: what learn.py, choices.py and dial.py compare.
+
+How long a way's step takes is measured before anything is learned, in turns with the other ways, and the best of the
+turns counts: a way then gets as many steps as fit into its time. So what is compared is not disturbed by what else the
+machine does meanwhile. Compiling and measuring are not counted, for anyone.
+"""
+
+import copy
+import os
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+os.environ.setdefault("GOMP_SPINCOUNT", "2000")  # as the command line does, before torch
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from trivium import plan
+from trivium.batch import TokenBatch
+from trivium.compute import Compute
+from trivium.config import DataConfig, Settings, merge, resolve
+from trivium.distributed.world import alone
+from trivium.evaluate.bits import document_batches, surprise
+from trivium.model.transformer import Transformer, initialise
+from trivium.phases import pretrain
+from trivium.text import shards
+from trivium.text.corpus import load_documents
+from trivium.text.tokenizer import Tokenizer
+from trivium.text.tokenizer import train as train_tokenizer
+from trivium.train.loop import train
+from trivium.train.phase import Objective, Phase
+
+CONTEXT, HELD_OUT = 256, 300
+TOKENIZER_CHARACTERS = 5_000_000
+TURNS, TIMED = 3, 6  # turns of measuring, and steps in each
+Restyle = Callable[[Phase[Any]], Phase[Any]]  # puts other choices in place of ours
+
+
+class Corpus(NamedTuple):
+    name: str
+    texts: list[str]
+    held_out: list[str]
+
+
+class Way(NamedTuple):
+    """Some choices to compare."""
+
+    name: str
+    settings: Settings
+    restyle: Restyle = lambda phase: phase
+
+
+class Learned(NamedTuple):
+    way: str
+    minutes: float
+    steps: int
+    seed: int
+    bits: float  # per held-out byte
+
+
+def corpus(name: str, data: DataConfig) -> Corpus:
+    documents = load_documents(data, 0, lambda line: None)
+    return Corpus(name, [d.text for d in documents.train], [d.text for d in documents.held_out[:HELD_OUT]])
+
+
+def shape(layers: int, width: int) -> Settings:
+    """A rung of the dial's ladder."""
+    heads = plan.fitting_heads(width, 1)
+    sizes = {"num_layers": layers, "width": width, "mlp_width": 3 * width, "num_heads": heads, "num_kv_heads": heads}
+    return {"model": {**sizes, "vocab_size": plan.vocabulary(width), "context_length": CONTEXT}}
+
+
+class School:
+    """Teaches on one corpus."""
+
+    def __init__(self, corpus: Corpus, compute: Compute, folder: Path) -> None:
+        self.corpus, self.compute, self.folder = corpus, compute, folder
+        self.objective: Objective[TokenBatch] = pretrain.next_token_objective(compute)
+        self._books: dict[int, tuple[Tokenizer, shards.Shard, list[NDArray[np.int32]]]] = {}
+
+    def paces(self, ways: Sequence[Way]) -> dict[str, float]:
+        """Seconds of a step of each way."""
+        phases = {way.name: self._phase(way, seed=0) for way in ways}
+        for phase in phases.values():  # compiles
+            self._time(phase, 2)
+        turns = [{name: self._time(phase, TIMED) for name, phase in phases.items()} for _ in range(TURNS)]
+        return {name: min(turn[name] for turn in turns) for name in phases}
+
+    def learn(self, way: Way, minutes: float, pace: float, *, seed: int = 0) -> Learned:
+        """Fresh weights, as many steps as fit, and what they come to."""
+        steps = max(10, int(60 * minutes / pace))
+        pretraining = {"steps": steps, "echoes": plan.choose_echoes(steps)}
+        chosen = way._replace(settings=merge({"pretrain": pretraining}, way.settings))
+        phase = self._phase(chosen, seed=seed)
+        for _ in train(phase, alone(), steps=range(steps)):
+            pass
+        return Learned(way.name, minutes, steps, seed, self._bits(phase.model))
+
+    def _phase(self, way: Way, *, seed: int) -> Phase[Any]:
+        recipe = resolve(merge({"seed": seed}, way.settings))
+        tokenizer, shard, _ = self._book(recipe.model.vocab_size)
+        model = initialise(Transformer(recipe.model), seed)
+        return way.restyle(pretrain.build(recipe, model, tokenizer, shard, [], self.objective, self.compute, alone()))
+
+    def _time(self, phase: Phase[Any], steps: int) -> float:
+        """The median step, of the last ones of a phase, which are like most of them."""
+        last, times = phase.settings.steps, [time.monotonic()]
+        for _ in train(phase, alone(), steps=range(last - steps, last)):
+            times.append(time.monotonic())
+        return statistics.median(np.diff(times).tolist())
+
+    def _book(self, vocab_size: int) -> tuple[Tokenizer, shards.Shard, list[NDArray[np.int32]]]:
+        """The corpus in a vocabulary of so many tokens."""
+        if vocab_size not in self._books:
+            texts = self.corpus.texts
+            stride = max(1, sum(map(len, texts)) // TOKENIZER_CHARACTERS)
+            tokenizer = train_tokenizer(texts[::stride], vocab_size=vocab_size)
+            shard = shards.write(texts, tokenizer, self.folder, key=self.corpus.name)
+            self._books[vocab_size] = tokenizer, shard, tokenizer.encode_documents(self.corpus.held_out)
+        return self._books[vocab_size]
+
+    def _bits(self, model: Transformer) -> float:
+        tokenizer, _, held_out = self._book(model.config.vocab_size)
+        batches = document_batches(held_out, tokenizer, row_length=CONTEXT)
+        plain = Compute(self.compute.device, torch.float32, False)
+        return surprise(copy.deepcopy(model), batches, tokenizer, plain).bits_per_byte
