@@ -34,7 +34,7 @@ from trivium.train.phase import Phase
 SIZES = ((3, 96), (4, 128), (5, 192))  # layers, width
 RATES = (1e-3, 2e-3, 4e-3)
 FRACTIONS = (1.0, 1 / 2, 1 / 3, 1 / 4, 1 / 6, 1 / 10)
-PLAIN = {"pretrain": {"blanks": 0.0, "echoes": 0.0, "warmup": 0.02, "decay": 0.98}}
+PLAIN = {"pretrain": {"blanks": 0.0, "echo_steps": 0, "decay": 0.98}}
 
 
 def gpt2_style(rate: float) -> Restyle:

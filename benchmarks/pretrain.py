@@ -74,7 +74,7 @@ def our_steps(shape: dict[str, Any], tokenizer: Tokenizer, shard: shards.Shard, 
     recipe = resolve({"model": {**shape, "vocab_size": tokenizer.vocab_size, "context_length": ROW}})
     model = initialise(Transformer(recipe.model), 0)
     objective = pretrain.next_token_objective(compute)
-    settings = recipe.model_copy(update={"pretrain": recipe.pretrain.model_copy(update={"echoes": 0.0})})
+    settings = recipe.model_copy(update={"pretrain": recipe.pretrain.model_copy(update={"echo_steps": 0})})
     phase = pretrain.build(settings, model, tokenizer, shard, [], objective, compute, alone())
     place = 0
 

@@ -93,7 +93,11 @@ class School:
     def learn(self, way: Way, minutes: float, pace: float, *, seed: int = 0) -> Learned:
         """Fresh weights, as many steps as fit, and what they come to."""
         steps = max(10, int(60 * minutes / pace))
-        pretraining = {"steps": steps, "echoes": plan.choose_echoes(steps)}
+        pretraining = {
+            "steps": steps,
+            "echo_steps": plan.choose_echoes(steps),
+            "warmup_steps": plan.choose_warmup("pretrain", steps),
+        }
         chosen = way._replace(settings=merge({"pretrain": pretraining}, way.settings))
         phase = self._phase(chosen, seed=seed)
         for _ in train(phase, alone(), steps=range(steps)):

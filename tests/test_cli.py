@@ -259,7 +259,7 @@ def test_an_existing_run_keeps_its_settings(here: Path, typed: Type) -> None:
     refused = typed("pretrain", "tiny.toml", "--pretrain.steps", "3")
     assert_refused(refused, "runs/tiny: was begun with pretrain.steps = 1, not 3; choose another --out")
     assert_refused(typed("pretrain", "tiny.toml", "--seed", "4"), "was begun with seed = 0, not 4")
-    assert_refused(typed("pretrain", "tiny.toml", "--minutes", "3"), "was begun with --minutes 10")
+    assert_refused(typed("pretrain", "tiny.toml", "--minutes", "3"), "was begun for 23.8095 minutes in all")
     assert (here / "runs" / "tiny" / "recipe.toml").read_text() == before
     assert typed("pretrain", "tiny.toml", "--pretrain.steps", "1").code == 0
     assert typed("pretrain", "runs/tiny").out.strip().endswith("runs/tiny/base")

@@ -85,7 +85,7 @@ def test_a_wrong_setting_is_named_with_its_value_and_the_rule(settings: dict[str
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
-@pytest.mark.parametrize("key", ["pretrain.learning_rate", "pretrain.max_grad_norm", "align.kl", "pretrain.warmup"])
+@pytest.mark.parametrize("key", ["pretrain.learning_rate", "pretrain.max_grad_norm", "align.kl", "pretrain.decay"])
 def test_a_setting_that_is_no_number_is_refused(key: str, value: float) -> None:
     section, name = key.split(".")
     assert key in refusal({section: {name: value}})

@@ -97,8 +97,8 @@ class OptimizerConfig(Frozen):
     """AdamW: memory of the mean"""
     beta2: Share = 0.98
     """AdamW: memory of the square"""
-    warmup: Share = 0.02
-    """share of the steps in which the learning rate rises"""
+    warmup_steps: int = Field(20, ge=0)
+    """steps in which the learning rate rises, the first ones"""
     decay: Share = 0.5
     """share of the steps in which it falls to zero, at the end"""
     max_grad_norm: float = Field(1.0, gt=0)
@@ -120,8 +120,8 @@ class PretrainConfig(OptimizerConfig):
     """peak of Muon: the matrices of the layers"""
     blanks: Share = 0.15
     """share of the documents that are cut into fill-in-the-blank"""
-    echoes: Share = 0.12
-    """share of the steps, at the beginning, on random words said twice; only fresh weights have it to learn"""
+    echo_steps: int = Field(120, ge=0)
+    """steps, the first ones, on random words said twice; only fresh weights have it to learn"""
 
 
 class InstructConfig(OptimizerConfig):
@@ -186,8 +186,8 @@ class AlignConfig(OptimizerConfig):
     """peak of AdamW: embeddings and norms"""
     matrix_learning_rate: float = Field(2.5e-3, gt=0)
     """peak of Muon: the matrices of the layers"""
-    warmup: Share = 0.05
-    """share of the steps in which the learning rate rises"""
+    warmup_steps: int = Field(3, ge=0)
+    """steps in which the learning rate rises, the first ones"""
     decay: Share = 0.3
     """share of the steps in which it falls to zero, at the end"""
     group: int = Field(8, ge=2)

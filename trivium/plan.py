@@ -7,7 +7,7 @@ settled when the phase begins, from the speed of its own steps and the time that
 import os
 import time
 from collections.abc import Mapping
-from math import log, sqrt
+from math import ceil, log, sqrt
 from typing import Any, NamedTuple
 
 import msgspec
@@ -170,7 +170,8 @@ class Pace(NamedTuple):
         return max(1, int((seconds - evaluations * self.evaluation) / self.step))
 
 
-SECOND_LOOK = 0.4  # of the steps first chosen, before the learning rate falls, the dial looks at the clock again
+SECOND_LOOK = 0.25  # of the steps first chosen: then the dial looks at the clock again
+STILL_FLAT = 0.8  # of the steps before the learning rate falls may be taken by then
 FEWEST_STEPS = 20  # that are worth a second look
 MOST_GROWTH = 1.5  # of the steps first chosen
 
@@ -180,18 +181,24 @@ class Look(msgspec.Struct, frozen=True):
 
     stage: str
     steps: int  # first chosen
+    flat: float  # share of the steps after which the learning rate falls
     begun: float  # of Dial.spent, when the phase began
     end: float  # likewise, when it should end
 
     @property
     def step(self) -> int:
         """After how many steps."""
-        return round(SECOND_LOOK * self.steps)
+        return int(min(SECOND_LOOK, STILL_FLAT * self.flat) * self.steps)
+
+    @property
+    def pays(self) -> bool:
+        return self.steps >= FEWEST_STEPS and self.step > 0
 
     def steps_by(self, spent: float) -> int:
-        """Steps in all, when that much was spent by then."""
+        """Steps in all, when that much was spent by then; at least so many that the rate has not begun to fall."""
         pace = max(1e-6, spent - self.begun) / self.step
-        return self.step + max(1, min(int((self.end - spent) / pace), int(MOST_GROWTH * self.steps) - self.step))
+        fitting = self.step + max(1, int((self.end - spent) / pace))
+        return max(ceil(self.step / self.flat), min(fitting, int(MOST_GROWTH * self.steps)))
 
 
 class Dial(msgspec.Struct):
@@ -215,17 +222,34 @@ ECHO_STEPS = 240  # of words said twice: that many teach looking things up (docs
 MOST_ECHOES = 0.25  # ... and a run that has no more than four times as many goes without
 
 
-def choose_echoes(steps: int) -> float:
-    """The share of phase I's steps that words said twice take."""
-    return round(ECHO_STEPS / steps, 4) if MOST_ECHOES * steps >= ECHO_STEPS else 0.0
+def choose_echoes(steps: int) -> int:
+    """How many of phase I's steps words said twice take."""
+    return ECHO_STEPS if MOST_ECHOES * steps >= ECHO_STEPS else 0
 
 
-STEPS = ("pretrain.steps", "instruct.steps", "reward.steps", "align.steps")
+WARMUP = {"pretrain": 0.02, "instruct": 0.02, "reward": 0.02, "align": 0.05}  # share of the steps first chosen
+
+
+def choose_warmup(stage: str, steps: int) -> int:
+    """In how many of a phase's steps the learning rate rises."""
+    return round(WARMUP[stage] * steps)
+
+
+PHASES = tuple(WARMUP)
+STEPS = tuple(f"{phase}.steps" for phase in PHASES)
 
 
 def open_keys(settings: Mapping[str, Any]) -> list[str]:
     """Which of the dial's keys the settings leave open."""
-    keys = [*STEPS, "pretrain.echoes", "model.vocab_size", "votes.pairs", "data.stories", "data.dialogues"]
+    keys = [
+        *STEPS,
+        *(f"{phase}.warmup_steps" for phase in PHASES),
+        "pretrain.echo_steps",
+        "model.vocab_size",
+        "votes.pairs",
+        "data.stories",
+        "data.dialogues",
+    ]
     return [key for key in keys if key.split(".")[1] not in settings.get(key.split(".")[0], {})]
 
 

@@ -57,3 +57,13 @@ def test_a_run_that_stops_before_it_looks_goes_on_as_if_it_had_not(
     stopped, whole = pretrain("stopped"), pretrain("whole")
     assert journal(stopped) == journal(whole)
     assert digest(stopped / "base" / "model.safetensors") == digest(whole / "base" / "model.safetensors")
+
+
+def test_the_recipe_that_was_written_trains_the_same_weights_without_a_look(
+    pretrain: Callable[[str], Path], tmp_path: Path
+) -> None:
+    run, again = pretrain("run"), tmp_path / "again"
+    (tmp_path / "copy.toml").write_text((run / "recipe.toml").read_text())
+    cli.main(["pretrain", str(tmp_path / "copy.toml"), "--out", str(again)])
+    assert journal(again) == journal(run)
+    assert digest(again / "base" / "model.safetensors") == digest(run / "base" / "model.safetensors")

@@ -93,7 +93,7 @@ def test_the_recipe_says_what_it_started_from_and_learns_slowly_without_echoes(r
     recipe = resolve(tomllib.loads((run / "recipe.toml").read_text()))
     assert recipe.start.folder == str(folder)
     assert recipe.start.weights == hub.fingerprint(folder)
-    assert recipe.pretrain.echoes == 0
+    assert recipe.pretrain.echo_steps == 0
     assert recipe.pretrain.learning_rate == pytest.approx(PretrainConfig().learning_rate / SLOWER)
     assert "learning_rate = 0.0006\n" in (run / "recipe.toml").read_text()
     first = json.loads((run / "journal.jsonl").read_text().splitlines()[0])
@@ -221,7 +221,7 @@ CONTRADICTIONS = [
     (["--model.width", "32"], "model.width = 32: {folder} has 24; leave it out, the folder decides"),
     (["--model.vocab-size", "380"], "model.vocab_size = 380: {folder} has 381"),
     (["--model.context-length", "500"], "model.context_length = 500: {folder} has at most 128 positions"),
-    (["--pretrain.echoes", "0.1"], "pretrain.echoes = 0.1: they are for fresh weights; set it to 0"),
+    (["--pretrain.echo_steps", "10"], "pretrain.echo_steps = 10: they are for fresh weights; set it to 0"),
     (["--start.weights", "0" * 16], 'start.weights = "0000000000000000": {folder} now holds '),
 ]
 

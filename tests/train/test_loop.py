@@ -235,9 +235,9 @@ def test_a_step_without_a_single_target_is_skipped(small_model: MakeModel) -> No
 
 
 def test_the_learning_rate_follows_the_schedule_of_the_whole_phase_also_after_a_resume(small_model: MakeModel) -> None:
-    whole = run(phase_of(small_model(), lambda step: [rows(step)], warmup=0.2, decay=0.5), range(10))
-    assert [round(report.learning_rate, 4) for report in whole] == [0, 0.5, 1, 1, 1, 1, 0.8, 0.6, 0.4, 0.2]
-    later = run(phase_of(small_model(), lambda step: [rows(step)], warmup=0.2, decay=0.5), range(6, 10))
+    whole = run(phase_of(small_model(), lambda step: [rows(step)], warmup_steps=2, decay=0.5), range(10))
+    assert [round(report.learning_rate, 4) for report in whole] == [0.5, 1, 1, 1, 1, 1, 0.8, 0.6, 0.4, 0.2]
+    later = run(phase_of(small_model(), lambda step: [rows(step)], warmup_steps=2, decay=0.5), range(6, 10))
     assert [report.learning_rate for report in later] == [report.learning_rate for report in whole[6:]]
     assert [report.step for report in later] == [7, 8, 9, 10]
 
@@ -277,5 +277,5 @@ def test_the_first_five_losses_are_those_that_were_recorded() -> None:
     def batches(step: int) -> list[TokenBatch]:
         return microbatches(packed.row, step, rows_per_step=4, rank=0, ranks=1, microbatch_rows=2)
 
-    reports = run(phase_of(model, batches, matrix_learning_rate=4e-3, warmup=0.0, decay=0.2), range(5))
+    reports = run(phase_of(model, batches, matrix_learning_rate=4e-3, warmup_steps=0, decay=0.2), range(5))
     assert [report.loss for report in reports] == pytest.approx(GOLDEN, abs=1e-3)

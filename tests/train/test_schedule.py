@@ -6,32 +6,31 @@ from hypothesis import strategies as st
 
 from trivium.train.schedule import warmup_stable_decay
 
-shares = st.floats(0, 1)
+
+def rates(steps: int, warmup_steps: int, decay: float) -> list[float]:
+    return [warmup_stable_decay(step, steps, warmup_steps=warmup_steps, decay=decay) for step in range(steps)]
 
 
-@pytest.mark.parametrize(
-    ("progress", "expected"),
-    [(0.0, 0.0), (0.1, 0.5), (0.2, 1.0), (0.5, 1.0), (0.6, 1.0), (0.8, 0.5), (0.9, 0.25), (1.0, 0.0)],
-)
-def test_the_corners_of_a_rise_over_a_fifth_and_a_fall_over_two(progress: float, expected: float) -> None:
-    assert warmup_stable_decay(progress, warmup=0.2, decay=0.4) == pytest.approx(expected, abs=1e-6)
+def test_the_corners_of_a_rise_in_two_steps_and_a_fall_over_two_fifths() -> None:
+    assert rates(10, 2, 0.4) == pytest.approx([0.5, 1, 1, 1, 1, 1, 1, 0.75, 0.5, 0.25])
 
 
 def test_without_rise_and_fall_it_is_always_at_its_peak() -> None:
-    assert [warmup_stable_decay(p / 10, warmup=0, decay=0) for p in range(10)] == [1.0] * 10
+    assert rates(10, 0, 0.0) == [1.0] * 10
 
 
 def test_rise_and_fall_may_overlap_and_then_the_lower_counts() -> None:
-    assert warmup_stable_decay(0.5, warmup=1.0, decay=1.0) == pytest.approx(0.5)
-    assert warmup_stable_decay(0.25, warmup=1.0, decay=1.0) == pytest.approx(0.25)
+    assert rates(4, 4, 1.0) == pytest.approx([0.25, 0.5, 0.5, 0.25])
 
 
-@given(shares, shares, shares)
-def test_it_is_a_share_of_the_peak(progress: float, warmup: float, decay: float) -> None:
-    assert 0 <= warmup_stable_decay(progress, warmup=warmup, decay=decay) <= 1
+@given(st.integers(1, 1000), st.integers(0, 2000), st.floats(0, 1))
+def test_no_step_is_wasted_and_none_is_above_the_peak(steps: int, warmup_steps: int, decay: float) -> None:
+    assert all(0 < rate <= 1 for rate in rates(steps, warmup_steps, decay))
 
 
-@given(st.integers(1, 10_000), shares, shares)
-def test_no_step_but_the_first_is_wasted(steps: int, warmup: float, decay: float) -> None:
-    """The first step's rate may round to nothing, the last one's never does."""
-    assert warmup_stable_decay((steps - 1) / steps, warmup=warmup, decay=decay) > 0
+@given(st.integers(1, 500), st.integers(1, 500), st.integers(0, 500), st.floats(0.01, 0.99))
+def test_before_the_fall_it_does_not_depend_on_how_many_steps_there_are(
+    one: int, other: int, warmup_steps: int, decay: float
+) -> None:
+    flat = int((1 - decay) * min(one, other))
+    assert rates(one, warmup_steps, decay)[:flat] == rates(other, warmup_steps, decay)[:flat]

@@ -49,7 +49,7 @@ def build(
     frequencies = count_words(shard, tokenizer)
 
     def batches(step: int) -> list[TokenBatch]:
-        if step < round(settings.echoes * settings.steps):
+        if step < settings.echo_steps:
             return echo_microbatches(recipe, tokenizer, frequencies, step, world)
         return text(step)
 
@@ -88,7 +88,7 @@ def echo_microbatches(
         recipe.model.context_length,
         seed=recipe.seed,
         step=step,
-        steps=round(settings.echoes * settings.steps),
+        steps=settings.echo_steps,
     )
     mine = [field[world.rank :: world.size].split(settings.microbatch_rows) for field in whole]
     return [TokenBatch(*parts) for parts in zip(*mine, strict=True)]

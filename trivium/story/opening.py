@@ -162,7 +162,9 @@ def go_on(run: Run, said: Settings, minutes: float | None, *, new_round: bool) -
     begun = resolve(read_settings(run.recipe)).model_dump(mode="json")  # whole, whichever version wrote it
     dial = read_dial(run)
     if dial and minutes is not None and minutes != dial.minutes:
-        raise RunError(f"{run.path}: was begun with --minutes {dial.minutes:g}; drop the flag, or choose another --out")
+        raise RunError(
+            f"{run.path}: was begun for {dial.minutes:g} minutes in all; drop --minutes, or choose another --out"
+        )
     for section, key, value in leaves(resolve(said) if said else None, said):
         if new_round and section in LATER:
             continue

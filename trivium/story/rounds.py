@@ -185,6 +185,7 @@ def make_reward(teller: Teller, round: Round, votes: Votes) -> Path:
     model = add_reward_head(trunk, teller.recipe.seed).to(teller.compute.device)
     if teller.is_open("reward.steps"):
         teller.settle("reward.steps", max(1, round_up(EPOCHS * len(votes.train) / teller.recipe.reward.rows_per_step)))
+    teller.settle_warmup("reward")
     teller.show.say(
         f"  reward model: {len(votes.train):,} votes to learn from, {len(votes.held_out):,} held out, "
         f"{teller.recipe.reward.steps} steps"

@@ -59,8 +59,8 @@ def make_base(teller: Teller) -> Path:
 
     model = beginning(teller.recipe).to(teller.compute.device)
     teller.settle_steps("pretrain", build, model)
-    if teller.dial and teller.is_open("pretrain.echoes"):
-        teller.settle("pretrain.echoes", plan.choose_echoes(teller.recipe.pretrain.steps))
+    if teller.dial and teller.is_open("pretrain.echo_steps"):
+        teller.settle("pretrain.echo_steps", plan.choose_echoes(teller.recipe.pretrain.steps))
     spread(model, teller.world)
     opening = beginnings(documents.held_out)[0]
     metrics = teller.train(

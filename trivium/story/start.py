@@ -51,10 +51,9 @@ def with_start(said: Settings) -> Settings:
                 f'start.{key} = "{start[key]}": {folder} now holds {found}; take another, or drop the key'
             )
         said = merge(said, {"start": {key: found}})
-    if said.get("pretrain", {}).get("echoes"):
-        echoes = said["pretrain"]["echoes"]
-        raise ConfigError(f"pretrain.echoes = {echoes}: they are for fresh weights; set it to 0 with start.folder")
-    said = set_default(said, "pretrain.echoes", 0.0)
+    if echoes := said.get("pretrain", {}).get("echo_steps"):
+        raise ConfigError(f"pretrain.echo_steps = {echoes}: they are for fresh weights; set it to 0 with start.folder")
+    said = set_default(said, "pretrain.echo_steps", 0)
     for phase, config in PHASES.items():
         for key in ("learning_rate", "matrix_learning_rate"):
             slow = round(config.model_fields[key].default / SLOWER, 9)  # to be read in recipe.toml

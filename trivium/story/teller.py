@@ -109,17 +109,23 @@ class Teller:
 
         The choice is looked at again in `train`, when more is known than how fast the first steps were.
         """
-        key = f"{stage}.steps"
-        if self.dial is None or not self.is_open(key):
+        if self.dial is None:
             return
-        pace = self.measure_pace(build(copy.deepcopy(model)))
-        self.keep_time()
-        seconds = self.dial.seconds_for(stage)
-        steps = self.world.from_first(pace.steps_in(seconds, self.recipe.evaluate.along_the_way))
-        if steps >= plan.FEWEST_STEPS:
-            self.dial.look = plan.Look(stage, steps, self.dial.spent, self.dial.spent + seconds)
-        self.settle(key, steps)
-        self.show.say(f"  {steps:,} steps of {pace.step * 1000:.0f} ms fit into {seconds / 60:.1f} minutes")
+        if self.is_open(key := f"{stage}.steps"):
+            pace = self.measure_pace(build(copy.deepcopy(model)))
+            self.keep_time()
+            seconds, begun = self.dial.seconds_for(stage), self.dial.spent
+            steps = self.world.from_first(pace.steps_in(seconds, self.recipe.evaluate.along_the_way))
+            look = plan.Look(stage, steps, 1 - getattr(self.recipe, stage).decay, begun, begun + seconds)
+            self.dial.look = look if look.pays else None
+            self.settle(key, steps)
+            self.show.say(f"  {steps:,} steps of {pace.step * 1000:.0f} ms fit into {seconds / 60:.1f} minutes")
+        self.settle_warmup(stage)
+
+    def settle_warmup(self, stage: str) -> None:
+        """In how many steps the learning rate rises, once the phase's steps are known."""
+        if self.is_open(key := f"{stage}.warmup_steps"):
+            self.settle(key, plan.choose_warmup(stage, getattr(self.recipe, stage).steps))
 
     def measure_pace(self, phase: Phase[Any]) -> plan.Pace:
         """Seconds of one step at its best and of one evaluation; the same on every rank.

@@ -36,7 +36,7 @@ def train(phase: Phase[B], world: World, *, steps: range) -> Iterator[StepReport
         loss, items, metrics = accumulate(phase.model, phase.objective, batches, world)
         norm = whole(nn.utils.clip_grad_norm_(phase.model.parameters(), settings.max_grad_norm))
         sound = bool(loss.isfinite() and norm.isfinite())
-        share = warmup_stable_decay(step / steps.stop, warmup=settings.warmup, decay=settings.decay)
+        share = warmup_stable_decay(step, steps.stop, warmup_steps=settings.warmup_steps, decay=settings.decay)
         for optimizer in phase.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = group["peak"] * share

@@ -1,14 +1,15 @@
-"""How the learning rate moves over a run: a share of its peak, as a function of the share of the run that is done."""
+"""How the learning rate moves over a phase: a share of its peak, as a function of the step."""
 
 
-def warmup_stable_decay(progress: float, *, warmup: float, decay: float) -> float:
+def warmup_stable_decay(step: int, steps: int, *, warmup_steps: int, decay: float) -> float:
     """Rise linearly, hold, fall linearly to zero.
 
-    progress       0 at the first step, below 1 at the last
-    warmup, decay  shares of the run, 0 to 1
-    returns        0 to 1
+    step          0 to steps - 1
+    warmup_steps  in steps, so that what was learned so far does not depend on how many are to come
+    decay         share of the steps, 0 to 1
+    returns       above 0, at most 1
     Hu et al. 2024, arXiv:2404.06395; linear to zero: Bergsma et al. 2025, arXiv:2502.15938
     """
-    rising = (progress + 1e-9) / warmup if warmup > 0 else 1.0
-    falling = (1 - progress) / decay if decay > 0 else 1.0
-    return max(0.0, min(1.0, rising, falling))
+    rising = (step + 1) / warmup_steps if warmup_steps else 1.0
+    falling = (1 - step / steps) / decay if decay else 1.0
+    return min(1.0, rising, falling)
