@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trivium.generate.build import BuildError, load_library
 from trivium.generate.decoder import Piece, Start
 from trivium.generate.packing import MatrixStruct, other_weights, packed_matrices, up
 from trivium.generate.sampling import Sampling, choose
 from trivium.losses.language_model import token_logprobs
 from trivium.model.shape import ModelConfig
 from trivium.model.transformer import Transformer
+from trivium.native.build import BuildError, load_library
 
 GROUP = 16  # rows that a thread takes through several steps: their cache and the weights stay near
 READ_ROWS = 64  # tokens of prompts that a thread reads at once
@@ -56,7 +56,7 @@ class WritingStruct(ctypes.Structure):
 def library() -> ctypes.CDLL | str:
     """The compiled decode step, or why there is none."""
     try:
-        loaded = load_library()
+        loaded = load_library("decode")
     except BuildError as reason:
         return str(reason)
     model, pointer, number = ctypes.POINTER(ModelStruct), ctypes.c_void_p, ctypes.c_int

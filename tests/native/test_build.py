@@ -14,10 +14,10 @@ import pytest
 import torch
 
 from trivium.generate import native
-from trivium.generate.build import BuildError, cache_folder, load_library
 from trivium.generate.engine import Request, generate
 from trivium.generate.sampling import Sampling
 from trivium.model.transformer import Transformer
+from trivium.native.build import BuildError, cache_folder, load_library
 
 COMPILER = next((found for name in ("c++", "g++", "clang++") if (found := shutil.which(name))), None)
 needs_compiler = pytest.mark.skipif(COMPILER is None, reason="no C++ compiler")
@@ -29,7 +29,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("built")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TRIVIUM_CACHE", str(folder))
-        load_library()
+        load_library("decode")
     (library,) = folder.iterdir()
     return library
 
@@ -71,9 +71,9 @@ def test_the_cache_is_where_the_user_says(monkeypatch: pytest.MonkeyPatch) -> No
 
 @needs_compiler
 def test_a_library_is_built_once_and_leaves_one_file(folder: Path) -> None:
-    load_library()
+    load_library("decode")
     before = [(path.name, path.stat().st_mtime_ns) for path in folder.iterdir()]
-    load_library()
+    load_library("decode")
     assert [(path.name, path.stat().st_mtime_ns) for path in folder.iterdir()] == before
     assert len(before) == 1
 
@@ -81,13 +81,13 @@ def test_a_library_is_built_once_and_leaves_one_file(folder: Path) -> None:
 @needs_compiler
 @pytest.mark.parametrize("harm", ["cut", "emptied", "bit flipped", "another's"])
 def test_a_damaged_file_is_never_loaded_but_made_anew(harm: str, folder: Path) -> None:
-    load_library()
+    load_library("decode")
     (library,) = folder.iterdir()
     whole = library.read_bytes()
     flipped = whole[:5000] + bytes([whole[5000] ^ 1]) + whole[5001:]
     library.unlink()  # it is loaded: writing into it would change the code of this process
     library.write_bytes({"cut": whole[:3000], "emptied": b"", "bit flipped": flipped, "another's": b"MZ" * 900}[harm])
-    assert isinstance(load_library(), ctypes.CDLL)
+    assert isinstance(load_library("decode"), ctypes.CDLL)
     assert [path.read_bytes() for path in folder.iterdir()] == [whole]
 
 
@@ -95,15 +95,15 @@ def test_a_damaged_file_is_never_loaded_but_made_anew(harm: str, folder: Path) -
 def test_another_compiler_gets_a_library_of_its_own(
     folder: Path, built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    load_library()
+    load_library("decode")
     monkeypatch.setenv("CXX", compiler(tmp_path / "other", f'cp {built} "$last"'))
-    load_library()
+    load_library("decode")
     assert len(list(folder.iterdir())) == 2
 
 
 @needs_compiler
 def test_processes_that_build_at_the_same_time_do_not_disturb_each_other(folder: Path) -> None:
-    code = "from trivium.generate.build import load_library; assert load_library().has_bfloat16() in (0, 1)"
+    code = "from trivium.native.build import load_library; assert load_library('decode').has_bfloat16() in (0, 1)"
     racing = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(3)]
     assert [process.wait() for process in racing] == [0, 0, 0]
     assert [path.suffix for path in folder.iterdir()] == [".so"]
@@ -116,7 +116,7 @@ def test_a_build_that_is_killed_leaves_nothing_that_is_taken_for_a_library(
     """Killed while the compiler has written half of its output."""
     half = tmp_path / "half"
     slow = compiler(tmp_path / "slow", f'echo x > "$last"; touch {half}; sleep 60')
-    code = "from trivium.generate.build import load_library; load_library()"
+    code = "from trivium.native.build import load_library; load_library('decode')"
     process = subprocess.Popen([sys.executable, "-c", code], env=os.environ | {"CXX": slow}, start_new_session=True)
     while not half.exists():
         assert process.poll() is None
@@ -124,7 +124,7 @@ def test_a_build_that_is_killed_leaves_nothing_that_is_taken_for_a_library(
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert list(folder.glob("decode-*.so")) == []
-    assert isinstance(load_library(), ctypes.CDLL)
+    assert isinstance(load_library("decode"), ctypes.CDLL)
 
 
 FAILING = {
@@ -164,4 +164,4 @@ def test_a_cache_that_cannot_be_written_is_a_reason_and_no_fault(
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("TRIVIUM_CACHE", str(tmp_path / "file" / "cache"))
     with pytest.raises(BuildError, match="file/cache"):
-        load_library()
+        load_library("decode")

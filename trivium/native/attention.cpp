@@ -1,0 +1,308 @@
+// Attention of packed rows, forward and backward: norms and rotation of queries and keys, scores, softmax and mixing.
+//
+// All memory is the caller's, laid out as attention.py says; half a head is a whole number of vectors. A unit of work is
+// one row and one key head with the query heads that share it: what it needs stays near the processor, and no two units
+// write to the same place, so that the result does not depend on the number of threads. Numbers come and go in bfloat16
+// or float32; in between they are float32.
+//
+// T positions, d head dimension, H query heads, K key heads.
+
+#include <algorithm>
+#include <vector>
+
+#include "vectors.h"
+
+namespace {
+
+extern "C" struct Attention {  // attention.py fills it in; the order of the fields is shared
+    int64_t bfloat16, rows, length, heads, kv_heads, head_dim;
+    double norm_eps;
+    const void* qkv;                // (rows, T, (H + 2 K) d): what attends and is attended to, as one product leaves it
+    const float* norms;             // (2, d) weights, of queries and of keys, or null
+    const float* rope;              // (2, rows, T, d / 2) cosines and sines
+    const int32_t* seen;            // (rows, T, 3): keys from the first up to the second, and from the third to itself
+    void* mixed;                    // (rows, T, H d)
+    float* surprise;                // (rows, H, T): log of the sum of what softmax divides by
+    const void* to_mixed;           // (rows, T, H d), the gradient
+    void* to_qkv;                   // (rows, T, (H + 2 K) d), the gradient
+    float* to_norms;                // (rows, K, 2, d), gradients of the norms by unit
+};
+
+constexpr int block = 32;  // queries at once
+
+typedef uint16_t Halves __attribute__((vector_size(lanes * 2), aligned(2), may_alias));
+
+constexpr int ahead = 24;  // positions: what is read then is fetched now
+
+// `count` numbers, a whole number of vectors, from or to the caller's kind; the next position's stand `step` further.
+inline void read(const Attention& a, const void* from, int64_t at, int64_t step, int count, float* to) {
+    const char* later = static_cast<const char*>(from) + (at + ahead * step) * (a.bfloat16 ? 2 : 4);
+    for (int i = 0; i < count * (a.bfloat16 ? 2 : 4); i += 64) __builtin_prefetch(later + i);
+    if (!a.bfloat16) {
+        std::memcpy(to, static_cast<const float*>(from) + at, count * sizeof(float));
+        return;
+    }
+    const auto* halves = static_cast<const uint16_t*>(from) + at;
+    for (int i = 0; i < count; i += lanes) {
+        const Ints bits = __builtin_convertvector(*reinterpret_cast<const Halves*>(halves + i), Ints) << 16;
+        store(to + i, reinterpret_cast<const Vec&>(bits));
+    }
+}
+
+inline void write(const Attention& a, void* to, int64_t at, int count, const float* from) {
+    if (!a.bfloat16) {
+        std::memcpy(static_cast<float*>(to) + at, from, count * sizeof(float));
+        return;
+    }
+    auto* halves = static_cast<uint16_t*>(to) + at;
+    for (int i = 0; i < count; i += lanes) {  // to the nearest, halves to even
+        const Vec x = load(from + i);
+        const Ints bits = reinterpret_cast<const Ints&>(x);
+        const Ints rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+        *reinterpret_cast<Halves*>(halves + i) = __builtin_convertvector(rounded, Halves);
+    }
+}
+
+// R rows times C vectors of out = A B or, where `add`, that added; A's number (m, k) stands at m * high + k * wide.
+template <int R, int C>
+inline void tile(
+    const float* a, int high, int wide, const float* b, int pitch, int depth, float* out, int out_pitch, bool add) {
+    Vec sums[R][C];
+    for (int r = 0; r < R; r++)
+        for (int c = 0; c < C; c++) sums[r][c] = add ? load(out + r * out_pitch + c * lanes) : Vec{};
+    for (int k = 0; k < depth; k++)
+        for (int c = 0; c < C; c++) {
+            const Vec line = load(b + size_t(k) * pitch + c * lanes);
+            for (int r = 0; r < R; r++) sums[r][c] += a[r * high + k * wide] * line;
+        }
+    for (int r = 0; r < R; r++)
+        for (int c = 0; c < C; c++) store(out + r * out_pitch + c * lanes, sums[r][c]);
+}
+
+template <int C, int R>
+inline void strip(
+    const float* a, int high, int wide, const float* b, int pitch, int rows, int depth, float* out, int out_pitch,
+    bool add) {
+    for (; rows >= R; rows -= R, a += R * high, out += R * out_pitch)
+        tile<R, C>(a, high, wide, b, pitch, depth, out, out_pitch, add);
+    if constexpr (R > 1)
+        if (rows) strip<C, R - 1>(a, high, wide, b, pitch, rows, depth, out, out_pitch, add);
+}
+
+// out (rows, columns) = A (rows, depth) times B (depth, columns); columns a multiple of lanes
+inline void product(
+    const float* a, int high, int wide, const float* b, int pitch, int rows, int depth, int columns, float* out,
+    int out_pitch, bool add) {
+    int c = 0;
+    for (; c + 2 * lanes <= columns; c += 2 * lanes)
+        strip<2, tile_rows>(a, high, wide, b + c, pitch, rows, depth, out + c, out_pitch, add);
+    if (c < columns) strip<1, tile_rows>(a, high, wide, b + c, pitch, rows, depth, out + c, out_pitch, add);
+}
+
+// One row and one key head.
+struct Unit {
+    const Attention& a;
+    const int64_t row, group;
+    const int T, d, half, pitch;  // pitch of a line of positions
+    float *k, *v, *q, *to_k, *to_v, *to_q, *to_out, *out, *k_turned, *v_turned, *scores, *slopes;
+
+    Unit(const Attention& a, int64_t row, int64_t group)
+        : a(a), row(row), group(group), T(int(a.length)), d(int(a.head_dim)), half(d / 2), pitch(padded(T) + lanes) {  // lines of a power of two would push each other out of the cache
+      
+        thread_local std::vector<float> memory;  // what is left in it is finite
+        const size_t lines = size_t(T + block) * d, columns = size_t(d) * pitch, square = size_t(block) * pitch;
+        if (memory.size() < 8 * lines + 2 * columns + 2 * square) memory.assign(8 * lines + 2 * columns + 2 * square, 0);
+        float* next = memory.data();
+        for (float** field : {&k, &v, &q, &to_k, &to_v, &to_q, &to_out, &out}) *field = next, next += lines;
+        for (float** field : {&k_turned, &v_turned}) *field = next, next += columns;
+        for (float** field : {&scores, &slopes}) *field = next, next += square;
+    }
+
+    int64_t wide() const { return (a.heads + 2 * a.kv_heads) * d; }
+    int64_t place(int t, int64_t head) const { return (row * T + t) * wide() + head * d; }
+    int64_t place_mixed(int t, int64_t head) const { return ((row * T + t) * a.heads + head) * d; }
+
+    float inverse_scale(const float* x) const {
+        Vec squares = {};
+        for (int i = 0; i < d; i += lanes) squares += load(x + i) * load(x + i);
+        return 1.0f / std::sqrt(sum(squares) / d + float(a.norm_eps));
+    }
+
+    // A head's numbers, normed and turned, times `scale`.
+    void take(int64_t head, const float* norm, float scale, float* to) const {
+        for (int t = 0; t < T; t++) {
+            float* x = to + t * d;
+            read(a, a.qkv, place(t, head), wide(), d, x);
+            const float by = norm ? inverse_scale(x) * scale : scale;
+            const float *cos = a.rope + (row * T + t) * half, *sin = cos + a.rows * T * half;
+            for (int i = 0; i < half; i += lanes) {
+                Vec one = load(x + i) * by, other = load(x + i + half) * by;
+                if (norm) one *= load(norm + i), other *= load(norm + i + half);
+                store(x + i, one * load(cos + i) - other * load(sin + i));
+                store(x + i + half, other * load(cos + i) + one * load(sin + i));
+            }
+        }
+    }
+
+    // The way back: from gradients of what `take` gave to those of the numbers it took, written down.
+    void give(int64_t head, const float* norm, float scale, float* to, float* to_norm) const {
+        for (int t = 0; t < T; t++) {
+            float *g = to + t * d, *x = out;
+            const float *cos = a.rope + (row * T + t) * half, *sin = cos + a.rows * T * half;
+            for (int i = 0; i < half; i += lanes) {
+                const Vec one = load(g + i) * scale, other = load(g + i + half) * scale;
+                store(g + i, one * load(cos + i) + other * load(sin + i));
+                store(g + i + half, other * load(cos + i) - one * load(sin + i));
+            }
+            if (norm) {
+                read(a, a.qkv, place(t, head), wide(), d, x);
+                const float by = inverse_scale(x);
+                Vec along = {};
+                for (int i = 0; i < d; i += lanes) {
+                    const Vec slope = load(g + i), weighed = slope * load(norm + i);
+                    store(to_norm + i, load(to_norm + i) + slope * load(x + i) * by);
+                    store(g + i, weighed);
+                    along += weighed * load(x + i);
+                }
+                const float share = sum(along) * by * by / d;
+                for (int i = 0; i < d; i += lanes) store(g + i, by * (load(g + i) - load(x + i) * share));
+            }
+            write(a, a.to_qkv, place(t, head), d, g);
+        }
+    }
+
+    void turn(const float* from, float* to) const {  // (T, d) to (d, pitch)
+        for (int t = 0; t < T; t += lanes)
+            for (int i = 0; i < d; i++) {
+                float line[lanes];
+                for (int l = 0; l < lanes; l++) line[l] = from[(t + l) * d + i];
+                store(to + i * pitch + t, load(line));
+            }
+    }
+
+    void take_keys() {
+        take(a.heads + group, k_norm(), 1.0f, k);
+        turn(k, k_turned);
+        for (int t = 0; t < T; t++) read(a, a.qkv, place(t, a.heads + a.kv_heads + group), wide(), d, v + t * d);
+    }
+
+    const int32_t* seen(int t) const { return a.seen + (row * T + t) * 3; }
+
+    // The first key that any of these queries sees, a whole number of vectors from the beginning.
+    int lowest(int first, int end) const {
+        int low = first;
+        for (int t = first; t < end; t++) {
+            const int32_t* s = seen(t);
+            low = std::min({low, int(s[2]), s[0] < s[1] ? int(s[0]) : low});
+        }
+        return low / lanes * lanes;
+    }
+
+    // -infinity where query t does not look, from `low` to `high`
+    void hide(int t, int low, int high, float* line) const {
+        const int32_t* s = seen(t);
+        const bool apart = s[0] < s[1];
+        const int before = apart ? s[0] : s[2];
+        for (int i = low; i < before; i++) line[i - low] = -INFINITY;
+        if (apart)
+            for (int i = std::max(low, int(s[1])); i < s[2]; i++) line[i - low] = -INFINITY;
+        for (int i = t + 1; i < high; i++) line[i - low] = -INFINITY;
+    }
+
+    const float* k_norm() const { return a.norms ? a.norms + d : nullptr; }
+    float scale() const { return 1.0f / std::sqrt(float(d)); }
+
+    void forward() {
+        take_keys();
+        const int64_t shared = a.heads / a.kv_heads;
+        for (int64_t head = group * shared; head < (group + 1) * shared; head++) {
+            take(head, a.norms, scale(), q);
+            for (int first = 0; first < T; first += block) {
+                const int end = std::min(first + block, T), low = lowest(first, end), high = padded(end);
+                const int span = high - low;
+                product(q + first * d, d, 1, k_turned + low, pitch, end - first, d, span, scores, pitch, false);
+                for (int t = first; t < end; t++) soften(t, low, high, scores + (t - first) * pitch, head);
+                product(scores, pitch, 1, v + low * d, d, end - first, end - low, d, out, d, false);
+                for (int t = first; t < end; t++) write(a, a.mixed, place_mixed(t, head), d, out + (t - first) * d);
+            }
+        }
+    }
+
+    void soften(int t, int low, int high, float* line, int64_t head) {
+        hide(t, low, high, line);
+        Vec most = splat(-INFINITY);
+        for (int i = 0; i < high - low; i += lanes) most = load(line + i) > most ? load(line + i) : most;
+        const float top = largest(most);
+        Vec total = {};
+        for (int i = 0; i < high - low; i += lanes) {
+            const Vec e = exponential(load(line + i) - top);
+            store(line + i, e);
+            total += e;
+        }
+        const float sums = sum(total);
+        for (int i = 0; i < high - low; i += lanes) store(line + i, load(line + i) * (1.0f / sums));
+        a.surprise[(row * a.heads + head) * T + t] = top + std::log(sums);
+    }
+
+    void backward() {
+        take_keys();
+        turn(v, v_turned);
+        for (float* field : {to_k, to_v}) std::fill(field, field + T * d, 0.0f);
+        const int64_t shared = a.heads / a.kv_heads;
+        float* norms = a.to_norms + (row * a.kv_heads + group) * 2 * d;
+        for (int64_t head = group * shared; head < (group + 1) * shared; head++) {
+            take(head, a.norms, scale(), q);
+            for (int first = 0; first < T; first += block) {
+                const int end = std::min(first + block, T), low = lowest(first, end), high = padded(end);
+                const int some = end - first, span = high - low;
+                product(q + first * d, d, 1, k_turned + low, pitch, some, d, span, scores, pitch, false);
+                for (int t = first; t < end; t++) {
+                    read(a, a.to_mixed, place_mixed(t, head), a.heads * d, d, to_out + (t - first) * d);
+                    read(a, a.mixed, place_mixed(t, head), a.heads * d, d, out + (t - first) * d);
+                }
+                product(to_out, d, 1, v_turned + low, pitch, some, d, span, slopes, pitch, false);
+                for (int t = first; t < end; t++) slope(t, first, low, high, head);
+                product(slopes, pitch, 1, k + low * d, d, some, end - low, d, to_q + first * d, d, false);
+                product(scores, 1, pitch, to_out, d, end - low, some, d, to_v + low * d, d, true);
+                product(slopes, 1, pitch, q + first * d, d, end - low, some, d, to_k + low * d, d, true);
+            }
+            give(head, a.norms, scale(), to_q, norms);
+        }
+        give(a.heads + group, k_norm(), 1.0f, to_k, norms + d);
+        for (int t = 0; t < T; t++) write(a, a.to_qkv, place(t, a.heads + a.kv_heads + group), d, to_v + t * d);
+    }
+
+    // From scores and gradients of the softmax's output to its output and gradients of the scores.
+    void slope(int t, int first, int low, int high, int64_t head) {
+        float *line = scores + (t - first) * pitch, *steep = slopes + (t - first) * pitch;
+        hide(t, low, high, line);
+        Vec both = {};
+        for (int i = (t - first) * d; i < (t - first + 1) * d; i += lanes) both += load(to_out + i) * load(out + i);
+        const float along = sum(both);
+        const float surprise = a.surprise[(row * a.heads + head) * T + t];
+        for (int i = 0; i < high - low; i += lanes) {
+            const Vec share = exponential(load(line + i) - surprise);
+            store(line + i, share);
+            store(steep + i, share * (load(steep + i) - along));
+        }
+    }
+};
+
+template <class Work>
+void each(const Attention& a, Work work) {
+    const int64_t units = a.rows * a.kv_heads;
+#pragma omp parallel for schedule(dynamic)
+    for (int64_t unit = 0; unit < units; unit++) {
+        Unit one(a, unit / a.kv_heads, unit % a.kv_heads);
+        work(one);
+    }
+}
+}  // namespace
+
+extern "C" void attend_forward(const Attention* a) {
+    each(*a, [](Unit& unit) { unit.forward(); });
+}
+
+extern "C" void attend_backward(const Attention* a) {
+    each(*a, [](Unit& unit) { unit.backward(); });
+}
