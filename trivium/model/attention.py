@@ -107,12 +107,21 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Mask) -> Tensor:
         k, v = k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)
     if length != k.shape[2]:
         return _attend(q, k, v, mask)
-    block = max(BLOCK, -(-length // BLOCKS))
     mixed: list[Tensor] = []
-    for first in range(0, length, block):
-        end = min(first + block, length)
+    for first, end in _blocks(length):
         mixed.append(_attend(q[:, :, first:end], k[:, :, :end], v[:, :, :end], mask[:, :, first:end, :end]))
     return torch.cat(mixed, dim=2)
+
+
+def _blocks(length: int) -> list[tuple[int, int]]:
+    """First query of each block, and its end."""
+    block = max(BLOCK, -(-length // BLOCKS))
+    return [(first, min(first + block, length)) for first in range(0, length, block)]
+
+
+def scores_computed(length: int) -> int:
+    """Attention scores of one head in one row on the processor: no block computes those after its end."""
+    return sum((end - first) * end for first, end in _blocks(length))
 
 
 def attend_blocks(q: Tensor, k: Tensor, v: Tensor, mask: BlockMask) -> Tensor:

@@ -57,7 +57,7 @@ def step_if_sound(optimizers: Sequence[torch.optim.Optimizer], sound: Tensor, wo
 
     sound  () bool. A GPU of its own is not waited for: it is told to change nothing if that is what it finds
     """
-    told = sound.is_cuda and world.size == 1
+    told = sound.device.type != "cpu" and world.size == 1
     if told:
         tell_unsound(optimizers, ~sound)
     if told or sound:

@@ -1,0 +1,76 @@
+"""`torchrun -m trivium pretrain`, with the recipe of a cluster as far as a processor allows: it trains, and goes on."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from trivium.config import read_settings, resolve
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+SMALL = ["--compute.device", "cpu", "--compute.precision", "float32", "--no-compute.compile", "--compute.threads", "1", "--compute.save-seconds", "0", "--model.num-layers", "1", "--model.width", "16", "--model.num-heads", "2", "--model.num-kv-heads", "2", "--model.mlp-width", "32", "--model.vocab-size", "280", "--model.context-length", "48", "--pretrain.steps", "12", "--pretrain.rows-per-step", "4", "--pretrain.microbatch-rows", "2", "--evaluate.along-the-way", "2", "--evaluate.documents", "4"]
+
+
+@pytest.mark.parametrize("name", ["one_gpu", "cluster"])
+def test_a_recipe_for_gpus_says_only_what_differs_from_the_defaults(name: str) -> None:
+    said = read_settings(RECIPES / f"{name}.toml")
+    default, meant = resolve({}).model_dump(), resolve(said).model_dump()
+    for section, settings in said.items():
+        for key in settings:
+            assert meant[section][key] != default[section][key] or (section, key) == ("pretrain", "microbatch_rows"), (
+                key
+            )
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def start(text: Path, run: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "1", "--nproc-per-node", "2"]
+    command += ["--master-addr", "127.0.0.1", "--master-port", str(free_port()), "-m", "trivium", "pretrain"]
+    command += [str(RECIPES / "cluster.toml"), "--data.text", str(text), "--out", str(run), *SMALL]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def finish(process: subprocess.Popen[str]) -> None:
+    try:
+        _, said = process.communicate(timeout=60)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        pytest.fail(f"ranks wait for each other\n{process.communicate()[1][-3000:]}")
+    assert process.returncode == 0, said[-4000:]
+
+
+def losses(run: Path) -> list[tuple[int, float]]:
+    lines = map(json.loads, (run / "journal.jsonl").read_text().splitlines())
+    return [(line["step"], line["loss"]) for line in lines if "loss" in line]
+
+
+def test_two_ranks_that_are_killed_go_on_to_the_losses_of_two_that_were_not(tmp_path: Path) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("\n<|endoftext|>\n".join(f"The cat number {i} sat on mat {i * i}. It was warm." for i in range(60)))
+    killed = start(text, tmp_path / "killed")
+    deadline = time.monotonic() + 60
+    state = tmp_path / "killed" / ".state" / "pretrain"
+    while not list(state.glob("step-*")):
+        assert killed.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    os.killpg(killed.pid, signal.SIGKILL)
+    killed.communicate()
+    assert not (tmp_path / "killed" / "base").exists()
+    whole, again = start(text, tmp_path / "whole"), start(text, tmp_path / "killed")
+    finish(whole)
+    finish(again)
+    assert len(losses(tmp_path / "whole")) == 12
+    assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
