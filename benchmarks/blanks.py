@@ -105,7 +105,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="one seed, three shares, fewer steps")
     parser.add_argument("--json", action="store_true")
     chosen = parser.parse_args()
-    steps, seeds, shares = (100, 1, (0.0, 0.15, 0.9)) if chosen.quick else (300, 3, SHARES)
+    steps, seeds, shares = (100, 1, (0.0, 0.15, 0.9)) if chosen.quick else (200, 3, SHARES)
     result = {}
     for text in ["tinyworld", *([chosen.folder] if chosen.folder else [])]:
         name = Path(text).name

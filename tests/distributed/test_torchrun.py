@@ -7,14 +7,40 @@ import socket
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 
 import pytest
+import tomlkit
 
-from trivium.config import read_settings, resolve
+from trivium.config import merge, read_settings, resolve
 
 RECIPES = Path(__file__).parents[2] / "recipes"
-SMALL = ["--compute.device", "cpu", "--compute.precision", "float32", "--no-compute.compile", "--compute.threads", "1", "--compute.save-seconds", "0", "--model.num-layers", "1", "--model.width", "16", "--model.num-heads", "2", "--model.num-kv-heads", "2", "--model.mlp-width", "32", "--model.vocab-size", "280", "--model.context-length", "48", "--pretrain.steps", "12", "--pretrain.rows-per-step", "4", "--pretrain.microbatch-rows", "2", "--evaluate.along-the-way", "2", "--evaluate.documents", "4"]
+SMALL = """
+[compute]
+device = "cpu"
+precision = "float32"
+compile = false
+threads = 1
+save_seconds = 0.0
+[data]
+text = ["TEXT"]
+[model]
+num_layers = 1
+width = 16
+num_heads = 2
+num_kv_heads = 2
+mlp_width = 32
+vocab_size = 280
+context_length = 48
+[pretrain]
+steps = 12
+rows_per_step = 4
+microbatch_rows = 2
+[evaluate]
+along_the_way = 2
+documents = 4
+"""
 
 
 @pytest.mark.parametrize("name", ["one_gpu", "cluster"])
@@ -34,10 +60,18 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def tiny_cluster(text: Path) -> Path:
+    """The recipe of a cluster, with everything that a processor cannot do in seconds made small."""
+    small = tomllib.loads(SMALL.replace("TEXT", str(text)))
+    path = text.with_name("cluster.toml")
+    path.write_text(tomlkit.dumps(merge(read_settings(RECIPES / "cluster.toml"), small)))
+    return path
+
+
 def start(text: Path, run: Path) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "1", "--nproc-per-node", "2"]
     command += ["--master-addr", "127.0.0.1", "--master-port", str(free_port()), "-m", "trivium", "pretrain"]
-    command += [str(RECIPES / "cluster.toml"), "--data.text", str(text), "--out", str(run), *SMALL]
+    command += [str(tiny_cluster(text)), "--out", str(run)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
     return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True)
 
