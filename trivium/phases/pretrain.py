@@ -143,13 +143,12 @@ def next_token_objective(compute: Compute) -> Objective[TokenBatch]:
     through = compute.compile(read) if on_gpu else partial(read, run=compute.compile(run_layer))
 
     def objective(model: Transformer, batch: TokenBatch) -> tuple[Tensor, Metrics]:
-        asked = compute.send(
-            batch.supervised.flatten().nonzero()[:, 0]
-        )  # found in main memory: a GPU would be waited for
+        places = batch.supervised.flatten().nonzero()[:, 0]  # found in main memory: a GPU would be waited for
+        asked = compute.send(places)
         here = TokenBatch(*map(compute.send, batch))
         with compute.autocast():
             hidden = through(model, here.tokens, here.positions, document_mask(here.documents))
-        read, targets = hidden.flatten(0, 1)[asked].to(compute.dtype), here.targets.flatten()[asked]
-        return linear_cross_entropy(read, model.lm_head.weight, targets, step), {}
+        seen, targets = hidden.flatten(0, 1)[asked].to(compute.dtype), here.targets.flatten()[asked]
+        return linear_cross_entropy(seen, model.lm_head.weight, targets, step), {}
 
     return objective
