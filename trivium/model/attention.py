@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
@@ -129,8 +129,10 @@ def attend_blocks(q: Tensor, k: Tensor, v: Tensor, mask: BlockMask) -> Tensor:
     from torch.nn.attention.flex_attention import flex_attention
 
     inlined = torch.compiler.is_compiling() or not q.is_cuda  # there whoever compiles the model compiles this too
-    flex = flex_attention if inlined else _compiled(flex_attention)
-    mixed: Tensor = flex(q, k, v, block_mask=mask, enable_gqa=q.shape[1] != k.shape[1])
+    flex = cast("Callable[..., Any]", flex_attention)
+    mixed: Tensor = (flex if inlined else _compiled(flex))(
+        q, k, v, block_mask=mask, enable_gqa=q.shape[1] != k.shape[1]
+    )
     return mixed
 
 
