@@ -65,7 +65,8 @@ class Case(NamedTuple):
         return resolve({"model": shape, "compute": compute, "pretrain": rows, "align": rows})
 
     def predicted(self) -> int:
-        size, targets = 4 if self.precision == "float32" else 2, self.rows * self.targets
+        size = 4 if self.precision == "float32" else 2
+        targets = None if self.phase == "pretrain" else self.rows * self.targets
         return plan.peak_memory(self.recipe.model, self.rows, size, compiled=self.compiled, targets=targets)
 
 

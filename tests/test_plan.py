@@ -3,6 +3,7 @@
 import pytest
 
 from trivium import plan
+from trivium.model.attention import scores_computed
 from trivium.model.shape import ModelConfig
 
 SHAPE = {
@@ -17,7 +18,7 @@ SHAPE = {
 MODEL = ModelConfig.model_validate(SHAPE)
 
 
-@pytest.mark.parametrize(("compiled", "numbers", "scores"), [(False, (14, 8, 20), 6), (True, (5, 3, 12), 4)])
+@pytest.mark.parametrize(("compiled", "numbers", "scores"), [(False, (10, 8, 20), 5), (True, (6, 3, 12), 4)])
 def test_the_memory_of_a_step_is_the_sum_of_its_parts(
     compiled: bool, numbers: tuple[int, int, int], scores: int
 ) -> None:
@@ -35,6 +36,12 @@ def test_the_memory_of_a_step_is_the_sum_of_its_parts(
 def test_whatever_is_larger_takes_more_memory(name: str, compiled: bool) -> None:
     larger = ModelConfig.model_validate({**SHAPE, name: 2 * SHAPE[name]} | ({"num_heads": 4} if "kv" in name else {}))
     assert plan.peak_memory(larger, 3, 4, compiled=compiled) > plan.peak_memory(MODEL, 3, 4, compiled=compiled)
+
+
+def test_scores_after_the_end_of_a_block_take_no_memory() -> None:
+    assert scores_computed(100) == 100 * 100
+    assert scores_computed(256) == 128 * 128 + 128 * 256
+    assert scores_computed(1024) == 256 * (256 + 512 + 768 + 1024)
 
 
 def test_more_rows_wider_numbers_and_more_targets_take_more_memory_and_compiling_saves_some() -> None:

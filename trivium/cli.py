@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import cyclopts
 from cyclopts import App, Parameter
@@ -248,6 +248,35 @@ def inspect(
     from trivium.story.inspecting import inspect_recipe
 
     inspect_recipe(recipe, flags=said(settings, start), count=show)
+
+
+@app.command
+def bench(
+    *,
+    device: Annotated[Literal["auto", "cpu", "cuda"], Parameter(help="auto takes a GPU where there is one")] = "auto",
+    quick: Annotated[bool, Parameter(negative="", help="the smallest size alone, fewer steps")] = False,
+    json: AsJson = False,
+) -> None:
+    """Speed here, against this machine's own ceiling: training and writing, at several sizes."""
+    from trivium.story.bench import measure_speed, print_speed
+
+    found = measure_speed(device, quick=quick)
+    print_json(found) if json else print_speed(found)
+
+
+@app.command
+def doctor(
+    *,
+    votes: Annotated[str, Parameter(help="URL of a database of votes, to be tried too: postgresql://...")] = "",
+    json: AsJson = False,
+) -> None:
+    """Is this machine fit, and what will be used. Exits with 1 when it is not."""
+    from trivium.story.doctor import examine, print_findings
+
+    found = examine(votes=votes)
+    print_json(found) if json else print_findings(found)
+    if not found["fit"]:
+        sys.exit(1)
 
 
 def print_json(found: object) -> None:

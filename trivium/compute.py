@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar, cast
 
 import torch
+from torch import Tensor
 
 from trivium.config import ComputeConfig
 
@@ -25,6 +26,10 @@ class Compute(NamedTuple):
     def autocast(self) -> AbstractContextManager[object]:
         """Products in `dtype` inside, float32 outside."""
         return torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32)
+
+    def send(self, tensor: Tensor) -> Tensor:
+        """The tensor on the device; out of pinned memory a copy that nobody waits for."""
+        return tensor.to(self.device, non_blocking=True)
 
     def compile(self, function: F) -> F:
         """The function, compiled for fixed shapes where that was asked for."""
@@ -55,6 +60,8 @@ def prepare(settings: ComputeConfig, device: torch.device, cache: Path) -> Compu
     torch.set_num_threads(settings.threads or os.cpu_count() or 1)
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache.resolve()))
     _keep_freed_memory()
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high")  # TF32 for the products that are not in bfloat16
     wanted = {"float32": torch.float32, "bfloat16": torch.bfloat16, "auto": best_dtype(device)}[settings.precision]
     return Compute(device, wanted, settings.compile)
 

@@ -15,6 +15,8 @@ import torch
 
 from trivium.compute import Compute
 from trivium.config import EvaluateConfig, Settings, VotesConfig, merge
+from trivium.losses.language_model import positions_at_once
+from trivium.model.attention import scores_computed
 from trivium.model.shape import ModelConfig
 
 # Shares of the time, in the order of the story. What a stage leaves over, those after it divide among themselves.
@@ -140,7 +142,7 @@ class Kept(NamedTuple):
     logits: int  # bytes per logit
 
 
-KEPT = {False: Kept(width=14, mlp_width=8, scores=6, logits=20), True: Kept(width=5, mlp_width=3, scores=4, logits=12)}
+KEPT = {False: Kept(width=10, mlp_width=8, scores=5, logits=20), True: Kept(width=6, mlp_width=3, scores=4, logits=12)}
 SCORES_AT_WORK = 12  # bytes per attention score of the one layer at work
 WEIGHTS = 20  # bytes per parameter: weight, gradient, two moments, and the update in the making
 MEMORY_SLACK = 1.1  # what the allocator holds and cannot use
@@ -150,13 +152,14 @@ def peak_memory(model: ModelConfig, rows: int, dtype_bytes: int, *, compiled: bo
     """Bytes that training on the CPU takes beside the libraries: weights and optimizer, activations, scores, logits.
 
     rows      of context_length positions, computed at once
-    targets   positions whose logits are computed; None: all of them
+    targets   positions whose logits are computed and kept; None: of some positions at a time, and none is kept
     """
     kept, tokens = KEPT[compiled], rows * model.context_length
     activations = tokens * (4 * kept.width * model.width + dtype_bytes * kept.mlp_width * model.mlp_width)
-    scores = rows * model.num_heads * model.context_length**2
+    scores = rows * model.num_heads * scores_computed(model.context_length)
     attention = scores * (kept.scores * model.num_layers + SCORES_AT_WORK)
-    logits = kept.logits * (tokens if targets is None else targets) * model.vocab_size
+    predicted = min(tokens, positions_at_once(model.vocab_size)) if targets is None else targets
+    logits = kept.logits * predicted * model.vocab_size
     return int(MEMORY_SLACK * (WEIGHTS * model.parameters + model.num_layers * activations + attention + logits))
 
 

@@ -1,5 +1,6 @@
 """Phases I and II as streams of batches: what is read, what is learned, and in which order."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -77,6 +78,22 @@ def test_the_asked_share_of_documents_is_cut_into_blanks(share: float, shard: Sh
     assert cut == int((tokens == tokenizer.blank_prefix).sum()) == int((tokens == tokenizer.blank_suffix).sum())
     assert abs(cut / len(TEXTS) - share) < 0.11
     assert int((tokens == tokenizer.end_of_text).sum()) == len(TEXTS), "each document once, with its end"
+
+
+def test_a_document_longer_than_a_row_is_cut_piece_by_piece_and_loses_nothing(
+    tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    long = " ".join(TEXTS[:20])
+    packed = text_rows(write([long], tokenizer, tmp_path, key="long"), tokenizer, recipe(blanks=1.0))
+    found = [tokenizer.decode(packed.row(i).tokens, keep_special=True) for i in range(packed.rows_per_epoch(0))]
+    marks = "<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"
+    assert len(found) > 5
+    for row in found:  # each holds a whole blank with what surrounds it: nothing of it is in another row
+        assert len({row.count(mark) for mark in marks}) == 1
+        assert row.count("<|fim_prefix|>") >= 1
+    pieces = [piece for row in found for piece in row.split("<|fim_prefix|>")[1:]]
+    sizes = [len(re.sub(r"<\|\w+\|>", "", piece)) for piece in pieces]
+    assert sum(sizes) == len(long)
 
 
 def test_another_epoch_cuts_other_documents_in_another_order(shard: Shard, tokenizer: Tokenizer) -> None:

@@ -178,3 +178,12 @@ def test_the_context_of_a_held_out_blank_is_bounded_and_of_whole_words():
         assert len(blank.suffix) <= 20
         assert "".join(blank) in STORY
         assert set("".join(blank).split()) <= words
+
+
+def test_a_blank_inside_a_word_is_asked_for_between_its_characters():
+    before, after = parse("The old ca___ slept.")
+    ids = prompt(before, after, TOKENIZER).tolist()
+    assert TOKENIZER.decode(ids[-len(TOKENIZER.encode(before)) :]) == "The old ca"
+    assert TOKENIZER.encode("The old cat")[-1] not in ids  # the whole word's token is not there
+    assert opening_spaces("The old ca___ slept.") == [False]
+    assert parse("The b___ker") == ["The b", "ker"]

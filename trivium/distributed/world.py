@@ -38,7 +38,7 @@ class World(NamedTuple):
         """Whether any rank says yes: how all agree to stop, so that none waits for one that left."""
         if self.size == 1:
             return flag
-        return bool(self.sum(torch.tensor(float(flag), device=self.device)).item())
+        return bool(self.sum(torch.tensor(float(flag))).item())  # in main memory: a GPU would be waited for
 
     def from_first(self, value: T) -> T:
         """What the first rank holds, on every rank: how one decides for all."""
@@ -74,7 +74,7 @@ def join_world(device: str) -> Iterator[World]:
         return
     if kind == "cuda":
         torch.cuda.set_device(here)
-    dist.init_process_group("nccl" if kind == "cuda" else "gloo")
+    dist.init_process_group("cpu:gloo,cuda:nccl" if kind == "cuda" else "gloo")
     try:
         yield World(dist.get_rank(), size, here)
     finally:

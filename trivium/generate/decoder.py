@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from trivium.generate.sampling import Sampling, choose
 from trivium.losses.language_model import token_logprobs
-from trivium.model.attention import additive, document_mask
+from trivium.model.attention import additive, dense_document_mask
 from trivium.model.cache import Cache
 from trivium.model.transformer import Transformer
 
@@ -108,7 +108,7 @@ def read_prompts(model: Transformer, prompts: Sequence[tuple[int, ...]]) -> Cach
     if width:
         padded = torch.tensor([[*prompt, *[0] * (width - len(prompt))] for prompt in different], device=device)
         positions = torch.arange(width, device=device).expand_as(padded)
-        causal = document_mask(torch.zeros(1, width, device=device))
+        causal = dense_document_mask(torch.zeros(1, width, device=device))
         cache.filled = width
         model.hidden(padded, positions, causal, cache)  # padding stands after what is read, and is overwritten
     place = {prompt: i for i, prompt in enumerate(different)}

@@ -58,10 +58,15 @@ def logits_gradient(hidden: Tensor, weight: Tensor, targets: Tensor, counted: Te
     return (losses * counted).sum(), gradient.to(hidden.dtype)
 
 
+def positions_at_once(vocab_size: int) -> int:
+    """How many positions have their logits in memory at the same time."""
+    return max(64, LOGITS_AT_ONCE // vocab_size)
+
+
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, step: Step) -> Tensor:
-        chunk = max(64, LOGITS_AT_ONCE // len(weight))
+        chunk = positions_at_once(len(weight))
         short = -len(targets) % chunk  # every chunk is filled up to one size, for which the step is compiled
         rows, wanted = F.pad(hidden, (0, 0, 0, short)), F.pad(targets, (0, short))
         counted = F.pad(torch.ones(len(targets), device=hidden.device), (0, short))

@@ -3,8 +3,10 @@
 B batch, T time, D width, H heads, K kv heads, d head dimension, V vocabulary.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +15,9 @@ from torch.nn import functional as F
 from trivium.model.attention import attend, document_mask
 from trivium.model.rope import rope_angles, rotate
 from trivium.model.shape import ModelConfig
+
+if TYPE_CHECKING:
+    from trivium.model.attention import Mask
 
 
 class LayerMemory(Protocol):
@@ -46,7 +51,7 @@ class Attention(nn.Module):
         self.k_norm = RMSNorm(config.head_dim, eps=config.norm_eps) if normed else nn.Identity()
 
     def forward(
-        self, x: Tensor, rope: tuple[Tensor, Tensor], mask: Tensor, positions: Tensor, memory: LayerMemory | None
+        self, x: Tensor, rope: tuple[Tensor, Tensor], mask: Mask, positions: Tensor, memory: LayerMemory | None
     ) -> Tensor:
         q, k, v = fused_linear(x, self.q_proj, self.k_proj, self.v_proj)
         heads = (*x.shape[:2], -1, self.head_dim)
@@ -84,7 +89,7 @@ class Block(nn.Module):
         self.mlp = SwiGLU(config)
 
     def forward(
-        self, x: Tensor, rope: tuple[Tensor, Tensor], mask: Tensor, positions: Tensor, memory: LayerMemory | None
+        self, x: Tensor, rope: tuple[Tensor, Tensor], mask: Mask, positions: Tensor, memory: LayerMemory | None
     ) -> Tensor:
         x = x + self.self_attn(self.input_layernorm(x), rope, mask, positions, memory)
         out: Tensor = x + self.mlp(self.post_attention_layernorm(x))
@@ -95,7 +100,7 @@ def run_layer(
     layer: Block,
     x: Tensor,
     rope: tuple[Tensor, Tensor],
-    mask: Tensor,
+    mask: Mask,
     positions: Tensor,
     memory: LayerMemory | None = None,
 ) -> Tensor:
@@ -119,7 +124,7 @@ class Transformer(nn.Module):
         self,
         tokens: Tensor,
         positions: Tensor,
-        mask: Tensor,
+        mask: Mask,
         memory: LayerMemory | None = None,
         *,
         run: Callable[..., Tensor] = run_layer,
@@ -127,7 +132,7 @@ class Transformer(nn.Module):
         """What the last layer makes of every position.
 
         tokens, positions  (B, T) int64
-        mask               (B, 1, T, S) float32; 0 where a query may look, else -infinity
+        mask               (B, 1, T, S) float32; 0 where a query may look, else -infinity; or blocks of them
         run                `run_layer`, or what it was compiled to: one layer's code serves all
         returns            (B, T, D)
         """
@@ -146,6 +151,13 @@ class Transformer(nn.Module):
         """
         logits: Tensor = self.lm_head(self.hidden(tokens, positions, document_mask(documents)))
         return logits
+
+
+def read(
+    model: Transformer, tokens: Tensor, positions: Tensor, mask: Mask, *, run: Callable[..., Tensor] = run_layer
+) -> Tensor:
+    """`Transformer.hidden` of a model, to be compiled whole."""
+    return model.hidden(tokens, positions, mask, run=run)
 
 
 def fused_linear(x: Tensor, *layers: nn.Linear) -> tuple[Tensor, ...]:

@@ -59,6 +59,7 @@ def build(
         optimizers=build_optimizers(model, settings),
         settings=settings,
         evaluations=recipe.evaluate.along_the_way,
+        ahead=True,
     )
 
 

@@ -1,6 +1,7 @@
 """Phase I: a language is learned from text with words missing, the next one and blanks in the middle. Text → base."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ from trivium.distributed.world import World
 from trivium.evaluate.bits import document_batches, surprise
 from trivium.losses.language_model import linear_cross_entropy, logits_gradient
 from trivium.model.attention import document_mask
-from trivium.model.transformer import Transformer, run_layer
+from trivium.model.transformer import Transformer, read, run_layer
 from trivium.text import blanks, echoes
 from trivium.text.packing import PackedRows
 from trivium.text.shards import Shard
@@ -67,6 +68,7 @@ def build(
         optimizers=build_optimizers(model, settings),
         settings=settings,
         evaluations=recipe.evaluate.along_the_way,
+        ahead=True,
     )
 
 
@@ -134,17 +136,19 @@ def _generator(*parts: int) -> np.random.Generator:
 def next_token_objective(compute: Compute) -> Objective[TokenBatch]:
     """Cross-entropy of every supervised target of packed rows, compiled where that was asked for.
 
-    One layer is compiled, and serves all: compiling takes no longer for deep models, and what is compiled is as fast.
+    On the processor one layer is compiled, and serves all: compiling takes no longer for deep models, and what is
+    compiled is as fast. On a GPU the model is compiled whole, so that nothing is launched piece by piece.
     """
-
-    run, step = compute.compile(run_layer), compute.compile(logits_gradient)
+    on_gpu, step = compute.device.type == "cuda", compute.compile(logits_gradient)
+    through = compute.compile(read) if on_gpu else partial(read, run=compute.compile(run_layer))
 
     def objective(model: Transformer, batch: TokenBatch) -> tuple[Tensor, Metrics]:
-        asked = batch.supervised.flatten().nonzero()[:, 0].to(compute.device)  # found in main memory, before it is sent
-        here = TokenBatch(*(field.to(compute.device) for field in batch))
+        places = batch.supervised.flatten().nonzero()[:, 0]  # found in main memory: a GPU would be waited for
+        asked = compute.send(places)
+        here = TokenBatch(*map(compute.send, batch))
         with compute.autocast():
-            hidden = model.hidden(here.tokens, here.positions, document_mask(here.documents), run=run)
-        read, targets = hidden.flatten(0, 1)[asked].to(compute.dtype), here.targets.flatten()[asked]
-        return linear_cross_entropy(read, model.lm_head.weight, targets, step), {}
+            hidden = through(model, here.tokens, here.positions, document_mask(here.documents))
+        seen, targets = hidden.flatten(0, 1)[asked].to(compute.dtype), here.targets.flatten()[asked]
+        return linear_cross_entropy(seen, model.lm_head.weight, targets, step), {}
 
     return objective

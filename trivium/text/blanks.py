@@ -5,7 +5,9 @@ Bavarian et al. 2022, arXiv:2207.14255. A document is cut into prefix P, blank M
     <|fim_prefix|> P <|fim_suffix|> S <|fim_middle|> M <|endoftext|>      prefix first
     <|fim_prefix|> <|fim_suffix|> S <|fim_middle|> P M <|endoftext|>      suffix first
 
-half of the time each; every token is a target. What a vocabulary puts before every text stands before that.
+half of the time each; every token is a target. A document longer than a row is cut piece by piece, each piece with its
+own blank and end (the paper's context level): cut as a whole, the blank would stand in another row than what surrounds
+it. What a vocabulary puts before every text stands before that.
 
 The space before a word belongs to the word, as it does in the vocabulary. "The cat sat" is cut into "The", " cat"
 and " sat"; and "The ___ sat" is read as the same prefix "The" and suffix " sat", so that the answer brings its space.

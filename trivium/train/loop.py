@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from trivium.batch import Batch
 from trivium.distributed.shard import whole
 from trivium.distributed.world import World
+from trivium.train.ahead import drawn_ahead
+from trivium.train.optimizer import step_if_sound
 from trivium.train.phase import B, Objective, Phase
 from trivium.train.schedule import warmup_stable_decay
 
@@ -31,21 +33,21 @@ def train(phase: Phase[B], world: World, *, steps: range) -> Iterator[StepReport
            because the stream is a pure function of the step.
     """
     settings = phase.settings
-    for step in steps:
-        batches = phase.batches(step)
+    draw = drawn_ahead if phase.ahead and world.device.type == "cuda" else map
+    for step, batches in zip(steps, draw(phase.batches, steps), strict=True):
         loss, items, metrics = accumulate(phase.model, phase.objective, batches, world)
         norm = whole(nn.utils.clip_grad_norm_(phase.model.parameters(), settings.max_grad_norm))
-        sound = bool(loss.isfinite() and norm.isfinite())
+        sound = loss.isfinite() & norm.isfinite()
         share = warmup_stable_decay(step, steps.stop, warmup_steps=settings.warmup_steps, decay=settings.decay)
         for optimizer in phase.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = group["peak"] * share
-            if sound:
-                optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-        values = {name: value.item() for name, value in metrics.items()}
+        step_if_sound(phase.optimizers, sound, world)
+        # The one moment of a step in which the device is waited for: all of it has been asked by now
+        nats, length, count, went_well, *means = torch.stack([loss, norm, items, sound, *metrics.values()]).tolist()
         tokens = world.size * sum(batch.tokens.numel() for batch in batches)
-        yield StepReport(step + 1, loss.item(), norm.item(), share, int(items), tokens, values, not sound)
+        values = dict(zip(metrics, means, strict=True))
+        yield StepReport(step + 1, nats, length, share, int(count), tokens, values, not went_well)
 
 
 def accumulate(

@@ -4,7 +4,7 @@ S matrices of one shape, m rows, n columns.
 """
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from trivium.config import OptimizerConfig
 from trivium.distributed.shard import part_of, whole
+from trivium.distributed.world import World
 
 
 class Muon(torch.optim.Optimizer):
@@ -23,6 +24,7 @@ class Muon(torch.optim.Optimizer):
 
     def __init__(self, parameters: list[nn.Parameter], *, lr: float, momentum: float, weight_decay: float) -> None:
         super().__init__(parameters, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+        self.found_inf: Tensor | None = None  # as AdamW (fused) has it: unless it is 0, a step changes nothing
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
@@ -38,13 +40,37 @@ class Muon(torch.optim.Optimizer):
     def _step_alike(self, parameters: list[nn.Parameter], group: dict[str, Any]) -> None:
         gradients = [p.grad for p in parameters if p.grad is not None]
         momenta = [self.state[p].setdefault("momentum", torch.zeros_like(p)) for p in parameters]
+        scale, kept = group["lr"], 1 - group["lr"] * group["weight_decay"]
+        if self.found_inf is not None:
+            gradients = [torch.where(self.found_inf == 0, g, m) for g, m in zip(gradients, momenta, strict=True)]
+            scale, kept = (torch.where(self.found_inf == 0, a, b) for a, b in ((scale, 0.0), (kept, 1.0)))
         torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
         ahead = torch._foreach_lerp(gradients, momenta, group["momentum"])
         updates = orthogonalise(torch.stack([_wide(whole(each)) for each in ahead]))
         for p, update in zip(parameters, updates, strict=True):
             new = update.mT if _is_tall(p) else update
-            scale = group["lr"] * max(1, p.shape[0] / p.shape[1]) ** 0.5
-            p.mul_(1 - group["lr"] * group["weight_decay"]).sub_(part_of(new * scale, p))
+            p.mul_(kept).sub_(part_of(new * (scale * max(1, p.shape[0] / p.shape[1]) ** 0.5), p))
+
+
+def step_if_sound(optimizers: Sequence[torch.optim.Optimizer], sound: Tensor, world: World) -> None:
+    """One step of each, unless loss or gradient were not finite; and the gradients are forgotten.
+
+    sound  () bool. A GPU of its own is not waited for: it is told to change nothing if that is what it finds
+    """
+    told = sound.device.type != "cpu" and world.size == 1
+    if told:
+        tell_unsound(optimizers, ~sound)
+    if told or sound:
+        for optimizer in optimizers:
+            optimizer.step()
+    for optimizer in optimizers:
+        optimizer.zero_grad(set_to_none=True)
+
+
+def tell_unsound(optimizers: Sequence[torch.optim.Optimizer], unsound: Tensor) -> None:
+    """Let the next step of each change nothing if `unsound` () turns out to be true, as a GradScaler would."""
+    for optimizer in optimizers:
+        optimizer.found_inf = unsound.float()  # type: ignore[attr-defined]
 
 
 def _is_tall(matrix: Tensor) -> bool:

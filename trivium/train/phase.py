@@ -33,4 +33,5 @@ class Phase(Generic[B]):
     optimizers: list[torch.optim.Optimizer]
     settings: OptimizerConfig
     evaluations: int  # how many times to evaluate along the way
+    ahead: bool = False  # whether a step's batches may be made before the steps ahead of it are done
     observe: Callable[[], dict[str, float]] = dict  # what is worth journaling of the step just done
