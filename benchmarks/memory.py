@@ -29,7 +29,6 @@ from trivium.config import Recipe, resolve
 from trivium.distributed.world import alone
 from trivium.losses.language_model import token_logprobs
 from trivium.losses.policy import clipped_policy_loss
-from trivium.model.attention import document_mask
 from trivium.model.transformer import Transformer, initialise
 from trivium.phases.pretrain import next_token_objective
 from trivium.train.loop import train
@@ -104,7 +103,7 @@ def policy_objective(compute: Compute) -> Objective[TokenBatch]:
 
     def objective(model: Transformer, batch: TokenBatch) -> tuple[Tensor, Metrics]:
         with compute.autocast():
-            hidden = model.hidden(batch.tokens, batch.positions, document_mask(batch.documents))
+            hidden = model.hidden(batch.tokens, batch.positions, model.document_mask(batch.documents))
             logprobs = token_logprobs(model.lm_head(hidden[batch.supervised]), batch.targets[batch.supervised])
         advantages = torch.ones_like(logprobs)
         return clipped_policy_loss(logprobs, logprobs.detach(), advantages, low=0.2, high=0.28).sum(), {}

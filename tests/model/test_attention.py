@@ -9,8 +9,10 @@ from trivium.model.attention import (
     attend_blocks,
     block_mask,
     branch_mask,
+    branch_ranges,
     branch_rule,
     document_mask,
+    document_ranges,
     document_rule,
 )
 
@@ -47,3 +49,18 @@ def test_blocks_with_nothing_to_see_are_passed_by_and_nothing_is_as_large_as_the
     held = [t for t in blocks.as_tuple() if isinstance(t, Tensor)]
     assert held
     assert max(t.numel() for t in held) < 1024
+
+
+def seen_by(ranges: Tensor) -> Tensor:
+    """(B, T, T) which keys each position sees, of ranges."""
+    key = torch.arange(ranges.shape[1])
+    first, end, own = (ranges[..., i, None] for i in range(3))
+    return ((key >= first) & (key < end)) | ((key >= own) & (key <= key[:, None]))
+
+
+def test_ranges_show_what_the_masks_show() -> None:
+    documents = torch.tensor([[3, 3, 0, 0, 0, 7, -1, -1]])
+    assert torch.equal(seen_by(document_ranges(documents)), document_mask(documents)[:, 0] == 0)
+    trees = torch.tensor([[0] * 7 + [1] * 4 + [-1, -2]])
+    branches = torch.tensor([[0, 0, 1, 1, 2, 3, 3, 0, 1, 1, 2, 0, 0]])
+    assert torch.equal(seen_by(branch_ranges(trees, branches)), branch_mask(trees, branches)[:, 0] == 0)

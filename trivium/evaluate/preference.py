@@ -9,7 +9,6 @@ from trivium.batch import Answered
 from trivium.evaluate.tasks import Reply
 from trivium.feedback.agreement import Interval, win_rate
 from trivium.losses.language_model import token_logprobs
-from trivium.model.attention import branch_mask
 from trivium.model.transformer import Transformer
 from trivium.text.branches import pack_answers
 
@@ -32,7 +31,7 @@ def answer_logprobs(model: Transformer, answers: Answered, *, temperature: float
 
     returns  (N,) float32, nats
     """
-    hidden = model.hidden(answers.tokens, answers.positions, branch_mask(answers.trees, answers.branches))
+    hidden = model.hidden(answers.tokens, answers.positions, model.branch_mask(answers.trees, answers.branches))
     logits = model.lm_head(hidden.flatten(0, 1)[answers.sources])  # (N, V)
     return token_logprobs(logits, answers.targets, temperature=temperature)
 

@@ -50,6 +50,33 @@ def branch_mask(trees: Tensor, branches: Tensor) -> Mask:
     return additive(_seen(trees) & seen[:, None])
 
 
+def document_ranges(documents: Tensor) -> Tensor:
+    """What `document_mask` shows, as ranges of keys.
+
+    documents  (B, T) int64; each in one piece
+    returns    (B, T, 3) int32: see native/attention.py
+    """
+    first = _beginnings(documents)
+    none = torch.zeros_like(first)
+    return torch.stack([none, none, first], -1).int()
+
+
+def branch_ranges(trees: Tensor, branches: Tensor) -> Tensor:
+    """What `branch_mask` shows, likewise; each tree in one piece that begins with its prompt, and each branch too."""
+    root = _beginnings(trees)
+    prompts = (branches == 0).long().cumsum(1)
+    prompt_end = root + prompts - prompts.gather(1, root) + 1
+    own = torch.maximum(root, _beginnings(branches))
+    within = branches == 0  # the prompt is its own only range
+    return torch.stack([root, torch.where(within, root, prompt_end), torch.where(within, root, own)], -1).int()
+
+
+def _beginnings(ids: Tensor) -> Tensor:
+    """(B, T) where the run of equal numbers began that each position belongs to."""
+    changed = F.pad(ids[:, 1:] != ids[:, :-1], (1, 0))
+    return torch.where(changed, torch.arange(ids.shape[1], device=ids.device), 0).cummax(1).values
+
+
 def document_rule(documents: Tensor) -> Rule:
     """`document_mask` for one query and one key."""
     return lambda row, head, query, key: (query >= key) & (documents[row, query] == documents[row, key])

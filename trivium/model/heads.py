@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 
 from trivium.batch import Answered
-from trivium.model.attention import branch_mask
 from trivium.model.transformer import Transformer
 
 
@@ -25,7 +24,7 @@ class RewardModel(nn.Module):
 
         returns  (A,) float32, in the units of log-odds between two answers
         """
-        mask = branch_mask(answers.trees, answers.branches)
+        mask = self.trunk.branch_mask(answers.trees, answers.branches)
         hidden = self.trunk.hidden(answers.tokens, answers.positions, mask)  # (B, T, D)
         last = hidden.flatten(0, 1)[answers.ends]  # (A, D)
         return (last.float() * self.score.weight[0]).sum(-1)  # in float32, whatever the trunk computes in

@@ -25,6 +25,11 @@ def rope_angles(positions: Tensor, head_dim: int, theta: float, scaling: Sequenc
     return angles.cos(), angles.sin()
 
 
+def packed_angles(positions: Tensor, head_dim: int, theta: float, scaling: Sequence[float] = ()) -> Tensor:
+    """(2, B, T, d / 2) float32: the same cosines and sines, each once."""
+    return torch.stack([x[:, 0, :, : head_dim // 2] for x in rope_angles(positions, head_dim, theta, scaling)])
+
+
 def stretched(frequencies: Tensor, scaling: Sequence[float]) -> Tensor:
     """Frequencies for a context longer than the one first learned.
 

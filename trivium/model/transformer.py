@@ -12,12 +12,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trivium.model.attention import attend, document_mask
-from trivium.model.rope import rope_angles, rotate
+from trivium.model.attention import attend, branch_mask, branch_ranges, document_mask, document_ranges
+from trivium.model.rope import packed_angles, rope_angles, rotate
 from trivium.model.shape import ModelConfig
+from trivium.native.attention import attend_packed, serves
 
 if TYPE_CHECKING:
     from trivium.model.attention import Mask
+
+    Rope = Tensor | tuple[Tensor, Tensor]  # angles for attention in C++, and for PyTorch's
 
 
 class LayerMemory(Protocol):
@@ -39,7 +42,7 @@ class RMSNorm(nn.RMSNorm):
 class Attention(nn.Module):
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
-        self.layer, self.head_dim = layer, config.head_dim
+        self.layer, self.heads, self.head_dim, self.norm_eps = layer, config.num_heads, config.head_dim, config.norm_eps
         queries, keys = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
         bias = config.architecture == "qwen2"
         self.q_proj = nn.Linear(config.width, queries, bias=bias)
@@ -50,19 +53,30 @@ class Attention(nn.Module):
         self.q_norm = RMSNorm(config.head_dim, eps=config.norm_eps) if normed else nn.Identity()
         self.k_norm = RMSNorm(config.head_dim, eps=config.norm_eps) if normed else nn.Identity()
 
-    def forward(
-        self, x: Tensor, rope: tuple[Tensor, Tensor], mask: Mask, positions: Tensor, memory: LayerMemory | None
-    ) -> Tensor:
-        q, k, v = fused_linear(x, self.q_proj, self.k_proj, self.v_proj)
-        heads = (*x.shape[:2], -1, self.head_dim)
-        q = rotate(self.q_norm(q.view(heads)).transpose(1, 2), *rope)  # (B, H, T, d)
-        k = rotate(self.k_norm(k.view(heads)).transpose(1, 2), *rope)  # (B, K, T, d)
-        v = v.view(heads).transpose(1, 2)
-        if memory is not None:
-            k, v = memory.extend(self.layer, k, v, positions)  # (B, K, S, d)
-        mixed = attend(q, k, v.to(q.dtype), mask).transpose(1, 2).flatten(2)  # (B, T, H d)
+    def forward(self, x: Tensor, rope: Rope, mask: Mask, positions: Tensor, memory: LayerMemory | None) -> Tensor:
+        qkv = fused_linear(x, self.q_proj, self.k_proj, self.v_proj)
+        if isinstance(rope, Tensor):
+            assert isinstance(mask, Tensor)
+            mixed = attend_packed(qkv, self._norms(), rope, mask, heads=self.heads, eps=self.norm_eps)
+        else:
+            mixed = self._attend(qkv, rope, mask, positions, memory)
         out: Tensor = self.o_proj(mixed)
         return out
+
+    def _attend(
+        self, qkv: Tensor, rope: tuple[Tensor, Tensor], mask: Mask, positions: Tensor, memory: LayerMemory | None
+    ) -> Tensor:
+        cells = qkv.view(*qkv.shape[:2], -1, self.head_dim).transpose(1, 2)
+        q, k, v = cells.split([self.heads, *[(cells.shape[1] - self.heads) // 2] * 2], dim=1)
+        q = rotate(self.q_norm(q), *rope)  # (B, H, T, d)
+        k = rotate(self.k_norm(k), *rope)  # (B, K, T, d)
+        if memory is not None:
+            k, v = memory.extend(self.layer, k, v, positions)  # (B, K, S, d)
+        return attend(q, k, v.to(q.dtype), mask).transpose(1, 2).flatten(2)  # (B, T, H d)
+
+    def _norms(self) -> Tensor:
+        weights = [norm.weight for norm in (self.q_norm, self.k_norm) if isinstance(norm, RMSNorm)]
+        return torch.stack(weights) if weights else self.q_proj.weight.new_empty(0, self.head_dim)
 
 
 class SwiGLU(nn.Module):
@@ -75,7 +89,7 @@ class SwiGLU(nn.Module):
         self.down_proj = nn.Linear(config.mlp_width, config.width, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        gate, up = fused_linear(x, self.gate_proj, self.up_proj)
+        gate, up = fused_linear(x, self.gate_proj, self.up_proj).chunk(2, dim=-1)
         out: Tensor = self.down_proj(F.silu(gate) * up)
         return out
 
@@ -88,9 +102,7 @@ class Block(nn.Module):
         self.post_attention_layernorm = RMSNorm(config.width, eps=config.norm_eps)
         self.mlp = SwiGLU(config)
 
-    def forward(
-        self, x: Tensor, rope: tuple[Tensor, Tensor], mask: Mask, positions: Tensor, memory: LayerMemory | None
-    ) -> Tensor:
+    def forward(self, x: Tensor, rope: Rope, mask: Mask, positions: Tensor, memory: LayerMemory | None) -> Tensor:
         x = x + self.self_attn(self.input_layernorm(x), rope, mask, positions, memory)
         out: Tensor = x + self.mlp(self.post_attention_layernorm(x))
         return out
@@ -99,7 +111,7 @@ class Block(nn.Module):
 def run_layer(
     layer: Block,
     x: Tensor,
-    rope: tuple[Tensor, Tensor],
+    rope: Rope,
     mask: Mask,
     positions: Tensor,
     memory: LayerMemory | None = None,
@@ -132,11 +144,12 @@ class Transformer(nn.Module):
         """What the last layer makes of every position.
 
         tokens, positions  (B, T) int64
-        mask               (B, 1, T, S) float32; 0 where a query may look, else -infinity; or blocks of them
+        mask               (B, 1, T, S) float32; 0 where a query may look, else -infinity; or blocks of them, or ranges
         run                `run_layer`, or what it was compiled to: one layer's code serves all
         returns            (B, T, D)
         """
-        rope = rope_angles(positions, self.config.head_dim, self.config.rope_theta, self.config.rope_scaling)
+        angles = packed_angles if is_ranges(mask) else rope_angles
+        rope = angles(positions, self.config.head_dim, self.config.rope_theta, self.config.rope_scaling)
         x: Tensor = self.embed_tokens(tokens)
         for layer in self.layers:
             x = run(layer, x, rope, mask, positions, memory)
@@ -149,8 +162,23 @@ class Transformer(nn.Module):
         tokens, positions, documents  (B, T) int64
         returns                       (B, T, V)
         """
-        logits: Tensor = self.lm_head(self.hidden(tokens, positions, document_mask(documents)))
+        logits: Tensor = self.lm_head(self.hidden(tokens, positions, self.document_mask(documents)))
         return logits
+
+    def document_mask(self, documents: Tensor) -> Mask:
+        """What `hidden` takes as mask, as fits this model and its device, for packed documents (B, T)."""
+        make = document_ranges if serves(self.config.head_dim, documents.device) else document_mask
+        return make(documents)
+
+    def branch_mask(self, trees: Tensor, branches: Tensor) -> Mask:
+        """Likewise, for answers that grow from prompts (B, T)."""
+        make = branch_ranges if serves(self.config.head_dim, trees.device) else branch_mask
+        return make(trees, branches)
+
+
+def is_ranges(mask: Mask) -> bool:
+    """Whether a mask is for attention in C++."""
+    return isinstance(mask, Tensor) and mask.dtype == torch.int32
 
 
 def read(
@@ -160,12 +188,14 @@ def read(
     return model.hidden(tokens, positions, mask, run=run)
 
 
-def fused_linear(x: Tensor, *layers: nn.Linear) -> tuple[Tensor, ...]:
-    """Several linear layers of one input as a single product; kept apart as parameters, as Hugging Face writes them."""
+def fused_linear(x: Tensor, *layers: nn.Linear) -> Tensor:
+    """Several linear layers of one input as a single product; kept apart as parameters, as Hugging Face writes them.
+
+    returns  (..., the sum of their outputs), one after the other
+    """
     weight = torch.cat([layer.weight for layer in layers])
     bias = torch.cat([layer.bias for layer in layers]) if layers[0].bias is not None else None
-    parts: tuple[Tensor, ...] = F.linear(x, weight, bias).split([layer.out_features for layer in layers], dim=-1)
-    return parts
+    return F.linear(x, weight, bias)
 
 
 @torch.no_grad()

@@ -15,7 +15,6 @@ from trivium.distributed.shard import whole_model
 from trivium.distributed.world import World
 from trivium.evaluate.bits import document_batches, surprise
 from trivium.losses.language_model import linear_cross_entropy, logits_gradient
-from trivium.model.attention import document_mask
 from trivium.model.transformer import Transformer, read, run_layer
 from trivium.text import blanks, echoes
 from trivium.text.packing import PackedRows
@@ -147,7 +146,7 @@ def next_token_objective(compute: Compute) -> Objective[TokenBatch]:
         asked = compute.send(places)
         here = TokenBatch(*map(compute.send, batch))
         with compute.autocast():
-            hidden = through(model, here.tokens, here.positions, document_mask(here.documents))
+            hidden = through(model, here.tokens, here.positions, model.document_mask(here.documents))
         seen, targets = hidden.flatten(0, 1)[asked].to(compute.dtype), here.targets.flatten()[asked]
         return linear_cross_entropy(seen, model.lm_head.weight, targets, step), {}
 
