@@ -75,7 +75,7 @@ class Attention(nn.Module):
         return attend(q, k, v.to(q.dtype), mask).transpose(1, 2).flatten(2)  # (B, T, H d)
 
     def _norms(self) -> Tensor:
-        weights = [norm.weight for norm in (self.q_norm, self.k_norm) if isinstance(norm, RMSNorm)]
+        weights: list[Tensor] = [norm.weight for norm in (self.q_norm, self.k_norm) if isinstance(norm, RMSNorm)]
         return torch.stack(weights) if weights else self.q_proj.weight.new_empty(0, self.head_dim)
 
 
