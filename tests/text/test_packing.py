@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from trivium.batch import TokenBatch
 from trivium.errors import ConfigError, DataError
-from trivium.text.packing import PackedRows, chunks, microbatches, mixed, plan_rows
+from trivium.text.packing import PackedRows, microbatches, mixed
+from trivium.text.planning import chunks, plan_rows
 
 PAD = 0
 LENGTHS = np.random.default_rng(0).integers(1, 40, 60)

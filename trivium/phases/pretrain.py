@@ -124,6 +124,7 @@ def text_rows(shard: Shard, tokenizer: Tokenizer, recipe: Recipe) -> PackedRows:
         pad=tokenizer.pad,
         slack=slack,
         cut=True,
+        weights=shard.weights,
     )
 
 

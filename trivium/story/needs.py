@@ -5,7 +5,7 @@ from typing import NamedTuple
 from trivium import plan
 from trivium.config import OptimizerConfig, Recipe
 from trivium.story.opening import DIALOGUE_TOKENS, STORY_TOKENS
-from trivium.text.corpus import TINYWORLD
+from trivium.text.corpus import has_world
 
 LIBRARIES = 380 * 2**20  # bytes: a process that has opened a run on the CPU, before its first step
 COMPILER = 120 * 2**20  # bytes: torch's compiler, once it has been at work
@@ -71,6 +71,6 @@ def disk_of(recipe: Recipe) -> int:
     """Bytes of the run folder: four models, two checkpoints with their optimizer, token files and compiled code."""
     models = 4 * 4 * recipe.model.parameters
     checkpoints = 2 * 3 * 4 * recipe.model.parameters
-    world = TINYWORLD in recipe.data.text
+    world = has_world(recipe.data.text)
     tokens = recipe.data.stories * STORY_TOKENS * TOKEN_BYTES if world else 0
     return models + checkpoints + tokens + (COMPILED_DISK if recipe.compute.compile else 0)
