@@ -3,7 +3,8 @@
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
@@ -65,11 +66,15 @@ class Show:
         assert self._bar is not None
         self._bar.update(self._task, completed=done, line=line)
 
-    def progress(self, doing: str, done: int, total: int | None) -> None:
-        """How much text has been read or encoded; `end` when it is over.
+    @contextmanager
+    def watching(self) -> Iterator[Callable[[str, int, int | None], None]]:
+        """Tell inside what is done with text, how many bytes are done, and of how many where that is known."""
+        try:
+            yield self._progress
+        finally:
+            self.end()
 
-        done, total  bytes; total None where nobody knows
-        """
+    def _progress(self, doing: str, done: int, total: int | None) -> None:
         now = time.monotonic()
         if doing != self._doing:
             self._doing, self._begun, self._spoken = doing, now, now

@@ -387,7 +387,7 @@ def show_statistics(console: Console, data: Data, tokenizer: Tokenizer, recipe: 
     ]
     console.print()
     Show(stderr=False).table("The data in numbers", ["", "documents", "dialogues", "pairs"], rows)
-    if has_world(recipe.data.text + recipe.data.answers):
+    if has_world(recipe.data, "text") or has_world(recipe.data, "answers"):
         told = f"TinyWorld wrote {WORLD_RECORDS:,} of each at most; `trivium plan` says how many a run takes."
         console.print(Text(told, style="dim"))
 

@@ -12,7 +12,7 @@ COMPILER = 120 * 2**20  # bytes: torch's compiler, once it has been at work
 PROMPT_TOKENS = 3 * DIALOGUE_TOKENS // 2  # of the longest prompt in a step of reinforcement, roughly
 ANSWER_TOKENS = 30  # of an answer that ends, roughly
 COMPILED_DISK = 60 * 2**20  # bytes of compiled code, roughly
-TOKEN_BYTES = 2
+TOKEN_BYTES, TEXT_BYTES = 2, 4  # on disk, of a token and of the text that it stands for, roughly
 
 
 class Layout(NamedTuple):
@@ -68,9 +68,9 @@ def answering_memory(recipe: Recipe, tokens: int, dtype_bytes: int) -> int:
 
 
 def disk_of(recipe: Recipe) -> int:
-    """Bytes of the run folder: four models, two checkpoints with their optimizer, token files and compiled code."""
+    """Bytes of the run folder: four models, two checkpoints with their optimizer, texts, token files, compiled code."""
     models = 4 * 4 * recipe.model.parameters
     checkpoints = 2 * 3 * 4 * recipe.model.parameters
-    world = has_world(recipe.data.text)
-    tokens = recipe.data.stories * STORY_TOKENS * TOKEN_BYTES if world else 0
-    return models + checkpoints + tokens + (COMPILED_DISK if recipe.compute.compile else 0)
+    world = has_world(recipe.data, "text")
+    texts = recipe.data.stories * STORY_TOKENS * (TOKEN_BYTES + TEXT_BYTES) if world else 0
+    return models + checkpoints + texts + (COMPILED_DISK if recipe.compute.compile else 0)

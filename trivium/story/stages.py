@@ -132,8 +132,8 @@ def _shard(teller: Teller, documents: Documents, tokenizer: Tokenizer) -> Shard:
         )
 
     if teller.world.first:
-        write(lambda line: teller.show.say(f"  {line}"), teller.show.progress)
-        teller.show.end()
+        with teller.show.watching() as progress:
+            write(lambda line: teller.show.say(f"  {line}"), progress)
     teller.world.barrier()
     return write(quiet, unseen)
 

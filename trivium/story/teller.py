@@ -74,8 +74,8 @@ class Teller:
         )
         if self._documents is None:
             if self.world.first:
-                self._documents = load(say, progress=self.show.progress)
-                self.show.end()
+                with self.show.watching() as progress:
+                    self._documents = load(say, progress=progress)
             self.world.barrier()
         self._documents = self._documents or load(quiet)
         return self._documents

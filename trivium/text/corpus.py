@@ -58,7 +58,7 @@ def load_documents(
 def documents_of(data: DataConfig, seed: int, say: Say) -> Iterator[tuple[Document, Side]]:
     """Every document that the recipe names, and where it belongs."""
     side = Side.TRAIN if data.text_held_out else Side.SHARE
-    for name, weight in worlds_of(data.text):
+    for name, weight in worlds_of(data, "text"):
         if name == TINYWORLD:
             yield from ((story, Side.LEARN) for story in weighted(_stories(seed, data.stories, False), weight))
             yield from ((story, Side.MEASURE) for story in _stories(seed, HELD_OUT, True))
@@ -86,7 +86,7 @@ def _told(documents: Iterator[Document], say: Say) -> Iterator[Document]:
 def _key(data: DataConfig, seed: int) -> str:
     """What decides which documents there are: names, and of files when and how large they were written."""
     parts: list[object] = [FORMAT, data.text, data.text_held_out, data.bad_rows, pydocs.TITLE]
-    if has_world(data.text):
+    if has_world(data, "text"):
         parts += [__version__, seed, data.stories]
     for field in ("text", "text_held_out"):
         for source in sources_of(_on_file(data, field), field="data.text", kinds=TEXT_KINDS):
@@ -107,7 +107,7 @@ def load_dialogues(data: DataConfig, seed: int, say: Say) -> Split[Dialogue]:
         return read_dialogues(names, bad_rows=data.bad_rows, say=say)
 
     split = _load(data, "answers", files, dialogue_key)
-    for name, weight in worlds_of(data.answers):
+    for name, weight in worlds_of(data, "answers"):
         assert name == TINYWORLD  # or _on_file has refused it
         learned = weighted(world(data.dialogues, False), weight)
         split = Split([*learned, *split.train], [*world(HELD_OUT, True), *split.held_out])
@@ -123,20 +123,20 @@ def load_pairs(data: DataConfig, say: Say) -> Split[Pair]:
     return _load(data, "pairs", files, pair_key)
 
 
-def worlds_of(specs: Sequence[str]) -> list[tuple[str, float]]:
-    """The built-in worlds among the names, and their weights."""
-    named = [weigh(spec, field="data") for spec in specs]
-    return [(name, weight) for name, weight in named if name in (TINYWORLD, PYDOCS)]
+def worlds_of(data: DataConfig, field: str) -> list[tuple[str, float]]:
+    """The built-in worlds that a field names, and their weights."""
+    named = [weigh(spec, field=f"data.{field}") for spec in getattr(data, field)]
+    return [(name, weight) for name, weight in named if name in WRITTEN]
 
 
-def has_world(specs: Sequence[str]) -> bool:
-    """Whether TinyWorld is among the names."""
-    return any(name == TINYWORLD for name, _ in worlds_of(specs))
+def has_world(data: DataConfig, field: str) -> bool:
+    """Whether a field names TinyWorld."""
+    return any(name == TINYWORLD for name, _ in worlds_of(data, field))
 
 
 def is_judged(data: DataConfig) -> bool:
     """Whether the world has a judge who knows the truth, and pairs do not come from files."""
-    return has_world(data.answers) and not data.pairs
+    return has_world(data, "answers") and not data.pairs
 
 
 def check_files(data: DataConfig) -> None:
@@ -160,11 +160,10 @@ def _on_file(data: DataConfig, field: str) -> list[str]:
 
     raises  ConfigError when a world has none of these records, or a name has a weight that would say nothing
     """
-    named: Sequence[str] = getattr(data, field)
-    for world, _ in worlds_of(named):
+    for world, _ in worlds_of(data, field):
         if field not in WRITTEN[world]:
             raise ConfigError(f"data.{field} = {world}: {NOT_WRITTEN[world]}")
-    found = [spec for spec in named if not worlds_of([spec])]
+    found = [spec for spec in getattr(data, field) if weigh(spec, field=f"data.{field}")[0] not in WRITTEN]
     found = [str(Path(data.folder) / spec) if data.folder and not hub.is_hub(spec) else spec for spec in found]
     for spec in found if field not in WEIGHTED else ():
         name, weight = weigh(spec, field=f"data.{field}")
