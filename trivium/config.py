@@ -30,7 +30,7 @@ class DataConfig(Frozen):
     """
 
     folder: str = ""
-    """where relative names below are looked for; empty: the current folder"""
+    """where relative names of files below are looked for; empty: the current folder"""
     text: tuple[str, ...] = ("tinyworld",)
     """phase I: texts"""
     text_held_out: tuple[str, ...] = ()
