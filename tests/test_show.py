@@ -43,3 +43,31 @@ def test_a_pipe_is_a_page_wide_unless_the_environment_says_otherwise(monkeypatch
     assert console_for().width == PAGE
     monkeypatch.setenv("COLUMNS", "90")
     assert console_for().width == 90
+
+
+def test_how_far_a_text_is_read_is_a_line_on_stderr_now_and_then(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trivium.show.LINE_SECONDS", 0.0)
+    with Show().watching() as progress:
+        progress("encoded", 0, 5_000_000)
+        progress("encoded", 2_000_000, 5_000_000)
+        progress("read", 3_000_000, None)
+    told = capsys.readouterr().err.splitlines()
+    assert told[1].startswith("  encoded   2 of 5 MB  ")
+    assert "MB/s  eta " in told[1]
+    assert told[2].startswith("  read      3 MB  ")
+
+
+def test_on_a_terminal_it_is_a_bar_that_goes_away(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setattr("trivium.show.REDRAW_SECONDS", 0.0)
+    monkeypatch.setenv("TERM", "xterm")
+    show = Show()
+    with show.watching() as progress:
+        progress("encoded", 2_000_000, 5_000_000)
+        assert show._bar is not None
+    assert show._bar is None
+    assert "encoded" in capsys.readouterr().err

@@ -24,10 +24,13 @@ class Frozen(BaseModel):
 
 
 class DataConfig(Frozen):
-    """What the phases are taught from: `tinyworld`, or files, folders and globs."""
+    """What the phases are taught from: `tinyworld`, `pydocs`, files, folders, globs, and `hf:` data sets of the hub.
+
+    Of `NAME*0.5` the records are seen in every second epoch, of `NAME*2` twice in each.
+    """
 
     folder: str = ""
-    """where relative names below are looked for; empty: the current folder"""
+    """where relative names of files below are looked for; empty: the current folder"""
     text: tuple[str, ...] = ("tinyworld",)
     """phase I: texts"""
     text_held_out: tuple[str, ...] = ()
@@ -44,6 +47,10 @@ class DataConfig(Frozen):
     """share of the records kept for measuring, where no file says which"""
     bad_rows: Literal["stop", "skip"] = "stop"
     """what a row that cannot be used does"""
+    duplicates: Literal["near", "exact", "keep"] = "near"
+    """which texts that repeat others are left out; none is ever learned from and measured on"""
+    similarity: Annotated[float, Field(ge=0.7, lt=1)] = 0.8
+    """share of five-word runs that near duplicates have in common"""
     stories: int = Field(30_000, ge=10)
     """how many TinyWorld stories are written for phase I"""
     dialogues: int = Field(40_000, ge=10)

@@ -10,6 +10,7 @@ class Document(NamedTuple):
 
     text: str
     source: str  # where it came from, for messages: "file:line" or "tinyworld:17"
+    weight: float = 1.0  # how often it is seen in an epoch
 
 
 class Message(NamedTuple):
@@ -24,6 +25,7 @@ class Dialogue(NamedTuple):
     source: str
     accepted: tuple[str, ...] = ()  # the answers that count as right; empty when the answer is open-ended
     kind: str = ""  # what sort of instruction it is, for tables
+    weight: float = 1.0  # how often it is seen in an epoch
 
     @property
     def prompt(self) -> tuple[Message, ...]:

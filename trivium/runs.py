@@ -99,7 +99,7 @@ class Run:
 
     @property
     def cache(self) -> Path:
-        """What can be made again: compiled code, token shards."""
+        """What can be made again: compiled code, gathered texts, token shards."""
         return self.path / ".cache"
 
     def state(self, phase: str) -> Path:
@@ -185,6 +185,7 @@ def _publishing_folders(run: Run) -> list[Path]:
         *run.path.glob(".state/*"),
         run.cache,
         run.cache / "shards",
+        run.cache / "texts",
     ]
     return [run.path, *(folder for folder in inner if folder.is_dir())]
 

@@ -3,7 +3,8 @@
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
@@ -12,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 LINE_SECONDS = 10.0  # between lines where there is no terminal to redraw
+REDRAW_SECONDS = 0.2  # between looks of the bar where there is one
 PAGE = 120  # columns where there is no terminal to ask, and COLUMNS does not say
 
 
@@ -32,6 +34,7 @@ class Show:
         self._task: Any = None
         self._begun = self._spoken = time.monotonic()
         self._first_step = 0
+        self._doing = ""
 
     def say(self, line: str) -> None:
         self.console.print(Text(line), style="dim" if line.startswith(" ") else "", soft_wrap=True)
@@ -45,16 +48,48 @@ class Show:
         self._begun = self._spoken = time.monotonic()
         self._first_step = done
         if self.console.is_terminal:
-            self._bar = Progress(
-                SpinnerColumn(),
-                TextColumn("{task.description}"),
-                BarColumn(bar_width=24),
-                TextColumn("{task.fields[line]}"),
-                console=self.console,
-                transient=True,
-            )
-            self._bar.start()
-            self._task = self._bar.add_task(phase, total=steps, completed=done, line="")
+            self._start_bar(phase, done, steps)
+
+    def _start_bar(self, name: str, done: int, total: int | None) -> None:
+        self._bar = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[line]}"),
+            console=self.console,
+            transient=True,
+        )
+        self._bar.start()
+        self._task = self._bar.add_task(name, total=total, completed=done, line="")
+
+    def _bar_to(self, done: int, line: str) -> None:
+        assert self._bar is not None
+        self._bar.update(self._task, completed=done, line=line)
+
+    @contextmanager
+    def watching(self) -> Iterator[Callable[[str, int, int | None], None]]:
+        """Tell inside what is done with text, how many bytes are done, and of how many where that is known."""
+        try:
+            yield self._progress
+        finally:
+            self.end()
+
+    def _progress(self, doing: str, done: int, total: int | None) -> None:
+        now = time.monotonic()
+        if doing != self._doing:
+            self._doing, self._begun, self._spoken = doing, now, now
+        if now - self._spoken < (REDRAW_SECONDS if self.console.is_terminal else LINE_SECONDS):
+            return
+        self._spoken = now
+        speed = done / max(1e-3, now - self._begun)
+        left = f"  eta {duration((total - done) / max(1.0, speed))}" if total else ""
+        line = f"{done / 1e6:,.0f}{f' of {total / 1e6:,.0f}' if total else ''} MB  {speed / 1e6:.1f} MB/s{left}"
+        if not self.console.is_terminal:
+            self.say(f"  {doing:<9} {line}")
+            return
+        if self._bar is None:
+            self._start_bar(doing, done, total)
+        self._bar_to(done, line)
 
     def step(self, record: Mapping[str, Any], steps: int) -> None:
         now = time.monotonic()
@@ -62,7 +97,7 @@ class Show:
         left = (steps - record["step"]) * (now - self._begun) / max(1, done)
         line = columns(record, left)
         if self._bar is not None:
-            self._bar.update(self._task, completed=record["step"], line=line)
+            self._bar_to(record["step"], line)
         elif now - self._spoken >= LINE_SECONDS or record["step"] == steps:
             self._spoken = now
             self.say(f"  {record['phase']:<9} {line}")
@@ -71,6 +106,7 @@ class Show:
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
+        self._doing = ""
 
     def measured(self, record: Mapping[str, Any], evaluation: Mapping[str, float]) -> None:
         found = "  ".join(f"{name.replace('_', ' ')} {number(value)}" for name, value in evaluation.items())

@@ -19,6 +19,7 @@ MODELS = {
 def places(chance: random.Random) -> list[dict[str, Any]]:
     """Where to kill, in the order of the story: between steps, in saves, while models and votes are put away."""
     found: list[dict[str, Any]] = [
+        {"seen": ".cache/texts/*"},
         {"seen": "tokenizer"},
         {"seen": ".cache/shards/*"},
     ]
@@ -43,7 +44,8 @@ def assert_as_if_nothing_had_happened(run: Path, finished: Path, facts: Any) -> 
     assert found.keys() == expected.keys()
     left = [path for path in run.rglob("*") if path.name.startswith((".tmp-", ".old-", "damaged-", "step-"))]
     assert left == []
-    assert [path.name for path in (run / ".cache" / "shards").iterdir() if path.name.startswith(".")] == []
+    for kept in ("texts", "shards"):
+        assert [path.name for path in (run / ".cache" / kept).iterdir() if path.name.startswith(".")] == []
 
 
 @pytest.mark.parametrize("seed", [1])  # more, to look for rare moments

@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 
 from trivium.batch import TokenBatch
 from trivium.errors import ConfigError, DataError
-from trivium.text.packing import PackedRows, chunks, microbatches, mixed, plan_rows
+from trivium.text import planning
+from trivium.text.packing import PackedRows, microbatches, mixed
+from trivium.text.planning import chunks, plan_rows
 
 PAD = 0
 LENGTHS = np.random.default_rng(0).integers(1, 40, 60)
@@ -240,3 +242,69 @@ def test_a_row_without_room_for_a_target_is_refused():
         packed(row_length=1)
     with pytest.raises(ConfigError, match="row_length = 8: must exceed the 8 tokens kept free in each piece"):
         packed(row_length=8, slack=lambda epoch: np.full(len(LENGTHS), 8)).row(0)
+
+
+@pytest.mark.parametrize("weight", [0.3, 1.0, 2.5])
+def test_over_the_epochs_an_item_comes_as_often_as_its_weight_says_and_never_far_from_it(weight):
+    rows = packed(np.full(200, 4), row_length=16, weights=np.full(200, weight))
+    per_epoch = [rows.rows_per_epoch(epoch) * 4 for epoch in range(10)]
+    assert sum(per_epoch) == pytest.approx(2000 * weight, abs=110)
+    for so_far, total in enumerate(np.cumsum(per_epoch), start=1):
+        assert abs(total - 200 * weight * so_far) < 60
+
+
+def times_seen(epochs, **settings):
+    """(epochs, items) how often each item stands in an epoch."""
+    seen = np.zeros((epochs, len(LENGTHS)), dtype=int)
+
+    def counting(epoch, item, start, stop):
+        seen[epoch, item] += start == 0
+        return fetch(epoch, item, start, stop)
+
+    rows = PackedRows(LENGTHS, counting, row_length=40, seed=5, pad=PAD, **settings)
+    for index in range(sum(rows.rows_per_epoch(epoch) for epoch in range(epochs))):
+        rows.row(index)
+    return seen
+
+
+def test_each_item_comes_its_own_number_of_times_spread_over_the_epochs():
+    weights = np.resize([0.25, 0.5, 1, 2, 2.5], len(LENGTHS))
+    seen = times_seen(8, weights=weights)
+    real = LENGTHS > 0
+    assert (np.abs(seen.sum(0) - 8 * weights)[real] < 1e-9).all()
+    assert (seen.max(0) - seen.min(0) <= 1).all()
+    halves = seen[:, real & (weights == 0.5)]
+    assert 0 < halves[0].mean() < 1  # not all of them in the same epochs
+
+
+def test_weights_of_one_change_no_row():
+    plain, weighed = packed(), packed(weights=np.ones(len(LENGTHS)))
+    for index in range(30):
+        assert all((a == b).all() for a, b in zip(plain.row(index), weighed.row(index), strict=True))
+
+
+def tokens_of(rows):
+    return sorted(np.concatenate([row.tokens[row.documents >= 0] for row in rows]).tolist())
+
+
+def test_in_blocks_every_token_still_comes_once_and_any_row_can_be_asked_for(monkeypatch):
+    whole = packed(row_length=40)
+    tokens = tokens_of(whole.row(index) for index in range(whole.rows_per_epoch(0)))
+    monkeypatch.setattr("trivium.text.planning._BLOCK", 7)
+    rows = packed(row_length=40)
+    count = rows.rows_per_epoch(0)
+    in_order = [rows.row(index) for index in range(2 * count)]
+    assert tokens_of(in_order[:count]) == tokens
+    for index in (count - 1, 0, count, 3):
+        assert (packed(row_length=40).row(index).tokens == in_order[index].tokens).all()
+
+
+def test_only_the_blocks_up_to_a_row_are_planned(monkeypatch):
+    planned, plan = [], planning.plan_rows
+    monkeypatch.setattr(planning, "_BLOCK", 7)
+    monkeypatch.setattr(planning, "plan_rows", lambda *a, **k: planned.append(len(a[0])) or plan(*a, **k))
+    rows = packed(row_length=40)
+    rows.row(0)
+    assert planned == [7]
+    rows.row(rows.rows_per_epoch(0) - 1)
+    assert sum(planned) >= len(LENGTHS[LENGTHS > 0])

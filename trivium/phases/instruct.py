@@ -101,7 +101,9 @@ def dialogue_rows(
     ids = np.concatenate([each.ids for each in rendered])
     supervised = np.concatenate([each.supervised for each in rendered])
     lengths = np.array([len(each.ids) for each in rendered])
-    return packed_rows(ids, supervised, lengths, row_length=row_length, seed=seed, pad=tokenizer.pad)
+    weights = np.array([d.weight for d, each in zip(records, fitted, strict=True) if each.rendered is not None])
+    some = weights if (weights != 1).any() else None
+    return packed_rows(ids, supervised, lengths, row_length=row_length, seed=seed, pad=tokenizer.pad, weights=some)
 
 
 def packed_rows(
@@ -112,12 +114,16 @@ def packed_rows(
     row_length: int,
     seed: int,
     pad: int,
+    weights: NDArray[np.float64] | None = None,
 ) -> PackedRows:
-    """Rows of dialogues that lie end to end in `ids` (N,) and `supervised` (N,)."""
+    """Rows of dialogues that lie end to end in `ids` (N,) and `supervised` (N,).
+
+    weights  (dialogues,) how often each is seen in an epoch
+    """
     offsets = np.concatenate([[0], np.cumsum(lengths)])
 
     def fetch(epoch: int, item: int, start: int, stop: int) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
         here = slice(offsets[item] + start, offsets[item] + stop)
         return ids[here], supervised[here]
 
-    return PackedRows(lengths, fetch, row_length=row_length, seed=seed + 1, pad=pad)
+    return PackedRows(lengths, fetch, row_length=row_length, seed=seed + 1, pad=pad, weights=weights)

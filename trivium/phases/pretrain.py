@@ -25,7 +25,7 @@ from trivium.train.phase import Metrics, Objective, Phase
 
 SLACK = 8  # tokens kept free in a row for what cutting a blank may add
 GLANCE = 48  # held-out documents measured along the way
-COUNTED = 1000  # documents whose words are counted
+COUNTED, COUNTED_TOKENS = 1000, 1_000_000  # documents whose words are counted, and tokens, roughly
 
 
 def build(
@@ -73,7 +73,8 @@ def build(
 
 def count_words(shard: Shard, tokenizer: Tokenizer) -> NDArray[np.float64]:
     """(V,) how often each token stands in the first documents; control tokens do not count."""
-    some = np.concatenate([shard.document(index) for index in range(min(len(shard), COUNTED))])
+    few = max(1, int(np.searchsorted(np.cumsum(shard.lengths[:COUNTED]), COUNTED_TOKENS)))
+    some = np.concatenate([shard.document(index) for index in range(few)])
     return echoes.word_frequencies(some, tokenizer.vocab_size, without=tokenizer.special)
 
 
@@ -125,6 +126,7 @@ def text_rows(shard: Shard, tokenizer: Tokenizer, recipe: Recipe) -> PackedRows:
         pad=tokenizer.pad,
         slack=slack,
         cut=True,
+        weights=shard.weights,
     )
 
 

@@ -29,9 +29,10 @@ from trivium.story.start import with_start
 from trivium.text import blanks
 from trivium.text import dialogue as dialogues
 from trivium.text.adoption import adopt
-from trivium.text.corpus import TINYWORLD, load_dialogues, load_documents, load_pairs
+from trivium.text.corpus import has_world, load_dialogues, load_documents, load_pairs
 from trivium.text.dialogue import Fitted, Rendered
-from trivium.text.packing import PackedRows, Row, chunks, plan_rows
+from trivium.text.packing import PackedRows, Row
+from trivium.text.planning import chunks, plan_rows
 from trivium.text.schemas import quiet
 from trivium.text.shards import write as write_shard
 from trivium.text.split import Split, dialogue_key, document_key, pair_key
@@ -93,7 +94,7 @@ def inspect_recipe(target: Path | None, *, flags: Settings, count: int) -> None:
     recipe = resolve(settings if run else with_start(settings))
     console = console_for()
     data = load(recipe, run)
-    tokenizer, whose = tokenizer_for(run, recipe, [document.text for document in data.documents.train])
+    tokenizer, whose = tokenizer_for(run, recipe, some(data.documents.train))
     _tell_legend(console, tokenizer, whose=whose)
     show_documents(console, data.documents.train[:count], tokenizer)
     show_blank(console, data.documents.train, tokenizer, recipe)
@@ -119,7 +120,7 @@ def load(recipe: Recipe, run: Run | None) -> Data:
             labelled = store.labelled_pairs(include_simulated=recipe.votes.simulated)
         train, held_out = part(labelled, recipe.reward.held_out_share) if labelled else ([], [])
         pairs = Split([pair.decided() for pair in train], [pair.decided() for pair in held_out])
-    documents = load_documents(recipe.data, recipe.seed, quiet)
+    documents = Split(*load_documents(recipe.data, recipe.seed, Show().say))
     return Data(documents, load_dialogues(recipe.data, recipe.seed, quiet), pairs)
 
 
@@ -128,16 +129,16 @@ def some(records: Sequence[Record]) -> Sequence[Record]:
     return records[:: -(-len(records) // MOST_RECORDS) or 1]
 
 
-def tokenizer_for(run: Run | None, recipe: Recipe, texts: Sequence[str]) -> tuple[Tokenizer, str]:
+def tokenizer_for(run: Run | None, recipe: Recipe, documents: Sequence[Document]) -> tuple[Tokenizer, str]:
     """The run's own, or that of the folder it starts from; else one learned from a part of the texts; and whose."""
     if run and is_done(run.tokenizer):
         return Tokenizer.load(run.tokenizer), "the run's own"
     if recipe.start.folder:
         return adopt(Path(recipe.start.folder)).tokenizer, f"that of {recipe.start.folder}"
-    if not texts:
+    if not documents:
         raise DataError("data.text: there is no document to learn a vocabulary from; give more text")
-    stride = -(-sum(map(len, texts)) // TOKENIZER_CHARACTERS) or 1
-    return train_tokenizer(texts[::stride], vocab_size=recipe.model.vocab_size), "learned here from a part of the text"
+    texts = (d.text for d in documents[:: -(-sum(len(d.text) for d in documents) // TOKENIZER_CHARACTERS) or 1])
+    return train_tokenizer(texts, vocab_size=recipe.model.vocab_size), "learned here from a part of the text"
 
 
 def visible(id: int, tokenizer: Tokenizer) -> str:
@@ -238,8 +239,7 @@ def show_blank(console: Console, records: Sequence[Document], tokenizer: Tokeniz
 def packed_row(data: Data, tokenizer: Tokenizer, recipe: Recipe) -> tuple[str, Row]:
     """A row that holds several documents, else one of several dialogues, from among the first of each phase."""
     with tempfile.TemporaryDirectory() as folder:
-        texts = [document.text for document in some(data.documents.train)]
-        shard = write_shard(texts, tokenizer, Path(folder), key="inspect")
+        shard = write_shard((d.text for d in some(data.documents.train)), tokenizer, Path(folder), key="inspect")
         row = _fullest(pretrain.text_rows(shard, tokenizer, recipe))
     if row.documents.max() > 0 or not data.dialogues.train:
         return "document", row
@@ -349,13 +349,13 @@ def filled(lengths: Sequence[int], recipe: Recipe) -> float | None:
 
 def repeated(keys: Iterable[object]) -> int:
     """How many say again what an earlier one said."""
-    return sum(number - 1 for number in Counter(keys).values())
+    return sum(number - 1 for number in Counter(map(hash, keys)).values())  # their texts are not held
 
 
 def overlap(records: Split[Record], key: Callable[[Record], str]) -> int:
     """How many held-out records have a prompt, or a text, that is also learned from."""
-    learned = {key(record) for record in records.train}
-    return sum(key(record) in learned for record in records.held_out)
+    learned = {hash(key(record)) for record in records.train}
+    return sum(hash(key(record)) in learned for record in records.held_out)
 
 
 def show_statistics(console: Console, data: Data, tokenizer: Tokenizer, recipe: Recipe) -> None:
@@ -387,7 +387,7 @@ def show_statistics(console: Console, data: Data, tokenizer: Tokenizer, recipe: 
     ]
     console.print()
     Show(stderr=False).table("The data in numbers", ["", "documents", "dialogues", "pairs"], rows)
-    if TINYWORLD in recipe.data.text + recipe.data.answers:
+    if has_world(recipe.data, "text") or has_world(recipe.data, "answers"):
         told = f"TinyWorld wrote {WORLD_RECORDS:,} of each at most; `trivium plan` says how many a run takes."
         console.print(Text(told, style="dim"))
 

@@ -34,7 +34,7 @@ class Exam(NamedTuple):
     documents: list[NDArray[Any]]
     blanks: list[Blank]
     instructions: list[Dialogue]
-    dialogues: list[Dialogue]
+    dialogues: Sequence[Dialogue]
     questions: list[Question]
 
 

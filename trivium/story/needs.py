@@ -5,14 +5,14 @@ from typing import NamedTuple
 from trivium import plan
 from trivium.config import OptimizerConfig, Recipe
 from trivium.story.opening import DIALOGUE_TOKENS, STORY_TOKENS
-from trivium.text.corpus import TINYWORLD
+from trivium.text.corpus import has_world
 
 LIBRARIES = 380 * 2**20  # bytes: a process that has opened a run on the CPU, before its first step
 COMPILER = 120 * 2**20  # bytes: torch's compiler, once it has been at work
 PROMPT_TOKENS = 3 * DIALOGUE_TOKENS // 2  # of the longest prompt in a step of reinforcement, roughly
 ANSWER_TOKENS = 30  # of an answer that ends, roughly
 COMPILED_DISK = 60 * 2**20  # bytes of compiled code, roughly
-TOKEN_BYTES = 2
+TOKEN_BYTES, TEXT_BYTES = 2, 4  # on disk, of a token and of the text that it stands for, roughly
 
 
 class Layout(NamedTuple):
@@ -68,9 +68,9 @@ def answering_memory(recipe: Recipe, tokens: int, dtype_bytes: int) -> int:
 
 
 def disk_of(recipe: Recipe) -> int:
-    """Bytes of the run folder: four models, two checkpoints with their optimizer, token files and compiled code."""
+    """Bytes of the run folder: four models, two checkpoints with their optimizer, texts, token files, compiled code."""
     models = 4 * 4 * recipe.model.parameters
     checkpoints = 2 * 3 * 4 * recipe.model.parameters
-    world = TINYWORLD in recipe.data.text
-    tokens = recipe.data.stories * STORY_TOKENS * TOKEN_BYTES if world else 0
-    return models + checkpoints + tokens + (COMPILED_DISK if recipe.compute.compile else 0)
+    world = has_world(recipe.data, "text")
+    texts = recipe.data.stories * STORY_TOKENS * (TOKEN_BYTES + TEXT_BYTES) if world else 0
+    return models + checkpoints + texts + (COMPILED_DISK if recipe.compute.compile else 0)

@@ -95,7 +95,7 @@ def look_into(path: Path, *, flags: Settings) -> Iterator[Teller]:
     recipe = resolve(settings)
     with listen() as interrupt, join_world(recipe.compute.device) as world:
         compute = prepare(recipe.compute, world.device, run.cache / "compiled")._replace(compiled=False)
-        yield Teller(run, settings, None, compute, world, interrupt, Show(quiet=not world.first))
+        yield Teller(run, settings, None, compute, world, interrupt, Show(quiet=not world.first), writes=False)
 
 
 @contextmanager

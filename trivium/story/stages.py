@@ -25,14 +25,16 @@ from trivium.shelf import Parent, is_done, open_model, parent_at
 from trivium.story.start import first_model
 from trivium.story.teller import Teller, fingerprint_texts, name_data
 from trivium.text.adoption import adopt
+from trivium.text.documents import Documents
 from trivium.text.packing import PackedRows, RowOf, mixed
+from trivium.text.schemas import Progress, Say, quiet, unseen
 from trivium.text.shards import Shard
 from trivium.text.shards import write as write_shard
 from trivium.text.tokenizer import Tokenizer
 from trivium.text.tokenizer import train as train_tokenizer
 from trivium.train.phase import Phase
 
-TOKENIZER_CHARACTERS = 5_000_000  # of text are enough to learn a vocabulary from
+TOKENIZER_BYTES = 5_000_000  # of text are enough to learn a vocabulary from
 SAMPLING = Sampling(temperature=0.7, max_new_tokens=80)  # of what is shown to people
 SHOWN_PROMPTS = 6
 
@@ -46,9 +48,8 @@ def make_base(teller: Teller) -> Path:
     documents = teller.documents(teller.show.say)
     if not documents.train or not documents.held_out:
         raise DataError(f"data.text: {len(documents.train)} documents to learn from; give more text")
-    texts = [document.text for document in documents.train]
-    tokenizer = _tokenizer(teller, texts)
-    shard = _shard(teller, texts, tokenizer)
+    tokenizer = _tokenizer(teller, documents.train)
+    shard = _shard(teller, documents.train, tokenizer)
     held_out = encode_whole(tokenizer, documents.held_out[: recipe.evaluate.documents])
     _tell_text(teller, shard, tokenizer, len(documents.held_out))
 
@@ -76,7 +77,7 @@ def make_base(teller: Teller) -> Path:
         tokenizer,
         phase="pretrain",
         parent=Parent(recipe.start.folder, recipe.start.weights) if recipe.start.folder else None,
-        data=name_data(recipe.data.text, texts),
+        data=name_data(recipe.data.text, documents.train.fingerprint),
         votes=None,
         metrics=metrics,
     )
@@ -88,14 +89,15 @@ def beginning(recipe: Recipe) -> Transformer:
     return first_model(recipe) if recipe.start.folder else initialise(Transformer(recipe.model), recipe.seed)
 
 
-def _tokenizer(teller: Teller, texts: Sequence[str]) -> Tokenizer:
+def _tokenizer(teller: Teller, documents: Documents) -> Tokenizer:
     """The run's vocabulary: that of the folder it starts from, else learned from the text unless it already was."""
     folder, start = teller.run.tokenizer, teller.recipe.start.folder
     if not is_done(folder):
         if start:
             chosen = adopt(Path(start)).tokenizer
         else:
-            chosen = train_tokenizer(_up_to(texts, TOKENIZER_CHARACTERS), vocab_size=teller.recipe.model.vocab_size)
+            some = documents[:: -(-documents.size // TOKENIZER_BYTES)]  # from all over
+            chosen = train_tokenizer((d.text for d in some), vocab_size=teller.recipe.model.vocab_size)
         if teller.world.first:
             publish(folder, lambda fresh: chosen.save(fresh, context_length=teller.recipe.model.context_length))
         teller.world.barrier()
@@ -114,20 +116,26 @@ def _tokenizer(teller: Teller, texts: Sequence[str]) -> Tokenizer:
     return tokenizer
 
 
-def _shard(teller: Teller, texts: Sequence[str], tokenizer: Tokenizer) -> Shard:
+def _shard(teller: Teller, documents: Documents, tokenizer: Tokenizer) -> Shard:
     """The encoded texts; the first rank writes them, the others wait and open them."""
-    folder, key = teller.run.cache / "shards", fingerprint_texts(texts)
+
+    def write(say: Say, progress: Progress) -> Shard:
+        return write_shard(
+            (document.text for document in documents),
+            tokenizer,
+            teller.run.cache / "shards",
+            key=documents.fingerprint,
+            weights=documents.weights,
+            size=documents.size,
+            say=say,
+            progress=progress,
+        )
+
     if teller.world.first:
-        write_shard(texts, tokenizer, folder, key=key)
+        with teller.show.watching() as progress:
+            write(lambda line: teller.show.say(f"  {line}"), progress)
     teller.world.barrier()
-    return write_shard(texts, tokenizer, folder, key=key)
-
-
-def _up_to(texts: Sequence[str], characters: int) -> list[str]:
-    """Texts from all over the list, as many as fit; at least one."""
-    total = sum(map(len, texts))
-    stride = max(1, -(-total // characters))
-    return list(texts[::stride])
+    return write(quiet, unseen)
 
 
 def _tell_text(teller: Teller, shard: Shard, tokenizer: Tokenizer, held_out: int) -> None:
@@ -179,7 +187,7 @@ def make_instruct(teller: Teller) -> Path:
         tokenizer,
         phase="instruct",
         parent=parent_at(run.base),
-        data=name_data(recipe.data.answers, (d.answer for d in records.train)),
+        data=name_data(recipe.data.answers, fingerprint_texts(d.answer for d in records.train)),
         votes=None,
         metrics=metrics,
     )
@@ -198,8 +206,7 @@ def with_text(teller: Teller, tokenizer: Tokenizer, rows: PackedRows) -> RowOf:
     recipe = teller.recipe
     if not recipe.instruct.text:
         return rows.row
-    texts = [document.text for document in teller.documents().train]
-    shard = _shard(teller, texts, tokenizer)
+    shard = _shard(teller, teller.documents().train, tokenizer)
     return mixed(rows.row, pretrain.text_rows(shard, tokenizer, recipe).row, recipe.instruct.text)
 
 

@@ -4,6 +4,7 @@ import copy
 import hashlib
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,11 +21,12 @@ from trivium.model.heads import RewardModel
 from trivium.model.transformer import Transformer
 from trivium.phases.pretrain import next_token_objective
 from trivium.publish import write_text
-from trivium.records import Dialogue, Document
+from trivium.records import Dialogue
 from trivium.runs import Journal, Run
 from trivium.shelf import Origin, Parent, is_done, publish_model
 from trivium.show import Show
 from trivium.text.corpus import load_dialogues, load_documents
+from trivium.text.documents import Corpus
 from trivium.text.schemas import Say, quiet
 from trivium.text.split import Split
 from trivium.text.tokenizer import Tokenizer
@@ -50,20 +52,32 @@ class Teller:
         world: World,
         interrupt: Interrupt,
         show: Show,
+        *,
+        writes: bool = True,
     ) -> None:
+        """writes  whether texts that are gathered are kept in the run's folder"""
         self.run, self.dial, self.compute, self.world = run, dial, compute, world
         self.interrupt, self.show = interrupt, show
         self.settings = settings
         self.recipe = resolve(settings)
         self.objective = next_token_objective(compute)  # one for all phases: nothing is compiled twice
-        self._documents: Split[Document] | None = None
+        self._writes = writes
+        self._documents: Corpus | None = None
         self._dialogues: Split[Dialogue] | None = None
         self._heard: set[str] = set()  # the phases whose model has said something
         self._clock = time.monotonic()
 
-    def documents(self, say: Say = quiet) -> Split[Document]:
-        """The texts, which are read once."""
-        self._documents = self._documents or load_documents(self.recipe.data, self.recipe.seed, say)
+    def documents(self, say: Say = quiet) -> Corpus:
+        """The texts on disk, which are gathered once; the first rank gathers them, the others wait and open them."""
+        load = partial(
+            load_documents, self.recipe.data, self.recipe.seed, folder=self.run.cache / "texts", keep=self._writes
+        )
+        if self._documents is None:
+            if self.world.first:
+                with self.show.watching() as progress:
+                    self._documents = load(say, progress=progress)
+            self.world.barrier()
+        self._documents = self._documents or load(quiet)
         return self._documents
 
     def dialogues(self, say: Say = quiet) -> Split[Dialogue]:
@@ -240,6 +254,6 @@ def fingerprint_texts(texts: Iterable[str]) -> str:
     return digest.hexdigest()
 
 
-def name_data(names: Sequence[str], texts: Iterable[str]) -> dict[str, str]:
+def name_data(names: Sequence[str], fingerprint: str) -> dict[str, str]:
     """For the lineage: what the recipe calls the data, with the fingerprint of all of it."""
-    return {", ".join(names): fingerprint_texts(texts)}
+    return {", ".join(names): fingerprint}

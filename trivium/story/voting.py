@@ -116,8 +116,8 @@ def learning_prompts(recipe: Recipe) -> Questions:
     """What the policy is asked while it learns; prompts from files in a drawn order."""
     if is_judged(recipe.data):
         return questions(recipe, [], [], held_out=False)
-    pairs = load_pairs(recipe.data, quiet).train
-    dialogues = [] if pairs else load_dialogues(recipe.data, recipe.seed, quiet).train
+    pairs = list(load_pairs(recipe.data, quiet).train)
+    dialogues = [] if pairs else list(load_dialogues(recipe.data, recipe.seed, quiet).train)
     order = np.random.Generator(np.random.Philox(np.random.SeedSequence((recipe.seed, 9))))
     order.shuffle(pairs)
     order.shuffle(dialogues)

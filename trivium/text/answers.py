@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from types import NoneType
 from typing import cast
 
@@ -11,8 +10,8 @@ import msgspec
 from trivium.errors import DataError, did_you_mean
 from trivium.records import Dialogue, Message, Role
 from trivium.text.rows import REMEDY, ROW_KINDS, Row, an
-from trivium.text.schemas import BadRows, Say, Schema, named, quiet, read_file, read_sources
-from trivium.text.sources import sources_of
+from trivium.text.schemas import BadRows, Say, Schema, Source, Tell, named, quiet, read_file, read_sources
+from trivium.text.sources import sources_of, weighted
 
 LISTS = ("messages", "conversations", "conversation", "dialogue", "dialog")
 SYSTEMS = ("system", "system_prompt")
@@ -55,12 +54,16 @@ def read_dialogues(
 ) -> Iterator[Dialogue]:
     """Every dialogue of the files that the specs stand for.
 
-    specs   paths, folders and globs
+    specs   paths, folders, globs and data sets of the hub; "NAME*0.5" for those seen in every second epoch only
     first   only so many of each file
     raises  ConfigError for a spec without files, DataError for a bad file, or a bad row unless bad_rows = "skip"
     """
     sources = sources_of(specs, field="data.answers", kinds=ROW_KINDS, say=say)
-    read = partial(read_file, recognise=recognise, noun="dialogue", bad_rows=bad_rows)
+
+    def read(source: Source, tell: Tell) -> Iterator[Dialogue]:
+        found = read_file(source, tell, recognise=recognise, noun="dialogue", bad_rows=bad_rows)
+        return weighted(found, source.weight)
+
     return read_sources(sources, read, bad_rows=bad_rows, say=say, first=first)
 
 

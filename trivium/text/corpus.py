@@ -8,34 +8,94 @@ from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
+from trivium import __version__
 from trivium.config import DataConfig
 from trivium.errors import ConfigError
 from trivium.records import Dialogue, Document, Pair
+from trivium.text import hub
 from trivium.text.answers import read_dialogues
+from trivium.text.archives import archive_of
+from trivium.text.documents import Corpus, Rules, Side, gather
 from trivium.text.preferences import read_pairs
-from trivium.text.schemas import Say
-from trivium.text.sources import read_documents
-from trivium.text.split import Split, dialogue_key, document_key, pair_key, split
-from trivium.worlds import tinyworld
+from trivium.text.schemas import Progress, Say, unseen
+from trivium.text.sources import TEXT_KINDS, read_documents, sources_of, weigh, weighted
+from trivium.text.split import Split, dialogue_key, pair_key, split
+from trivium.worlds import pydocs, tinyworld
 
-Record = TypeVar("Record", Document, Dialogue, Pair)
+Record = TypeVar("Record", Dialogue, Pair)
 
-TINYWORLD = "tinyworld"
+TINYWORLD, PYDOCS = "tinyworld", "pydocs"
 HELD_OUT = 1000  # records that a world writes to measure on
 FIRST_RECORDS = 200  # of each file are read before anything is trained
 MOST_RECORDS = 10_000  # of each sort: of very many files the last ones are not looked into
-NO_PAIRS = "data.pairs = tinyworld: it has no pairs on file, its judge votes on the model's own answers"
+WEIGHTED = ("text", "answers")
+WRITTEN = {TINYWORLD: WEIGHTED, PYDOCS: ("text",)}
+NOT_WRITTEN = {
+    TINYWORLD: "it has no pairs on file, its judge votes on the model's own answers; it measures on its own",
+    PYDOCS: "it is texts to learn from, of which a share is held out; name it in data.text",
+}
+FORMAT = "1"  # of what is gathered: another one is gathered anew
 
 
-def load_documents(data: DataConfig, seed: int, say: Say) -> Split[Document]:
-    def world(count: int, held_out: bool) -> Iterator[Document]:
-        for index in range(count):
-            yield Document(tinyworld.story(seed, index, held_out=held_out), f"tinyworld:{index}")
+def load_documents(
+    data: DataConfig,
+    seed: int,
+    say: Say,
+    folder: Path | None = None,
+    progress: Progress = unseen,
+    *,
+    keep: bool = True,
+) -> Corpus:
+    """Texts on disk, those that repeat others left out; where the folder has them of the same sources, none is read.
 
-    def files(names: Sequence[str]) -> Iterator[Document]:
-        return read_documents(names, bad_rows=data.bad_rows, say=say)
+    folder, keep  as `gather` has them
+    """
+    rules = Rules(data.held_out_share, data.duplicates, data.similarity)
+    stream = documents_of(data, seed, say)
+    return gather(stream, folder, key=_key(data, seed), rules=rules, say=say, progress=progress, keep=keep)
 
-    return _load(data, data.text, data.text_held_out, files, document_key, world, data.stories)
+
+def documents_of(data: DataConfig, seed: int, say: Say) -> Iterator[tuple[Document, Side]]:
+    """Every document that the recipe names, and where it belongs."""
+    side = Side.TRAIN if data.text_held_out else Side.SHARE
+    for name, weight in worlds_of(data, "text"):
+        if name == TINYWORLD:
+            yield from ((story, Side.LEARN) for story in weighted(_stories(seed, data.stories, False), weight))
+            yield from ((story, Side.MEASURE) for story in _stories(seed, HELD_OUT, True))
+        else:
+            yield from ((document, side) for document in weighted(_told(pydocs.documents(), say), weight))
+    for field, where in (("text", side), ("text_held_out", Side.HELD_OUT)):
+        if on_file := _on_file(data, field):
+            found = read_documents(on_file, bad_rows=data.bad_rows, say=say)
+            yield from ((document, where) for document in found)
+
+
+def _stories(seed: int, count: int, held_out: bool) -> Iterator[Document]:
+    for index in range(count):
+        yield Document(tinyworld.story(seed, index, held_out=held_out), f"tinyworld:{index}")
+
+
+def _told(documents: Iterator[Document], say: Say) -> Iterator[Document]:
+    number = 0
+    for document in documents:
+        number += 1
+        yield document
+    say(f"pydocs: {pydocs.TITLE}, {number:,} documents")
+
+
+def _key(data: DataConfig, seed: int) -> str:
+    """What decides which documents there are: names, and of files when and how large they were written."""
+    parts: list[object] = [FORMAT, data.text, data.text_held_out, data.bad_rows, pydocs.TITLE]
+    if has_world(data, "text"):
+        parts += [__version__, seed, data.stories]
+    for field in ("text", "text_held_out"):
+        for source in sources_of(_on_file(data, field), field="data.text", kinds=TEXT_KINDS):
+            folder = source.data_set.name if source.data_set else ""
+            files = sorted(Path(folder).rglob("*")) if folder and Path(folder).is_dir() else [source.path]
+            for file in (archive_of(file) or file for file in files):
+                state = file.stat() if file.is_file() else None
+                parts.append((str(source), str(file), state and (state.st_size, state.st_mtime_ns)))
+    return repr(parts)
 
 
 def load_dialogues(data: DataConfig, seed: int, say: Say) -> Split[Dialogue]:
@@ -46,70 +106,78 @@ def load_dialogues(data: DataConfig, seed: int, say: Say) -> Split[Dialogue]:
     def files(names: Sequence[str]) -> Iterator[Dialogue]:
         return read_dialogues(names, bad_rows=data.bad_rows, say=say)
 
-    return _load(data, data.answers, data.answers_held_out, files, dialogue_key, world, data.dialogues)
+    split = _load(data, "answers", files, dialogue_key)
+    for name, weight in worlds_of(data, "answers"):
+        assert name == TINYWORLD  # or _on_file has refused it
+        learned = weighted(world(data.dialogues, False), weight)
+        split = Split([*learned, *split.train], [*world(HELD_OUT, True), *split.held_out])
+    return split
 
 
 def load_pairs(data: DataConfig, say: Say) -> Split[Pair]:
     """Pairs from files; empty when the recipe names none."""
 
-    def world(count: int, held_out: bool) -> Iterator[Pair]:
-        raise ConfigError(NO_PAIRS)
-
     def files(names: Sequence[str]) -> Iterator[Pair]:
         return read_pairs(names, bad_rows=data.bad_rows, say=say)
 
-    return _load(data, data.pairs, data.pairs_held_out, files, pair_key, world, 0)
+    return _load(data, "pairs", files, pair_key)
+
+
+def worlds_of(data: DataConfig, field: str) -> list[tuple[str, float]]:
+    """The built-in worlds that a field names, and their weights."""
+    named = [weigh(spec, field=f"data.{field}") for spec in getattr(data, field)]
+    return [(name, weight) for name, weight in named if name in WRITTEN]
+
+
+def has_world(data: DataConfig, field: str) -> bool:
+    """Whether a field names TinyWorld."""
+    return any(name == TINYWORLD for name, _ in worlds_of(data, field))
 
 
 def is_judged(data: DataConfig) -> bool:
     """Whether the world has a judge who knows the truth, and pairs do not come from files."""
-    return TINYWORLD in data.answers and not data.pairs
+    return has_world(data, "answers") and not data.pairs
 
 
 def check_files(data: DataConfig) -> None:
-    """Reads the first records of the files that the recipe names, so that what is wrong is told at once.
+    """Reads the first records of the sources that the recipe names, so that what is wrong is told at once.
 
     raises  what loading them would raise
     """
-    if TINYWORLD in data.pairs:
-        raise ConfigError(NO_PAIRS)
-    readers: list[tuple[Callable[..., Iterator[object]], Sequence[Sequence[str]]]] = [
-        (read_documents, (data.text, data.text_held_out)),
-        (read_dialogues, (data.answers, data.answers_held_out)),
-        (read_pairs, (data.pairs, data.pairs_held_out)),
+    readers: list[tuple[Callable[..., Iterator[object]], Sequence[str]]] = [
+        (read_documents, ("text", "text_held_out")),
+        (read_dialogues, ("answers", "answers_held_out")),
+        (read_pairs, ("pairs", "pairs_held_out")),
     ]
-    for read, lists in readers:
-        for files in filter(None, (_on_file(data, names) for names in lists)):
+    for read, fields in readers:
+        for files in filter(None, (_on_file(data, field) for field in fields)):
             for _ in islice(read(files, bad_rows=data.bad_rows, first=FIRST_RECORDS), MOST_RECORDS):
                 pass
 
 
-def _on_file(data: DataConfig, names: Sequence[str]) -> list[str]:
-    """The names that stand for files, from data.folder."""
-    return [str(Path(data.folder) / name) if data.folder else name for name in names if name != TINYWORLD]
+def _on_file(data: DataConfig, field: str) -> list[str]:
+    """The names of a field that are of no world, files from data.folder.
+
+    raises  ConfigError when a world has none of these records, or a name has a weight that would say nothing
+    """
+    for world, _ in worlds_of(data, field):
+        if field not in WRITTEN[world]:
+            raise ConfigError(f"data.{field} = {world}: {NOT_WRITTEN[world]}")
+    found = [spec for spec in getattr(data, field) if weigh(spec, field=f"data.{field}")[0] not in WRITTEN]
+    found = [str(Path(data.folder) / spec) if data.folder and not hub.is_hub(spec) else spec for spec in found]
+    for spec in found if field not in WEIGHTED else ():
+        name, weight = weigh(spec, field=f"data.{field}")
+        if weight != 1:
+            remedy = f'give "{name}"; weights are for {" and ".join(f"data.{field}" for field in WEIGHTED)}'
+            raise ConfigError(f'data.{field} = "{spec}": what is measured on, and each vote, counts once; {remedy}')
+    return found
 
 
 def _load(
-    data: DataConfig,
-    names: Sequence[str],
-    names_held_out: Sequence[str],
-    read: Callable[[Sequence[str]], Iterator[Record]],
-    key: Callable[[Record], str],
-    world: Callable[[int, bool], Iterator[Record]],
-    count: int,
+    data: DataConfig, field: str, read: Callable[[Sequence[str]], Iterator[Record]], key: Callable[[Record], str]
 ) -> Split[Record]:
-    train: list[Record] = []
-    held_out: list[Record] = []
-    if TINYWORLD in names:
-        train += world(count, False)
-        held_out += world(HELD_OUT, True)
-    if on_file := _on_file(data, names):
-        records = read(on_file)
-        if names_held_out:
-            train += records
-        else:
-            parted = split(records, key=key, share=data.held_out_share)
-            train, held_out = train + parted.train, held_out + parted.held_out
-    if apart := _on_file(data, names_held_out):
-        held_out += read(apart)
-    return Split(train, held_out)
+    """The records on file, parted by their keys unless the recipe names files to measure on."""
+    learned, measured = _on_file(data, field), _on_file(data, f"{field}_held_out")
+    records = read(learned) if learned else iter(())
+    parted = Split(list(records), []) if measured else split(records, key=key, share=data.held_out_share)
+    return Split(parted.train, list(read(measured))) if measured else parted

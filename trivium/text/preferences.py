@@ -29,7 +29,7 @@ def read_pairs(
 ) -> Iterator[Pair]:
     """Every pair of the files that the specs stand for.
 
-    specs   paths, folders and globs
+    specs   paths, folders, globs and data sets of the hub
     first   only so many of each file
     raises  ConfigError for a spec without files, DataError for a bad file, or a bad row unless bad_rows = "skip"
     """

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Generic, Literal, NamedTuple, TypeVar
 
 from trivium.errors import DataError
+from trivium.text import hub
 from trivium.text.rows import Entry, Row, read_entries
 
 Record = TypeVar("Record")
 BadRows = Literal["stop", "skip"]
 Say = Callable[[str], None]
+Progress = Callable[[str, int, int | None], None]  # what is done, how many bytes of it, of how many if that is known
 
 PEEK = 64  # rows that vote on what a file holds
 NAMED = 3  # skipped rows, or files, that are told one by one
@@ -22,13 +24,23 @@ def quiet(line: str) -> None:
     """Say nothing."""
 
 
+def unseen(doing: str, done: int, total: int | None) -> None:
+    """Nobody looks on."""
+
+
 class Source(NamedTuple):
-    """A file to read."""
+    """A file to read, or a data set of the hub."""
 
     path: Path
     name: str  # the shortest that tells it from the other files; for messages
     spec: str  # what the user wrote that stands for it, and perhaps for others
     column: str | None = None  # named by the user as "file.csv:column"
+    weight: float = 1.0  # named by the user as "file.csv*0.5": how often its records are seen in an epoch
+    data_set: hub.HubSet | None = None  # where it is no file
+
+    def entries(self) -> Iterator[Entry]:
+        """Its rows."""
+        return hub.read_rows(self.data_set) if self.data_set else read_entries(self.path, name=self.name)
 
 
 class Schema(NamedTuple, Generic[Record]):
@@ -158,7 +170,7 @@ def read_file(
 ) -> Iterator[Record]:
     """The records of one file, whose rows must all have the schema that most of the first ones have."""
     heard = Heard(source.name, bad_rows=bad_rows, tell=tell)
-    entries = read_entries(source.path, name=source.name)
+    entries = source.entries()
     schema: Schema[Record] | None = None
     while batch := list(islice(entries, PEEK)):
         schema = schema or _commonest(batch, recognise)

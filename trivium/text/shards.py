@@ -2,7 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+import time
+from array import array
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,10 @@ from numpy.typing import NDArray
 
 from trivium.errors import DataError
 from trivium.publish import publish
+from trivium.text.schemas import Progress, Say, quiet, unseen
 from trivium.text.tokenizer import Tokenizer, well_formed
 
-_CHARACTERS_AT_ONCE = 4_000_000  # encoded together: enough to keep all cores busy, little enough for memory
+_CHARACTERS_AT_ONCE = 1_000_000  # encoded together: enough to keep all cores busy, little enough for memory
 
 
 class Shard:
@@ -23,8 +26,10 @@ class Shard:
         """Open what `write` has written. Raises DataError when a file is missing or does not have its size."""
         try:
             self.meta: dict[str, Any] = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
-            self._offsets: NDArray[np.int64] = np.load(folder / "offsets.npy", allow_pickle=False)
-            self.byte_lengths: NDArray[np.int64] = np.load(folder / "bytes.npy", allow_pickle=False)  # (N,) UTF-8 bytes
+            self._offsets: NDArray[np.int64] = np.load(folder / "offsets.npy", mmap_mode="r")
+            self.byte_lengths: NDArray[np.int64] = np.load(folder / "bytes.npy", mmap_mode="r")  # (N,) UTF-8 bytes
+            held = folder / "weights.npy"
+            self.weights: NDArray[np.float64] | None = np.load(held) if held.exists() else None  # (N,) None: all 1
             self._tokens = np.memmap(folder / "tokens.bin", dtype=np.dtype(self.meta["dtype"]), mode="r")
         except (OSError, ValueError, KeyError) as error:
             raise DataError(f"{folder}: token files are damaged ({error}); delete the folder and run again") from error
@@ -45,23 +50,47 @@ class Shard:
         return np.asarray(self._tokens[self._offsets[index] : self._offsets[index + 1]]).astype(np.int32)
 
 
-def write(texts: Iterable[str], tokenizer: Tokenizer, folder: Path, *, key: str) -> Shard:
-    """Encode the texts under `folder`, or open what an earlier call with this key has left there.
+def write(
+    texts: Iterable[str],
+    tokenizer: Tokenizer,
+    folder: Path,
+    *,
+    key: str,
+    weights: NDArray[np.float64] | None = None,
+    size: int | None = None,
+    say: Say = quiet,
+    progress: Progress = unseen,
+) -> Shard:
+    """Encode the texts under `folder`, as they come, or open what an earlier call with this key has left there.
 
-    key     names the content: the data's fingerprint and the tokenizer's; with a known key no text is read
-    raises  DataError when there are no texts
+    key      names the content with its weights; with a known key no text is read
+    weights  (N,) how often each is seen in an epoch
+    size     UTF-8 bytes of all texts, where they are known, for `progress`
+    raises   DataError when there are no texts
     """
     home = folder / hashlib.sha256(f"{key}\n{tokenizer.fingerprint()}".encode()).hexdigest()[:16]
     if home.is_dir():
         return Shard(home)
-    publish(home, lambda fresh: _write_files(texts, tokenizer, fresh, key=key))
-    return Shard(home)
+    begun = time.monotonic()
+
+    def fill(fresh: Path) -> None:
+        _write_files(texts, tokenizer, fresh, key=key, progress=lambda done: progress("encoded", done, size))
+        if weights is not None:
+            np.save(fresh / "weights.npy", weights)
+
+    publish(home, fill)
+    shard = Shard(home)
+    megabytes = shard.meta["bytes"] / 1e6
+    speed = megabytes / max(1e-3, time.monotonic() - begun)
+    say(f"{megabytes:,.1f} MB became {shard.meta['tokens']:,} tokens at {speed:,.1f} MB/s")
+    return shard
 
 
-def _write_files(texts: Iterable[str], tokenizer: Tokenizer, folder: Path, *, key: str) -> None:
+def _write_files(
+    texts: Iterable[str], tokenizer: Tokenizer, folder: Path, *, key: str, progress: Callable[[int], None]
+) -> None:
     dtype = np.dtype(np.uint16 if tokenizer.vocab_size < 2**16 else np.uint32)
-    lengths: list[int] = []
-    sizes: list[int] = []
+    lengths, sizes, done = array("q"), array("q"), 0
     digest = hashlib.sha256()
     with (folder / "tokens.bin").open("wb") as file:
         for some in _groups(texts):
@@ -71,16 +100,18 @@ def _write_files(texts: Iterable[str], tokenizer: Tokenizer, folder: Path, *, ke
                 digest.update(len(data).to_bytes(8, "little") + data)
                 lengths.append(len(ids))
                 sizes.append(len(data))
+                done += len(data)
+            progress(done)
     if not lengths:
         raise DataError("documents: there are none; name a source that holds text")
     np.save(folder / "offsets.npy", np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
-    np.save(folder / "bytes.npy", np.array(sizes, dtype=np.int64))
+    np.save(folder / "bytes.npy", np.frombuffer(sizes, dtype=np.int64))
     meta = {
         "key": key,
         "dtype": dtype.name,
         "documents": len(lengths),
         "tokens": sum(lengths),
-        "bytes": sum(sizes),
+        "bytes": done,
         "tokenizer": tokenizer.fingerprint(),
         "texts": digest.hexdigest()[:16],
     }

@@ -1,18 +1,20 @@
-"""The user's own texts by files, folders and globs: which files they are, and the documents in them."""
+"""The user's own texts by files, folders, globs and data sets: which they are, and the documents in them."""
 
 import glob
 import io
 import os
+import re
 from codecs import getincrementaldecoder
 from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 from fnmatch import fnmatch
 from functools import partial
 from itertools import chain, groupby, islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from trivium.errors import ConfigError, DataError, did_you_mean
-from trivium.records import Document
+from trivium.records import Dialogue, Document
+from trivium.text import hub
 from trivium.text.archives import archive_of, is_archive, kind_of, label, members, open_bytes
 from trivium.text.rows import REMEDY, ROW_KINDS, Row, an, not_utf8
 from trivium.text.schemas import BadRows, Heard, Say, Schema, Source, Tell, named, quiet, read_file, read_sources
@@ -24,6 +26,10 @@ TEXT_COLUMNS = ("text", "content", "document", "body", "article", "story", "pass
 END_OF_TEXT = "<|endoftext|>"  # on a line of its own it parts the documents of a text file
 SECTION = 20_000  # characters
 PIECE_BYTES = 2**16
+WEIGHT = re.compile(r"(?P<name>.+)\*(?P<weight>\d+(\.\d+)?|\.\d+)")
+MOST_WEIGHT = 1000
+
+Record = TypeVar("Record", Document, Dialogue)
 
 
 def files_of(spec: str, *, field: str = "data.text", kinds: Collection[str] = TEXT_KINDS) -> list[Path]:
@@ -36,18 +42,41 @@ def files_of(spec: str, *, field: str = "data.text", kinds: Collection[str] = TE
     return _resolve(spec, field=field, kinds=kinds, say=quiet)[0]
 
 
+def weigh(spec: str, *, field: str) -> tuple[str, float]:
+    """A spec without its weight, and the weight: ("a.txt", 0.5) of "a.txt*0.5"; 1 where none is said.
+
+    What there is by the whole name is never taken for a name and a weight.
+    raises  ConfigError when the weight is not above 0, or is absurd
+    """
+    found = WEIGHT.fullmatch(spec)
+    if found is None or _matches(spec):
+        return spec, 1.0
+    weight = float(found["weight"])
+    if not 0 < weight <= MOST_WEIGHT:
+        remedy = "give how often it is to be seen in an epoch, or leave the source out"
+        raise ConfigError(f'{field} = "{spec}": a weight is above 0 and at most {MOST_WEIGHT:,}; {remedy}')
+    return found["name"], weight
+
+
+def weighted(records: Iterable[Record], weight: float) -> Iterator[Record]:
+    """The records with their source's weight."""
+    return (record if weight == record.weight else record._replace(weight=weight) for record in records)
+
+
 def sources_of(specs: Sequence[str], *, field: str, kinds: Collection[str], say: Say = quiet) -> list[Source]:
-    """The files of all specs, each once, in the order of the specs."""
-    found: dict[Path, tuple[str, str | None]] = {}
-    for spec in specs:
-        paths, column = _resolve(spec, field=field, kinds=kinds, say=say)
-        known = [path for path in paths if path in found]
+    """The files and data sets of all specs, each once, in the order of the specs."""
+    found: dict[Path, Source] = {}
+    for written in specs:
+        spec, weight = weigh(written, field=field)
+        sources = _sources(spec, field=field, kinds=kinds, say=say)
+        known = [source.path for source in sources if source.path in found]
         if known:
             more = f" and {len(known) - 1:,} more" if len(known) > 1 else ""
             say(f"{known[0]}{more}: named twice and read once")
-        found |= {path: (spec, column) for path in paths if path not in found}
-    names = _names(list(found))
-    return [Source(path, names[path], spec, column) for path, (spec, column) in found.items()]
+        for source in sources:
+            found.setdefault(source.path, source._replace(spec=written, weight=weight))
+    names = _names([path for path, source in found.items() if source.data_set is None])
+    return [source._replace(name=names.get(path, source.name)) for path, source in found.items()]
 
 
 def read_documents(
@@ -60,20 +89,31 @@ def read_documents(
 ) -> Iterator[Document]:
     """Every document of the files that the specs stand for; a long one is cut into sections ("alice.txt§3").
 
-    specs    paths, folders, globs, or "file.csv:column" where the column of the text is not one of TEXT_COLUMNS
+    specs    paths, folders, globs and data sets of the hub (hub.SHAPE); "file.csv:column" where the column of the text
+             is not one of TEXT_COLUMNS; "NAME*0.5" where its records are seen in every second epoch only
     section  characters
     first    only so many of each file
     raises   ConfigError for a spec without files, DataError for a bad file, or a bad row unless bad_rows = "skip"
     """
 
     def read(source: Source, tell: Tell) -> Iterator[Document]:
-        if kind_of(source.path) in PLAIN_KINDS:
-            return _read_plain(source, tell, bad_rows=bad_rows, section=section)
+        if source.data_set is None and kind_of(source.path) in PLAIN_KINDS:
+            return weighted(_read_plain(source, tell, bad_rows=bad_rows, section=section), source.weight)
         known = partial(_recognise, column=source.column, section=section)
-        return read_file(source, tell, recognise=known, noun="document", bad_rows=bad_rows)
+        found = read_file(source, tell, recognise=known, noun="document", bad_rows=bad_rows)
+        return weighted(found, source.weight)
 
     sources = sources_of(specs, field="data.text", kinds=TEXT_KINDS, say=say)
     return read_sources(sources, read, bad_rows=bad_rows, say=say, first=first)
+
+
+def _sources(spec: str, *, field: str, kinds: Collection[str], say: Say) -> list[Source]:
+    """What one spec without a weight stands for; files have no name yet."""
+    if hub.is_hub(spec):
+        named_set = hub.parse(spec, field=field)
+        return [Source(Path(spec), named_set.label, spec, named_set.column, data_set=named_set)]
+    paths, column = _resolve(spec, field=field, kinds=kinds, say=say)
+    return [Source(path, "", spec, column) for path in paths]
 
 
 def _resolve(spec: str, *, field: str, kinds: Collection[str], say: Say) -> tuple[list[Path], str | None]:

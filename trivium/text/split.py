@@ -1,6 +1,6 @@
 """The held-out split: a pure function of what a record says, so that the same text never falls on both sides."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from hashlib import blake2b
 from typing import Generic, NamedTuple, TypeVar
 
@@ -11,13 +11,13 @@ Record = TypeVar("Record")
 
 
 class Split(NamedTuple, Generic[Record]):
-    train: list[Record]
-    held_out: list[Record]
+    train: Sequence[Record]
+    held_out: Sequence[Record]
 
 
 def held_out(key: str, *, share: float) -> bool:
     """Whether the record with this key is kept from training; of many keys a `share` in [0, 1) is."""
-    return _place(key) < _checked(share)
+    return place_of(key) < _checked(share)
 
 
 def split(records: Iterable[Record], *, key: Callable[[Record], str], share: float) -> Split[Record]:
@@ -28,7 +28,7 @@ def split(records: Iterable[Record], *, key: Callable[[Record], str], share: flo
     """
     share = _checked(share)
     keyed = [(key(record), record) for record in records]
-    places = {name: _place(name) for name in {name for name, _ in keyed}}
+    places = {name: place_of(name) for name in {name for name, _ in keyed}}
     apart = {name for name, place in places.items() if place < share}
     if share > 0 and len(places) > 1:
         by_place = sorted(places, key=lambda name: (places[name], name))
@@ -59,7 +59,7 @@ def _plain(text: str) -> str:
     return " ".join(text.casefold().split())
 
 
-def _place(key: str) -> float:
+def place_of(key: str) -> float:
     """Evenly spread over [0, 1), the same on every machine."""
     digest = blake2b(key.encode("utf-8", "surrogatepass"), digest_size=6).digest()  # 48 bits: exact in a float
     return int.from_bytes(digest, "big") / 2**48
