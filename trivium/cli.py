@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import cyclopts
 from cyclopts import App, Parameter
@@ -229,6 +229,37 @@ def report(run: RunFolder) -> None:
     from trivium.report import write_report
 
     print(write_report(run))
+
+
+@app.command
+def export(
+    model: ModelFolder,
+    *,
+    to: Annotated[Literal["gguf", "hf"], Parameter(help="a file for llama.cpp, or a folder for everything else")],
+    type: Annotated[Literal["f32", "f16", "q8_0"], Parameter(help="of a GGUF file's matrices")] = "f16",
+    out: Annotated[Path | None, Parameter(help="the file or folder  [default: here, named after the model]")] = None,
+    json: AsJson = False,
+) -> None:
+    """Write a model for other programs; it is read again and compared before this says done."""
+    from trivium.story.carrying import export as carry
+    from trivium.story.carrying import print_export
+
+    found = carry(model, to=to, numbers=type, out=out)
+    print_json(found) if json else print_export(found)
+
+
+@app.command(name="import")
+def import_model(
+    folder: Annotated[Path, Parameter(help="a Llama, Qwen2 or Qwen3 folder, as transformers writes them")],
+    *,
+    out: Annotated[Path | None, Parameter(help="the model folder  [default: models/NAME of the folder]")] = None,
+    json: AsJson = False,
+) -> None:
+    """Take somebody else's model in: afterwards every verb takes it."""
+    from trivium.story.carrying import print_import, take_in
+
+    found = take_in(folder, out=out)
+    print_json(found) if json else print_import(found)
 
 
 @app.command

@@ -2,7 +2,7 @@
 
 import datetime
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -71,10 +71,12 @@ def publish_model(
     origin: Origin,
     *,
     beside: Mapping[str, str],
+    check: Callable[[Path], None] | None = None,
 ) -> None:
     """Weights, tokenizer, lineage and card: all of it or nothing.
 
     beside  further files by name, and their text
+    check   looks at what was written before it is published, and raises when it must not be
     """
     lineage = Lineage(
         parent=origin.parent.weights if origin.parent else None,
@@ -98,6 +100,8 @@ def publish_model(
         (fresh / "README.md").write_text(card(folder.name, model, recipe, origin), encoding="utf-8")
         for name, text in beside.items():
             (fresh / name).write_text(text, encoding="utf-8")
+        if check:
+            check(fresh)
 
     publish(folder, write)
 
