@@ -3,7 +3,8 @@
     python benchmarks/gguf.py [MODEL ...] [--json]
 
 Needs llama-cpp-python. Without a model it makes three of random weights, one of each architecture, over a vocabulary
-learned from TinyWorld. Keys and values are kept in float32; what llama.cpp multiplies q8_0 with, it rounds to 8 bits too.
+learned from TinyWorld. Keys and values are kept in float32; with q8_0, llama.cpp rounds the
+other factor to 8 bits too.
 """
 
 import argparse
@@ -99,8 +100,8 @@ def their_logits(theirs: Llama, prompt: list[int]) -> torch.Tensor:
 
 def line(found: dict[str, Any]) -> str:
     return (
-        f"{found['model']:<12}{found['type']:<6}texts with equal ids {found['same_ids']} of {found['texts']}   greatest "
-        f"difference of logits {found['difference']:.2g} of their spread   "
+        f"{found['model']:<12}{found['type']:<6}texts with equal ids {found['same_ids']} of {found['texts']}   "
+        f"greatest difference of logits {found['difference']:.2g} of their spread   "
         f"greedy tokens equal {found['same_tokens']} of {found['tokens']}"
     )
 

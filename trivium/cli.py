@@ -3,7 +3,8 @@
 import json as json_module
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -129,39 +130,64 @@ def instruct(
     start: From = None,
     settings: Flags = None,
 ) -> None:
-    """Phase II: instructions and their answers → instruct. Makes base first where there is none."""
+    """Phase II: instructions and their answers → instruct, of the folder --from; without one base is made first."""
     from trivium.story.opening import open_story
-    from trivium.story.stages import make_base, make_instruct
+    from trivium.story.stages import make_instruct, take_base
 
-    with open_story(recipe, out=out, minutes=minutes, flags=said(settings, start)) as teller:
-        make_base(teller)
+    flags = said(settings, start)
+    with open_story(recipe, out=out, minutes=minutes, flags=flags, taught=("pretrain",)) as teller:
+        take_base(teller)
         print(make_instruct(teller))
 
 
 @app.command
-def reward(run: RunFolder, *, settings: Flags = None) -> None:
+def reward(
+    run: RecipeOrRun = None,
+    *,
+    minutes: Minutes = None,
+    out: Out = None,
+    start: From = None,
+    settings: Flags = None,
+) -> None:
     """Phase III, first half: votes → a model that scores answers, and the report that says how far to trust it."""
-    from trivium.story.opening import open_story
     from trivium.story.rounds import collect_votes, current_round, make_reward
 
-    with open_story(run, out=None, minutes=None, flags=said(settings), new_round=True, must_exist=True) as teller:
+    with _third_phase(run, minutes, out, start, settings) as teller:
         round = current_round(teller)
         print(make_reward(teller, round, collect_votes(teller, round)))
 
 
 @app.command
 def align(
-    run: RunFolder,
+    run: RecipeOrRun = None,
     *,
+    minutes: Minutes = None,
+    out: Out = None,
+    start: From = None,
     round: Annotated[bool, Parameter(negative="", help="begin the next round when the last one is done")] = False,
     settings: Flags = None,
 ) -> None:
     """Phase III, second half: reinforcement learning against the reward model → aligned."""
-    from trivium.story.opening import open_story
     from trivium.story.rounds import current_round, tell_round
 
-    with open_story(run, out=None, minutes=None, flags=said(settings), new_round=True, must_exist=True) as teller:
+    with _third_phase(run, minutes, out, start, settings) as teller:
         print(tell_round(teller, current_round(teller, begin_next=round).number))
+
+
+@contextmanager
+def _third_phase(
+    run: Path | None, minutes: float | None, out: Path | None, start: Path | None, settings: Any
+) -> Iterator[Any]:
+    """A run that has its instruct: its own, or the folder --from, with which a run may begin here."""
+    from trivium.story.opening import open_story
+    from trivium.story.stages import take_instruct
+
+    flags, taught = said(settings, start), ("pretrain", "instruct")
+    with open_story(
+        run, out=out, minutes=minutes, flags=flags, new_round=True, must_exist=start is None, taught=taught
+    ) as teller:
+        take_instruct(teller)
+        yield teller
 
 
 @app.command

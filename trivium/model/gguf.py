@@ -3,7 +3,7 @@
 Pure mapping of names, layouts and numbers. How a text is cut into words is said by text/llama_cpp.py.
 """
 
-import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -23,22 +23,7 @@ MAGIC = b"GGUF"
 BLOCK = 32  # numbers that share a scale in q8_0; a row that they do not divide stays in f16, as in llama.cpp
 WORD, CONTROL, USER_DEFINED, UNUSED = 1, 3, 4, 5  # kinds of tokens
 
-NAMES = {
-    "embed_tokens": "token_embd",
-    "norm": "output_norm",
-    "lm_head": "output",
-    "input_layernorm": "attn_norm",
-    "self_attn.q_proj": "attn_q",
-    "self_attn.k_proj": "attn_k",
-    "self_attn.v_proj": "attn_v",
-    "self_attn.o_proj": "attn_output",
-    "self_attn.q_norm": "attn_q_norm",
-    "self_attn.k_norm": "attn_k_norm",
-    "post_attention_layernorm": "ffn_norm",
-    "mlp.gate_proj": "ffn_gate",
-    "mlp.up_proj": "ffn_up",
-    "mlp.down_proj": "ffn_down",
-}
+MOST_F16 = 65504.0
 ROPE_FACTORS = "rope_freqs.weight"  # by which frequencies are divided, one by one
 Array = NDArray[Any]
 
@@ -83,10 +68,13 @@ def write(path: Path, model: Transformer, vocabulary: Vocabulary, *, numbers: Nu
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
     _write_shape(writer, gguf, shape)
     _write_vocabulary(writer, vocabulary, rows=shape.vocab_size)
+    theirs = names_of(gguf, shape)
     for ours, tensor in model.state_dict().items():
         if not (ours == "lm_head.weight" and shape.tie_embeddings):
             kind = _kind(gguf, numbers, tuple(tensor.shape))
             laid = _laid_out(tensor.detach().float().cpu(), ours, shape).numpy()
+            if kind == gguf.GGMLQuantizationType.F16 and np.abs(laid).max() > MOST_F16:
+                raise CheckpointError(f"{name}: {ours} holds numbers too great for f16; export --type f32")
             writer.add_tensor(theirs(ours), gguf.quants.quantize(laid, kind), raw_dtype=kind)
     if len(shape.rope_scaling) == 4:
         writer.add_tensor(ROPE_FACTORS, rope_factors(shape).numpy())
@@ -103,11 +91,17 @@ def _kind(gguf: Any, numbers: Numbers, shape: tuple[int, ...]) -> Any:
     return kinds.Q8_0 if numbers == "q8_0" and shape[-1] % BLOCK == 0 else kinds.F16
 
 
-def theirs(ours: str) -> str:
-    """layers.3.mlp.up_proj.weight → blk.3.ffn_up.weight"""
-    layer, rest = re.fullmatch(r"(?:layers\.(\d+)\.)?(.+)", ours, re.DOTALL).groups()  # type: ignore[union-attr]
-    part, _, leaf = rest.rpartition(".")
-    return f"blk.{layer}.{NAMES[part]}.{leaf}" if layer else f"{NAMES[part]}.{leaf}"
+def names_of(gguf: Any, shape: ModelConfig) -> Callable[[str], str]:
+    """The library's own map: layers.3.mlp.up_proj.weight → blk.3.ffn_up.weight"""
+    architecture = next(key for key, name in gguf.MODEL_ARCH_NAMES.items() if name == shape.architecture)
+    names = gguf.get_tensor_name_map(architecture, shape.num_layers)
+
+    def theirs(ours: str) -> str:
+        prefix = "" if ours.startswith("lm_head") else "model."
+        found: str = names.get_name(prefix + ours, try_suffixes=(".weight", ".bias"))
+        return found
+
+    return theirs
 
 
 def _laid_out(tensor: Tensor, ours: str, shape: ModelConfig, *, back: bool = False) -> Tensor:
@@ -212,7 +206,7 @@ def model_of(contents: Contents, scaling: tuple[float, ...]) -> Transformer:
         norm_eps=told("attention.layer_norm_rms_epsilon"),
         tie_embeddings="output.weight" not in tensors,
     )
-    model = Transformer(shape)
+    model, theirs = Transformer(shape), names_of(library(), shape)
     wanted = {name: theirs(name) for name, _ in model.named_parameters()}
     found = {name: tuple(array.shape) for name, array in tensors.items() if name != ROPE_FACTORS}
     expected = {wanted[name]: tuple(parameter.shape) for name, parameter in model.named_parameters()}
@@ -245,6 +239,6 @@ def vocabulary_of(contents: Contents) -> Vocabulary:
         begins=fields["add_bos_token"],
         turn_end=fields["eos_token_id"],
         pad=fields["padding_token_id"],
-        blanks=tuple(fields[f"fim_{name}_token_id"] for name in ("pre", "suf", "mid")),  # type: ignore[arg-type]
+        blanks=tuple(fields[f"fim_{name}_token_id"] for name in ("pre", "suf", "mid")),
         template=fields["tokenizer.chat_template"],
     )

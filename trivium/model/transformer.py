@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trivium.model.attention import attend, document_mask
+from trivium.model.lora import LowRank, add_adapters, freeze_all_but_adapters
 from trivium.model.rope import rope_angles, rotate
 from trivium.model.shape import ModelConfig
 
@@ -153,7 +154,17 @@ def fused_linear(x: Tensor, *layers: nn.Linear) -> tuple[Tensor, ...]:
     weight = torch.cat([layer.weight for layer in layers])
     bias = torch.cat([layer.bias for layer in layers]) if layers[0].bias is not None else None
     parts: tuple[Tensor, ...] = F.linear(x, weight, bias).split([layer.out_features for layer in layers], dim=-1)
-    return parts
+    return tuple(
+        part + layer.addition(x) if isinstance(layer, LowRank) else part
+        for part, layer in zip(parts, layers, strict=True)
+    )
+
+
+def adapt(model: Transformer, *, rank: int, alpha: float, seed: int) -> Transformer:
+    """Put a low-rank adapter on every linear layer of the decoder, and train nothing else from here on."""
+    add_adapters(model.layers, rank=rank, alpha=alpha, seed=seed)
+    freeze_all_but_adapters(model)
+    return model
 
 
 @torch.no_grad()

@@ -25,9 +25,9 @@ from trivium.text import adoption, llama_cpp
 from trivium.text.tokenizer import Tokenizer
 
 Target = Literal["gguf", "hf"]
-# The greatest difference of logits that is allowed, as a share of their own spread. What is only copied differs by how
-# sums are ordered; f16 keeps 11 bits of a number, q8_0 about 7 of the greatest of 32.
-TOLERANCES = {"hf": 1e-3, "f32": 1e-5, "f16": 0.1, "q8_0": 0.5}
+# The greatest difference of logits that is allowed, as a share of their own spread; a tensor in the wrong place makes it
+# 4 and more. What is only copied differs by the order of sums; f16 keeps 11 bits, q8_0 about 7 of the greatest of 32.
+TOLERANCES = {"hf": 1e-3, "f32": 1e-5, "f16": 0.1, "q8_0": 1.5}
 ROWS, LENGTH = 4, 48  # of random tokens, beside texts, that logits are compared on
 WRITTEN = 32  # tokens that each model writes by itself
 FILES = ("*.json", "*.safetensors", "*.jinja", "README.md", "LICENSE*", "NOTICE*", "merges.txt")
@@ -158,13 +158,14 @@ def _of_transformers(folder: Path, tokenizer: Tokenizer | None) -> Any:
         import transformers
     except ImportError:
         return None
-    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call, unused-ignore]
     if tokenizer:
         theirs = transformers.AutoTokenizer.from_pretrained(folder)
         for text in llama_cpp.PROBES:
             if theirs.encode(text, add_special_tokens=False) != tokenizer.encode(text):
                 raise CheckpointError(f"{folder.name}: transformers cuts {text!r} into other tokens; report this")
-    return transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    model: Any = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    return model.eval()
 
 
 def take_in(folder: Path, *, out: Path | None) -> dict[str, Any]:

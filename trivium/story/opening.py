@@ -35,6 +35,7 @@ def open_story(
     flags: Settings,
     new_round: bool = False,
     must_exist: bool = False,
+    taught: tuple[str, ...] = (),
 ) -> Iterator[Teller]:
     """A run, ready to go on.
 
@@ -42,6 +43,7 @@ def open_story(
     flags   settings that were said on the command line
     new_round   whether the settings of phase III may differ from those that the run was begun with
     must_exist  whether only a run folder will do
+    taught      of a new run that starts from a folder, the phases that this folder is taken to have been through
     """
     if target is not None and target.is_dir() and out is not None:
         raise ConfigError(f"out = {out}: {target} is a folder already; name a recipe file, or drop --out")
@@ -56,7 +58,7 @@ def open_story(
     if is_new and target is not None and target.is_dir():
         raise RunError(f"{target}: is not a run; name a recipe file, or a folder that `trivium run` made")
     first = resolve(said if is_new else read_settings(path / "recipe.toml"))
-    said = with_start(said) if is_new else said
+    said = with_start(said, taught) if is_new else said
     if not (path / "base").exists():
         check_files(first.data)
     with (
