@@ -233,20 +233,19 @@ def vote(
 
 
 @app.command
-def evaluate(run: RunFolder, *, json: AsJson = False, settings: Flags = None) -> None:
-    """Measure every model of a run on held-out data. Changes nothing in the run."""
-    from trivium.show import Show
-    from trivium.story.measure import by_kind_rows, measure_run, table_rows
-    from trivium.story.opening import look_into
+def evaluate(
+    model: Annotated[Path, Parameter(help="a run folder, all of whose models are measured, or a model folder")],
+    *,
+    questions: Annotated[Path | None, Parameter(help="a file of questions and answers, as data.answers takes")] = None,
+    json: AsJson = False,
+    settings: Flags = None,
+) -> None:
+    """Measure every model of a run, or one model, on held-out data. Changes nothing in the run."""
+    from trivium.story.measure import evaluate_model, evaluate_run, print_measures
 
-    with look_into(run, flags=said(settings)) as teller:
-        found = measure_run(teller)
-    if json:
-        print_json(found)
-        return
-    show = Show(stderr=False)
-    show.table("Held-out measures", *table_rows(found))
-    show.table("Instructions by kind", *by_kind_rows(found))
+    is_model = (model / "config.json").exists()
+    found = (evaluate_model if is_model else evaluate_run)(model, questions, flags=said(settings))
+    print_json(found) if json else print_measures(found)
 
 
 @app.command

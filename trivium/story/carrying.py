@@ -25,7 +25,7 @@ from trivium.text import adoption, llama_cpp
 from trivium.text.tokenizer import Tokenizer
 
 Target = Literal["gguf", "hf"]
-# The greatest difference of logits that is allowed, as a share of their own spread; a tensor in the wrong place makes it
+# The greatest difference of logits that is allowed, as a share of their own spread; a tensor in a wrong place makes it
 # 4 and more. What is only copied differs by the order of sums; f16 keeps 11 bits, q8_0 about 7 of the greatest of 32.
 TOLERANCES = {"hf": 1e-3, "f32": 1e-5, "f16": 0.1, "q8_0": 1.5}
 ROWS, LENGTH = 4, 48  # of random tokens, beside texts, that logits are compared on

@@ -13,7 +13,7 @@ from trivium.compute import Compute, compiling_obstacle, prepare
 from trivium.config import Recipe, Settings, merge, read_settings, resolve
 from trivium.distributed.world import World, join_world
 from trivium.errors import ConfigError, RunError
-from trivium.runs import Run, open_run, read_run
+from trivium.runs import LINEAGE, Run, open_run, read_lineage, read_run
 from trivium.show import Show
 from trivium.story.start import with_start
 from trivium.story.teller import Teller
@@ -95,6 +95,19 @@ def look_into(path: Path, *, flags: Settings) -> Iterator[Teller]:
     with listen() as interrupt, join_world(recipe.compute.device) as world:
         compute = prepare(recipe.compute, world.device, run.cache / "compiled")._replace(compiled=False)
         yield Teller(run, settings, None, compute, world, interrupt, Show(quiet=not world.first))
+
+
+@contextmanager
+def look_at(folder: Path, *, flags: Settings) -> Iterator[Teller]:
+    """A model by itself, to be asked: with the settings of its lineage, that it was made with, and the flags.
+
+    raises  CheckpointError when the lineage is malformed, ConfigError when its settings are of another version
+    """
+    settings = merge(read_lineage(folder).config if (folder / LINEAGE).exists() else {}, flags)
+    recipe = resolve(settings)
+    with listen() as interrupt, join_world(recipe.compute.device) as world:
+        compute = prepare(recipe.compute, world.device, folder / ".cache")._replace(compiled=False)
+        yield Teller(Run(folder), settings, None, compute, world, interrupt, Show(quiet=not world.first))
 
 
 @contextmanager
