@@ -24,8 +24,8 @@ from typing import Any, NamedTuple
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")  # as the command line does, before torch
 
 import torch
-from datasets import Dataset
-from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+from datasets import Dataset, disable_progress_bars
+from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, TrainerCallback
 from transformers.utils import logging
 from trl import SFTConfig, SFTTrainer
 
@@ -50,7 +50,7 @@ from trivium.train.phase import Objective
 
 ROW, ROWS = 256, 8
 WARM = 3  # steps that are not timed: the first also compiles
-HELD_OUT = 400  # dialogues
+HELD_OUT = 200  # dialogues
 OUR_RATES = (1 / 3, 1.0, 3.0)  # times those of phase II
 THEIR_RATES = (5e-4, 1.5e-3, 5e-3)
 
@@ -67,7 +67,7 @@ class Way(NamedTuple):
 
 class Trained(NamedTuple):
     speed: float  # supervised tokens per second
-    loss: float  # nats per supervised token, held out
+    model: Transformer
     tokens: float  # supervised, in each step
 
 
@@ -94,7 +94,7 @@ def set_up(folders: Sequence[Path], place: Path, *, quick: bool) -> Bench:
     shape = SHAPES["S" if quick else "M"]
     texts = ["\n".join(message.content for message in record.messages) for record in records[:: 1 + quick * 9]]
     tokenizer = train_tokenizer(texts, vocab_size=shape["vocab_size"])
-    steps = 20 if quick else 48
+    steps = 20 if quick else 40
     model = {**shape, "vocab_size": tokenizer.vocab_size, "context_length": ROW}
     recipe = resolve({"model": model, "instruct": {"steps": steps, "rows_per_step": ROWS, "microbatch_rows": ROWS}})
     (place / "first").mkdir()
@@ -117,7 +117,7 @@ def ours(bench: Bench, rate: float, *, steps: int) -> Trained:
     for report in train(instruct.build(*arguments), alone(), steps=range(steps)):
         items.append(report.items)
         times.append(time.perf_counter())
-    return Trained(sum(items[WARM:]) / (times[-1] - times[WARM]), bench.loss(model), statistics.mean(items))
+    return Trained(sum(items[WARM:]) / (times[-1] - times[WARM]), model, statistics.mean(items))
 
 
 class Clock(TrainerCallback):  # type: ignore[misc, unused-ignore]
@@ -175,12 +175,13 @@ def theirs(bench: Bench, data: Dataset, way: Way, rate: float, *, steps: int) ->
             processing_class=AutoTokenizer.from_pretrained(bench.folder),
             callbacks=[clock],
         )
+        trainer.remove_callback(PrinterCallback)
         trainer.data_collator = counting = Counting(trainer.data_collator)
         trainer.train()
         model.save_pretrained(out)
         tokens = statistics.mean(counting.counts) * passes  # in each step
         seconds = (clock.times[-1] - clock.times[WARM - 1]) / (steps - WARM)
-        return Trained(tokens / seconds, bench.loss(hub.load(Path(out))), tokens)
+        return Trained(tokens / seconds, hub.load(Path(out)), tokens)
 
 
 def their_data(bench: Bench) -> Dataset:
@@ -203,6 +204,7 @@ def main() -> int:
     chosen = parser.parse_args()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
+    disable_progress_bars()
     with tempfile.TemporaryDirectory() as place:
         bench = set_up(chosen.data, Path(place), quick=chosen.quick)
         data = their_data(bench)
@@ -214,21 +216,22 @@ def main() -> int:
         for our_rate, their_rate in zip(OUR_RATES, THEIR_RATES, strict=True):
             mine.append(ours(bench, our_rate, steps=bench.steps))
             peer.append(theirs(bench, data, best, their_rate, steps=bench.steps))
+    losses = [[bench.loss(each.model) for each in every] for every in (mine, peer)]
     ratios = [one.speed / other.speed for one, other in zip(mine, peer, strict=True)]
     found = {
         "ratio": statistics.median(ratios),
-        "loss_ours": min(each.loss for each in mine),
-        "loss_peer": min(each.loss for each in peer),
+        "loss_ours": min(losses[0]),
+        "loss_peer": min(losses[1]),
     }
     if chosen.json:
         print(json.dumps(found))
         return 0
-    for name, every in (("ours", mine), (f"TRL ({best.told()})", peer)):
-        losses = ", ".join(f"{each.loss:.3f}" for each in every)
+    for name, every, found_losses in (("ours", mine, losses[0]), (f"TRL ({best.told()})", peer, losses[1])):
+        told = ", ".join(f"{loss:.3f}" for loss in found_losses)
         speed = statistics.median(each.speed for each in every)
-        print(f"{name}: {speed:,.0f} supervised tokens/s, {every[0].tokens:,.0f} in a step; held-out losses {losses}")
-    losses = f"ours {found['loss_ours']:.3f}, TRL {found['loss_peer']:.3f}"
-    print(f"ratio {spread(ratios)}; held-out loss after {bench.steps} steps: {losses}")
+        print(f"{name}: {speed:,.0f} supervised tokens/s, {every[0].tokens:,.0f} in a step; held-out losses {told}")
+    best_losses = f"ours {found['loss_ours']:.3f}, TRL {found['loss_peer']:.3f}"
+    print(f"ratio {spread(ratios)}; held-out loss after {bench.steps} steps: {best_losses}")
     return 0
 
 
