@@ -113,6 +113,7 @@ MEASURED = {
     "loss": "nats per token of answers",
     "win_rate": "win rate over instruct, by reward",
 }
+UNLICENSED = "\nNo licence is stated: whoever shares it says which, and minds those of the data."
 LICENCE = re.compile(r"\A---\n(?:.*\n)*?license: *(\S+)\n(?:.*\n)*?---", re.MULTILINE)
 
 
@@ -135,13 +136,14 @@ def card(name: str, model: Transformer | RewardModel, recipe: Recipe, origin: Or
             f"A decoder that {what}: {shape.architecture}, {shape.parameters:,} parameters ({shape.num_layers} layers,",
             f"width {shape.width}, vocabulary {shape.vocab_size:,}, context {shape.context_length:,} tokens).",
             f"{made}{parent}.",
-            "`lineage.json` holds every setting: the same recipe and data make the same weights again.",
+            "`lineage.json` holds every setting.",
             *_section("Data", ("learned from", "fingerprint"), _data_rows(origin)),
             *_section("Settings", ("", ""), _settings_rows(recipe, origin.phase)),
             *_section("Measured on held-out data", ("", ""), _measured_rows(origin)),
             "\n## Use\n",
             _usage(name, scores=scores),
-            "" if licence else "\nNo licence is stated: whoever shares it says which, and minds those of the data.",
+            *([] if licence else [UNLICENSED]),
+            "",
         ]
     )
 

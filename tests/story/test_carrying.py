@@ -143,6 +143,15 @@ def test_phase_three_begins_with_a_folder_too(stable: Any, recipe: Path, finishe
     assert read_lineage(run / "rounds" / "001" / "aligned").parent == hub.fingerprint(finished / "instruct")
 
 
+def test_what_a_card_says_of_loading_is_so(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for folder in (finished / "instruct", finished / "rounds" / "001" / "reward"):
+        monkeypatch.chdir(folder.parent)
+        code = (folder / "README.md").read_text().split("```python\n")[1].split("```")[0]
+        given: dict[str, Any] = {}
+        exec(code, given)
+        assert given["model"].config.num_hidden_layers == 1
+
+
 # What cannot be done
 
 

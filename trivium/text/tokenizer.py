@@ -59,7 +59,7 @@ class Tokenizer:
         if missing := missing_names(backend, template):
             raise CheckpointError(
                 f"tokenizer: has no token {', '.join(missing)}; use one that `trivium pretrain` has trained, "
-                "or go on from its folder with --from"
+                "or take its folder in with `trivium import`"
             )
         self.opening: tuple[int, ...] = opening_of(backend)  # what texts and dialogues begin with; ours with nothing
         backend.encode_special_tokens = True  # not saved in the file: set anew at every load
