@@ -230,6 +230,7 @@ def main() -> int:
         told = ", ".join(f"{loss:.3f}" for loss in found_losses)
         speed = statistics.median(each.speed for each in every)
         print(f"{name}: {speed:,.0f} supervised tokens/s, {every[0].tokens:,.0f} in a step; held-out losses {told}")
+    print(f"ways to pack: {', '.join(f'{way.told()} {tried[way]:,.0f} tokens/s' for way in ways)}")
     best_losses = f"ours {found['loss_ours']:.3f}, TRL {found['loss_peer']:.3f}"
     print(f"ratio {spread(ratios)}; held-out loss after {bench.steps} steps: {best_losses}")
     return 0

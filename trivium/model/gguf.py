@@ -156,6 +156,12 @@ def _write_vocabulary(writer: Any, vocabulary: Vocabulary, *, rows: int) -> None
     writer.add_chat_template(vocabulary.template)
 
 
+def is_one(path: Path) -> bool:
+    """Whether a file begins as GGUF files do."""
+    with path.open("rb") as file:
+        return file.read(len(MAGIC)) == MAGIC
+
+
 class Contents(NamedTuple):
     """What stands in a file, by name."""
 

@@ -75,7 +75,7 @@ def _to_gguf(folder: Path, opened: Opened, path: Path, numbers: gguf.Numbers) ->
     gguf.library()
     if path.is_dir():
         raise ConfigError(f"--out = {path}: is a folder; name a file that ends in .gguf")
-    if path.exists() and path.read_bytes()[:4] != gguf.MAGIC:
+    if path.exists() and not gguf.is_one(path):
         raise ConfigError(f"--out = {path}: holds something else than a model; choose another name")
     model, tokenizer = opened
     try:
@@ -105,7 +105,7 @@ def _to_folder(folder: Path, opened: Opened, path: Path) -> Compared:
             shutil.copyfile(file, fresh / file.name)
         theirs = _of_transformers(fresh, opened.tokenizer)
         by = "this program" if theirs is None else "transformers"
-        found.append(_compare(path, opened, theirs or hub.load(fresh), "hf", by=by))
+        found.append(_compare(path, opened, hub.load(fresh) if theirs is None else theirs, "hf", by=by))
 
     publish(path, write)
     return found[0]
@@ -152,19 +152,25 @@ def _of_transformers(folder: Path, tokenizer: Tokenizer | None) -> Any:
     """The folder's model as transformers opens it; None where transformers is not installed.
 
     tokenizer  whose ids transformers' must be
-    raises     CheckpointError when they are not
+    raises     CheckpointError when they are not, or transformers cannot open the folder
     """
     try:
         import transformers
     except ImportError:
         return None
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call, unused-ignore]
+    try:
+        model: Any = transformers.AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch.float32, use_safetensors=True
+        )
+        theirs: Any = transformers.AutoTokenizer.from_pretrained(folder) if tokenizer else None
+    except Exception as reason:  # it raises anything
+        told = " ".join(str(reason).split())[:200]
+        raise CheckpointError(f"transformers {transformers.__version__} cannot open it ({told}); update it") from reason
     if tokenizer:
-        theirs = transformers.AutoTokenizer.from_pretrained(folder)
         for text in llama_cpp.PROBES:
             if theirs.encode(text, add_special_tokens=False) != tokenizer.encode(text):
-                raise CheckpointError(f"{folder.name}: transformers cuts {text!r} into other tokens; report this")
-    model: Any = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+                raise CheckpointError(f"transformers cuts {text!r} into other tokens; nothing was kept")
     return model.eval()
 
 
