@@ -318,7 +318,7 @@ def test_a_plan_that_was_damaged_is_named(here: Path, typed: Type) -> None:
 def test_results_go_to_stdout_as_one_json_object_and_progress_does_not(here: Path, typed: Type) -> None:
     said = typed("run", "tiny.toml", "--json")
     assert said.code == 0
-    assert set(json.loads(said.out)) == {"base", "instruct"}
+    assert set(json.loads(said.out)) == {"base", "changes", "instruct"}
     assert "I. Pretrain" in said.err
     assert "Nobody has voted yet" in said.err
 

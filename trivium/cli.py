@@ -3,7 +3,8 @@
 import json as json_module
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -133,40 +134,64 @@ def instruct(
     start: From = None,
     settings: Flags = None,
 ) -> None:
-    """Phase II: instructions and their answers → instruct. Makes base first where there is none."""
+    """Phase II: instructions and their answers → instruct, of the folder --from; without one base is made first."""
     from trivium.story.opening import open_story
-    from trivium.story.stages import make_base, make_instruct
+    from trivium.story.stages import make_instruct, take_base
 
     flags = said(settings, start)
-    with open_story(recipe, out=out, minutes=minutes, flags=flags, through="instruct") as teller:
-        make_base(teller)
+    with open_story(recipe, out=out, minutes=minutes, flags=flags, through="instruct", taught=("pretrain",)) as teller:
+        take_base(teller)
         print(make_instruct(teller))
 
 
 @app.command
-def reward(run: RunFolder, *, settings: Flags = None) -> None:
+def reward(
+    run: RecipeOrRun = None,
+    *,
+    minutes: Minutes = None,
+    out: Out = None,
+    start: From = None,
+    settings: Flags = None,
+) -> None:
     """Phase III, first half: votes → a model that scores answers, and the report that says how far to trust it."""
-    from trivium.story.opening import open_story
     from trivium.story.rounds import collect_votes, current_round, make_reward
 
-    with open_story(run, out=None, minutes=None, flags=said(settings), new_round=True, must_exist=True) as teller:
+    with _third_phase(run, minutes, out, start, settings) as teller:
         round = current_round(teller)
         print(make_reward(teller, round, collect_votes(teller, round)))
 
 
 @app.command
 def align(
-    run: RunFolder,
+    run: RecipeOrRun = None,
     *,
+    minutes: Minutes = None,
+    out: Out = None,
+    start: From = None,
     round: Annotated[bool, Parameter(negative="", help="begin the next round when the last one is done")] = False,
     settings: Flags = None,
 ) -> None:
     """Phase III, second half: reinforcement learning against the reward model → aligned."""
-    from trivium.story.opening import open_story
     from trivium.story.rounds import current_round, tell_round
 
-    with open_story(run, out=None, minutes=None, flags=said(settings), new_round=True, must_exist=True) as teller:
+    with _third_phase(run, minutes, out, start, settings) as teller:
         print(tell_round(teller, current_round(teller, begin_next=round).number))
+
+
+@contextmanager
+def _third_phase(
+    run: Path | None, minutes: float | None, out: Path | None, start: Path | None, settings: Any
+) -> Iterator[Any]:
+    """A run that has its instruct: its own, or the folder --from, with which a run may begin here."""
+    from trivium.story.opening import open_story
+    from trivium.story.stages import take_instruct
+
+    flags, taught = said(settings, start), ("pretrain", "instruct")
+    with open_story(
+        run, out=out, minutes=minutes, flags=flags, new_round=True, must_exist=start is None, taught=taught
+    ) as teller:
+        take_instruct(teller)
+        yield teller
 
 
 @app.command
@@ -212,20 +237,19 @@ def vote(
 
 
 @app.command
-def evaluate(run: RunFolder, *, json: AsJson = False, settings: Flags = None) -> None:
-    """Measure every model of a run on held-out data. Changes nothing in the run."""
-    from trivium.show import Show
-    from trivium.story.measure import by_kind_rows, measure_run, table_rows
-    from trivium.story.opening import look_into
+def evaluate(
+    model: Annotated[Path, Parameter(help="a run folder, all of whose models are measured, or a model folder")],
+    *,
+    questions: Annotated[Path | None, Parameter(help="a file of questions and answers, as data.answers takes")] = None,
+    json: AsJson = False,
+    settings: Flags = None,
+) -> None:
+    """Measure every model of a run, or one model, on held-out data. Changes nothing in the run."""
+    from trivium.story.measure import evaluate_model, evaluate_run, print_measures
 
-    with look_into(run, flags=said(settings)) as teller:
-        found = measure_run(teller)
-    if json:
-        print_json(found)
-        return
-    show = Show(stderr=False)
-    show.table("Held-out measures", *table_rows(found))
-    show.table("Instructions by kind", *by_kind_rows(found))
+    is_model = (model / "config.json").exists()
+    found = (evaluate_model if is_model else evaluate_run)(model, questions, flags=said(settings))
+    print_json(found) if json else print_measures(found)
 
 
 @app.command
@@ -234,6 +258,37 @@ def report(run: RunFolder) -> None:
     from trivium.report import write_report
 
     print(write_report(run))
+
+
+@app.command
+def export(
+    model: ModelFolder,
+    *,
+    to: Annotated[Literal["gguf", "hf"], Parameter(help="a file for llama.cpp, or a folder for everything else")],
+    type: Annotated[Literal["f32", "f16", "q8_0"], Parameter(help="of a GGUF file's matrices")] = "f16",
+    out: Annotated[Path | None, Parameter(help="the file or folder  [default: here, named after the model]")] = None,
+    json: AsJson = False,
+) -> None:
+    """Write a model for other programs; it is read again and compared before this says done."""
+    from trivium.story.carrying import export as carry
+    from trivium.story.carrying import print_export
+
+    found = carry(model, to=to, numbers=type, out=out)
+    print_json(found) if json else print_export(found)
+
+
+@app.command(name="import")
+def import_model(
+    folder: Annotated[Path, Parameter(help="a Llama, Qwen2 or Qwen3 folder, as transformers writes them")],
+    *,
+    out: Annotated[Path | None, Parameter(help="the model folder  [default: models/NAME of the folder]")] = None,
+    json: AsJson = False,
+) -> None:
+    """Take somebody else's model in: afterwards every verb takes it."""
+    from trivium.story.carrying import print_import, take_in
+
+    found = take_in(folder, out=out)
+    print_json(found) if json else print_import(found)
 
 
 @app.command

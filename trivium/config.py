@@ -146,6 +146,10 @@ class InstructConfig(OptimizerConfig):
     """which of the assistant's turns are learned"""
     text: Share = 0.03
     """share of the rows that are text, so that what phase I taught is not forgotten"""
+    lora_rank: int = Field(0, ge=0)
+    """of adapters on the linear layers, which alone are trained, and merged at the end; 0: all weights are trained"""
+    lora_alpha: float = Field(32.0, gt=0)
+    """what the adapters add is multiplied by this / lora_rank"""
 
 
 class VotesConfig(Frozen):

@@ -63,14 +63,21 @@ def write_text(path: Path, text: str) -> None:
 
     raises  CheckpointError when the disk refuses; the old text is intact
     """
+    publish_file(path, lambda fresh: fresh.write_bytes(text.encode()))
+
+
+def publish_file(path: Path, write: Callable[[Path], object]) -> None:
+    """The same for a file that `write` fills under the temporary name it is given.
+
+    raises  CheckpointError when the disk refuses; the old file is intact, whatever fails
+    """
     with _disk_faults(path):
         _make_folder(path.parent)
         fresh = _temporary_name(path)
         try:
             with fresh.open("xb") as file:
                 _mark_in_use(file.fileno())
-                file.write(text.encode())
-                file.flush()
+                write(fresh)
                 os.fsync(file.fileno())
                 fresh.replace(path)
             _sync(path.parent)

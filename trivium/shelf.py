@@ -2,7 +2,8 @@
 
 import datetime
 import platform
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -71,10 +72,12 @@ def publish_model(
     origin: Origin,
     *,
     beside: Mapping[str, str],
+    check: Callable[[Path], None] | None = None,
 ) -> None:
     """Weights, tokenizer, lineage and card: all of it or nothing.
 
     beside  further files by name, and their text
+    check   looks at what was written before it is published, and raises when it must not be
     """
     lineage = Lineage(
         parent=origin.parent.weights if origin.parent else None,
@@ -98,29 +101,108 @@ def publish_model(
         (fresh / "README.md").write_text(card(folder.name, model, recipe, origin), encoding="utf-8")
         for name, text in beside.items():
             (fresh / name).write_text(text, encoding="utf-8")
+        if check:
+            check(fresh)
 
     publish(folder, write)
 
 
+PHASES = {"pretrain": "I, pretrain", "instruct": "II, instruct", "reward": "III, reward", "align": "III, align"}
+MEASURED = {
+    "bits_per_byte": "bits per byte of text",
+    "loss": "nats per token of answers",
+    "win_rate": "win rate over instruct, by reward",
+}
+UNLICENSED = "\nNo licence is stated: whoever shares it says which, and minds those of the data."
+LICENCE = re.compile(r"\A---\n(?:.*\n)*?license: *(\S+)\n(?:.*\n)*?---", re.MULTILINE)
+
+
 def card(name: str, model: Transformer | RewardModel, recipe: Recipe, origin: Origin) -> str:
-    """The model card: what it is, what it learned from, how it measures."""
-    shape = model.config
-    measured = "\n".join(f"| {key.replace('_', ' ')} | {value:.4g} |" for key, value in origin.metrics.items())
-    sources = ", ".join(origin.data) or "its parent's"
-    went_on = f" It went on from `{origin.parent.folder}`." if origin.parent else ""
-    return f"""---
-library_name: transformers
-pipeline_tag: {"text-classification" if isinstance(model, RewardModel) else "text-generation"}
-tags: [trivium]
----
+    """The model card: what it is, what it learned from and how, how it measures, and how to use it."""
+    shape, scores = model.config, isinstance(model, RewardModel)
+    licence = licence_of(Path(origin.parent.folder)) if origin.parent else None
+    head = ["library_name: transformers", f"pipeline_tag: text-{'classification' if scores else 'generation'}"]
+    head += ["tags: [trivium]", *([f"license: {licence}"] if licence else [])]
+    what = "scores answers, the higher the more people would like them" if scores else "writes text"
+    stage = PHASES.get(origin.phase.partition("-")[0])
+    made = f"Made by phase {stage}, of Trivium" if stage else "Taken in by Trivium as it was"
+    parent = f", from `{origin.parent.folder}` (weights {origin.parent.weights})" if origin.parent else ""
+    return "\n".join(
+        [
+            "---",
+            *head,
+            "---",
+            f"\n# {name}\n",
+            f"A decoder that {what}: {shape.architecture}, {shape.parameters:,} parameters ({shape.num_layers} layers,",
+            f"width {shape.width}, vocabulary {shape.vocab_size:,}, context {shape.context_length:,} tokens).",
+            f"{made}{parent}.",
+            "`lineage.json` holds every setting.",
+            *_section("Data", ("learned from", "fingerprint"), _data_rows(origin)),
+            *_section("Settings", ("", ""), _settings_rows(recipe, origin.phase)),
+            *_section("Measured on held-out data", ("", ""), _measured_rows(origin)),
+            "\n## Use\n",
+            _usage(name, scores=scores),
+            *([] if licence else [UNLICENSED]),
+            "",
+        ]
+    )
 
-# {name}
 
-A {shape.architecture} decoder of {shape.parameters:,} parameters ({shape.num_layers} layers, width {shape.width},
-vocabulary {shape.vocab_size:,}, context {shape.context_length} tokens), made by the phase `{origin.phase}` of
-Trivium.{went_on} Data: {sources}. Seed: {recipe.seed}. `lineage.json` holds every setting.
+def licence_of(folder: Path) -> str | None:
+    """What the card of a model states; None when nothing does."""
+    try:
+        found = LICENCE.match((folder / "README.md").read_text(encoding="utf-8"))
+    except (OSError, UnicodeError):
+        return None
+    return found[1] if found else None
 
-| measured on held-out data | |
-|---|---|
-{measured or "| nothing yet | |"}
-"""
+
+def _section(title: str, names: tuple[str, str], rows: Sequence[tuple[str, str]]) -> list[str]:
+    """A heading and a table; nothing where there is nothing to tell."""
+    if not rows:
+        return []
+    return [f"\n## {title}\n", f"| {names[0]} | {names[1]} |", "|---|---|", *(f"| {a} | {b} |" for a, b in rows)]
+
+
+def _data_rows(origin: Origin) -> list[tuple[str, str]]:
+    votes = [("votes on pairs of answers", f"`{origin.votes}`")] if origin.votes else []
+    return [(source, f"`{print}`") for source, print in origin.data.items() if print != origin.votes] + votes
+
+
+def _settings_rows(recipe: Recipe, phase: str) -> list[tuple[str, str]]:
+    """What the phase read of the recipe, and the seed."""
+    name = phase.partition("-")[0]
+    settings = getattr(recipe, name).model_dump() if name in PHASES else {}
+    rows = [
+        (key.replace("_", " "), f"{value:g}" if isinstance(value, float) else str(value))
+        for key, value in settings.items()
+    ]
+    return [*rows, ("seed", str(recipe.seed))] if rows else []
+
+
+def _measured_rows(origin: Origin) -> list[tuple[str, str]]:
+    return [(MEASURED.get(key, key.replace("_", " ")), f"{value:.4g}") for key, value in origin.metrics.items()]
+
+
+def _usage(name: str, *, scores: bool) -> str:
+    if scores:
+        return f"""```python
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+model = AutoModelForSequenceClassification.from_pretrained("{name}")  # reads a dialogue, scores its last answer
+tokenizer = AutoTokenizer.from_pretrained("{name}")
+```"""
+    return f"""```python
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+model, tokenizer = (each.from_pretrained("{name}") for each in (AutoModelForCausalLM, AutoTokenizer))
+chat = [{{"role": "user", "content": "Who are you?"}}]
+ids = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+print(tokenizer.decode(model.generate(**ids, max_new_tokens=64)[0]))
+```
+
+```sh
+trivium chat {name}                              # or fill, serve, evaluate
+trivium export {name} --to gguf --type q8_0      # for llama.cpp
+lm_eval --model hf --model_args pretrained={name} --tasks arc_easy
+```"""

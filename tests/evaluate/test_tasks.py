@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from trivium.evaluate import tasks
 from trivium.evaluate.preference import compare, kl_to_reference
-from trivium.evaluate.tasks import Reply, exact_match, instruction_accuracy, prompt_ids, reply_to
+from trivium.evaluate.tasks import Reply, exact_match, mark, prompt_ids, reply_to, word_overlap
 from trivium.generate.sampling import Sampling
 from trivium.model.transformer import Transformer
 from trivium.records import Dialogue, Message
@@ -53,8 +53,17 @@ def test_accuracy_is_counted_over_all_and_by_kind(monkeypatch: pytest.MonkeyPatc
     ]
     monkeypatch.setattr(tasks, "reply_to", lambda *_: said)
     asked = [dialogue(0, "a"), dialogue(1, "b"), dialogue(2, "b", ("two", "three")), dialogue(3, "b")]
-    found = instruction_accuracy(None, None, asked)  # type: ignore[arg-type]
-    assert found == (0.75, {"a": 1.0, "b": pytest.approx(2 / 3)})  # the last is right, and never ended
+    found = mark(None, None, asked)  # type: ignore[arg-type]
+    assert (found.exact, found.by_kind) == (0.75, {"a": 1.0, "b": pytest.approx(2 / 3)})  # the last never ended
+    assert (found.f1, found.ended) == (1.0, 0.75)
+
+
+@pytest.mark.parametrize(
+    ("answer", "overlap"),
+    [("The cat sat.", 1.0), ("sat cat THE", 1.0), ("the dog", 0.4), ("dog", 0.0), ("", 0.0), ("the the cat", 2 / 3)],
+)
+def test_words_in_common_are_counted_against_the_nearest_accepted_answer(answer: str, overlap: float) -> None:
+    assert word_overlap(answer, ("the cat sat", "nothing else at all")) == pytest.approx(overlap)
 
 
 def test_replies_come_in_the_order_of_their_prompts_and_keep_their_end_token(

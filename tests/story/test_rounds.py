@@ -143,7 +143,7 @@ def test_without_votes_the_run_ends_with_instruct_and_says_how_to_vote(
     run = tmp_path / "run"
     ended = stable.finish("run", written_recipe(recipe, tmp_path), "--out", run, folder=run)
     assert f"Nobody has voted yet. Vote with `trivium vote {run}`" in " ".join(ended.said.split())
-    assert set(json.loads((run / "measures.json").read_text())) == {"base", "instruct"}
+    assert set(json.loads((run / "measures.json").read_text())) == {"base", "changes", "instruct"}
 
 
 def test_votes_that_are_all_ties_end_no_run(recipe: Path, stable: Any, tmp_path: Path) -> None:

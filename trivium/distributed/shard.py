@@ -7,6 +7,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forwar
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from trivium.distributed.world import World
+from trivium.model.lora import has_adapters, merged_state
 from trivium.model.transformer import Transformer
 
 
@@ -37,11 +38,11 @@ def whole(tensor: Tensor) -> Tensor:
 
 
 def whole_model(model: Transformer, world: World) -> Transformer:
-    """The model itself, or on several ranks a copy of its own that is not spread; all ranks must call it together."""
-    if world.size == 1:
+    """The model itself; if it is spread or has adapters, a copy without. All ranks must call it together."""
+    if world.size == 1 and not has_adapters(model):
         return model
     plain = Transformer(model.config)
-    plain.load_state_dict(gather(model.state_dict()))
+    plain.load_state_dict(merged_state(gather(model.state_dict())))
     return plain.to(world.device)
 
 

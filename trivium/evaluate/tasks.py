@@ -1,7 +1,8 @@
 """Answers to instructions, and how many of them are right."""
 
+import re
 import unicodedata
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -12,6 +13,7 @@ from trivium.records import Dialogue, Message
 from trivium.text.dialogue import render_prompt
 from trivium.text.tokenizer import Tokenizer
 
+WORD = re.compile(r"\w+")
 GREEDY = Sampling(temperature=0, max_new_tokens=64)
 
 
@@ -62,17 +64,39 @@ def normalised(text: str) -> str:
     return " ".join(unicodedata.normalize("NFC", text).casefold().split()).rstrip(".").rstrip()
 
 
-def instruction_accuracy(
-    model: Transformer, tokenizer: Tokenizer, dialogues: Sequence[Dialogue]
-) -> tuple[float, dict[str, float]]:
-    """Share of the instructions answered exactly, greedily: over all, and by kind of instruction.
+def word_overlap(answer: str, accepted: Sequence[str]) -> float:
+    """F1 of the words that the answer shares with the accepted one nearest to it, 0 to 1; order does not count.
 
-    Of a dialogue without a list of accepted answers, its own answer is the only one accepted.
+    Rajpurkar et al. 2016, arXiv:1606.05250; without their list of English articles
     """
+    said = Counter(WORD.findall(normalised(answer)))
+    return max(_f1(said, Counter(WORD.findall(normalised(text)))) for text in accepted)
+
+
+def _f1(said: Counter[str], expected: Counter[str]) -> float:
+    total = said.total() + expected.total()
+    return 2 * (said & expected).total() / total if total else 1.0
+
+
+class Marks(NamedTuple):
+    """How instructions were done, greedily; shares of 0 to 1. An answer that never ends is not right."""
+
+    exact: float
+    f1: float
+    ended: float
+    by_kind: dict[str, float]  # exact, by kind of instruction
+
+
+def mark(model: Transformer, tokenizer: Tokenizer, dialogues: Sequence[Dialogue]) -> Marks:
+    """Answers to the instructions beside those that are accepted: of a dialogue without a list, its own."""
     replies = reply_to(model, tokenizer, [dialogue.prompt for dialogue in dialogues])
     by_kind: dict[str, list[bool]] = defaultdict(list)
+    overlap = 0.0
     for dialogue, reply in zip(dialogues, replies, strict=True):
-        right = reply.ended and exact_match(reply.text, dialogue.accepted or (dialogue.answer,))
-        by_kind[dialogue.kind or "answers"].append(right)
+        accepted = dialogue.accepted or (dialogue.answer,)
+        by_kind[dialogue.kind or "answers"].append(reply.ended and exact_match(reply.text, accepted))
+        overlap += word_overlap(reply.text, accepted)
     shares = {kind: sum(right) / len(right) for kind, right in sorted(by_kind.items())}
-    return sum(sum(right) for right in by_kind.values()) / len(dialogues), shares
+    count = len(dialogues)
+    exact = sum(sum(right) for right in by_kind.values()) / count
+    return Marks(exact, overlap / count, sum(reply.ended for reply in replies) / count, shares)

@@ -72,12 +72,14 @@ class _LinearCrossEntropy(torch.autograd.Function):
         counted = F.pad(torch.ones(len(targets), device=hidden.device), (0, short))
         narrow = weight.to(hidden.dtype)
         total, to_weight = torch.zeros((), device=hidden.device), torch.zeros_like(weight)
+        is_learned = ctx.needs_input_grad[1]
         to_rows = torch.empty_like(rows)
         for some, here, count, out in zip(*(x.split(chunk) for x in (rows, wanted, counted, to_rows)), strict=True):
             loss, gradient = step(some, narrow, here, count)
             total += loss
             torch.mm(gradient, narrow, out=out)
-            to_weight += gradient.T @ some
+            if is_learned:
+                to_weight += gradient.T @ some
         ctx.save_for_backward(to_rows[: len(targets)], to_weight)
         return total
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trivium.model.attention import attend, branch_mask, branch_ranges, document_mask, document_ranges
+from trivium.model.lora import LowRank, add_adapters, freeze_all_but_adapters
 from trivium.model.rope import packed_angles, rope_angles, rotate
 from trivium.model.shape import ModelConfig
 from trivium.native.attention import attend_packed, serves
@@ -195,7 +196,16 @@ def fused_linear(x: Tensor, *layers: nn.Linear) -> Tensor:
     """
     weight = torch.cat([layer.weight for layer in layers])
     bias = torch.cat([layer.bias for layer in layers]) if layers[0].bias is not None else None
-    return F.linear(x, weight, bias)
+    joined = F.linear(x, weight, bias)
+    adapted = [layer.addition(x) for layer in layers if isinstance(layer, LowRank)]  # of all layers, or of none
+    return joined + torch.cat(adapted, dim=-1) if adapted else joined
+
+
+def adapt(model: Transformer, *, rank: int, alpha: float, seed: int) -> Transformer:
+    """Put a low-rank adapter on every linear layer of the decoder, and train nothing else from here on."""
+    add_adapters(model.layers, rank=rank, alpha=alpha, seed=seed)
+    freeze_all_but_adapters(model)
+    return model
 
 
 @torch.no_grad()

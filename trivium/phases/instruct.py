@@ -13,7 +13,7 @@ from trivium.distributed.shard import whole_model
 from trivium.distributed.world import World
 from trivium.errors import DataError
 from trivium.evaluate.bits import every_batch, surprise
-from trivium.evaluate.tasks import instruction_accuracy
+from trivium.evaluate.tasks import mark
 from trivium.model.transformer import Transformer
 from trivium.records import Dialogue
 from trivium.text import dialogue as dialogues
@@ -47,7 +47,7 @@ def build(
 
     def evaluate() -> dict[str, float]:
         plain = whole_model(model, world)
-        accuracy, _ = instruction_accuracy(plain, tokenizer, checkable(held_out)[:GLANCE])
+        accuracy = mark(plain, tokenizer, checkable(held_out)[:GLANCE]).exact
         return {"loss": held_out_loss(plain, tokenizer, held_out[:GLANCE], recipe, compute), "accuracy": accuracy}
 
     return Phase(

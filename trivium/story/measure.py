@@ -1,31 +1,41 @@
 """What a run has reached, measured on held-out data: one object, the same for the terminal, the report and --json."""
 
+import itertools
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from numpy.typing import NDArray
 
 from trivium.compute import Compute
-from trivium.config import Recipe
+from trivium.config import Recipe, Settings
 from trivium.evaluate.bits import document_batches, surprise
 from trivium.evaluate.blanks import blank_accuracy
+from trivium.evaluate.formats import keeps_formats
 from trivium.evaluate.preference import compare, golden, kl_to_reference
-from trivium.evaluate.tasks import instruction_accuracy, prompt_ids
+from trivium.evaluate.tasks import mark, prompt_ids
 from trivium.model.transformer import Transformer
 from trivium.phases import instruct
 from trivium.phases.align.policy import blind_replies
 from trivium.phases.align.questions import Question
 from trivium.records import Dialogue
+from trivium.runs import LINEAGE, read_lineage
 from trivium.shelf import is_done, open_model
+from trivium.show import Show
+from trivium.story.opening import look_at, look_into
 from trivium.story.rounds import has_judge, measuring_questions
 from trivium.story.stages import encode_whole
 from trivium.story.teller import Teller
+from trivium.text.answers import read_dialogues
 from trivium.text.blanks import Blank, held_out_blanks
 from trivium.text.tokenizer import Tokenizer
 
 Measures = dict[str, Any]
+
+
+LONGEST_ROW = 2048  # tokens of text that are read at once, however long the context is
 
 
 class Exam(NamedTuple):
@@ -51,8 +61,11 @@ def prepare_exam(teller: Teller, tokenizer: Tokenizer) -> Exam:
     )
 
 
-def measure_run(teller: Teller) -> Measures:
-    """Everything that this run's models can be asked, in float32."""
+def measure_run(teller: Teller, questions: Sequence[Dialogue] = ()) -> Measures:
+    """Everything that this run's models can be asked, in float32.
+
+    questions  further ones, beside the run's own
+    """
     run = teller.run
     compute = Compute(teller.compute.device, torch.float32, False)
     folders = {"base": run.base, "instruct": run.instruct}
@@ -68,11 +81,12 @@ def measure_run(teller: Teller) -> Measures:
         model, tokenizer = open_model(folder, device=compute.device)
         exam = exam or prepare_exam(teller, tokenizer)
         models[name] = model
-        found[name] = measure_language(model, tokenizer, exam, compute)
+        found[name] = measure_language(model, tokenizer, exam, compute) | measure_answers(model, tokenizer, questions)
         if name == "instruct":
             found[name]["loss"] = instruct.held_out_loss(model, tokenizer, exam.dialogues, teller.recipe, compute)
         if name == "aligned":
             found[name] |= measure_preference(model, models["instruct"], tokenizer, exam, teller.recipe)
+    found["changes"] = changes(found)
     if rounds:
         found["reward"] = json.loads(rounds[-1].reward_report.read_text())
         found["votes"] = {"simulated": has_judge(teller) and teller.recipe.votes.simulated, "round": rounds[-1].number}
@@ -81,14 +95,100 @@ def measure_run(teller: Teller) -> Measures:
 
 def measure_language(model: Transformer, tokenizer: Tokenizer, exam: Exam, compute: Compute) -> Measures:
     """Bits per byte, blanks and instructions, all held out."""
-    batches = document_batches(exam.documents, tokenizer, row_length=model.config.context_length)
-    accuracy, by_kind = instruction_accuracy(model, tokenizer, exam.instructions)
+    row_length = min(model.config.context_length, LONGEST_ROW)
+    batches = document_batches(exam.documents, tokenizer, row_length=row_length)
+    marks = mark(model, tokenizer, exam.instructions)
     return {
         "bits_per_byte": surprise(model, batches, tokenizer, compute).bits_per_byte,
         "blank_accuracy": blank_accuracy(model, tokenizer, exam.blanks),
-        "instruction_accuracy": accuracy,
-        "by_kind": by_kind,
+        "instruction_accuracy": marks.exact,
+        "instruction_f1": marks.f1,
+        "instructions_ended": marks.ended,
+        "by_kind": marks.by_kind,
     }
+
+
+def measure_answers(model: Transformer, tokenizer: Tokenizer, questions: Sequence[Dialogue]) -> Measures:
+    """What needs no data of the model's own: formats that a program can check, and questions from a file."""
+    kept = keeps_formats(model, tokenizer)
+    found: Measures = {"format_accuracy": kept.share, "formats_ended": kept.ended, "by_format": kept.by_check}
+    if questions:
+        marks = mark(model, tokenizer, questions)
+        found["questions"] = {"exact_match": marks.exact, "f1": marks.f1, "ended": marks.ended, "count": len(questions)}
+    return found
+
+
+def measure_model(teller: Teller, folder: Path, questions: Sequence[Dialogue], *, language: bool) -> Measures:
+    """The same of one model alone, in float32.
+
+    language  whether there is data to measure language and instructions on
+    """
+    compute = Compute(teller.compute.device, torch.float32, False)
+    model, tokenizer = open_model(folder, device=compute.device)
+    found: Measures = {"model": str(folder)}
+    if language:
+        found |= measure_language(model, tokenizer, prepare_exam(teller, tokenizer), compute)
+    return found | measure_answers(model, tokenizer, questions)
+
+
+# What is compared before and after each phase: name, title, and whether more is better
+COMPARED = (
+    ("bits_per_byte", "bits per byte", False),
+    ("blank_accuracy", "blanks filled", True),
+    ("instruction_accuracy", "instructions, exact match", True),
+    ("instruction_f1", "instructions, F1", True),
+    ("instructions_ended", "answers that end", True),
+    ("format_accuracy", "formats kept", True),
+    ("exact_match", "questions, exact match", True),
+    ("f1", "questions, F1", True),
+)
+MODELS = ("base", "instruct", "aligned")
+
+
+def measured(here: Measures) -> dict[str, float]:
+    """The single figures of a model, by name."""
+    whole = here | {name: here["questions"][name] for name in ("exact_match", "f1") if "questions" in here}
+    return {name: whole[name] for name, _, _ in COMPARED if name in whole}
+
+
+def changes(found: Measures) -> Measures:
+    """After each phase but the first, what every figure became less what it was before: so forgetting is seen."""
+    names = [name for name in MODELS if name in found]
+    pairs = [(measured(found[one]), measured(found[two]), two) for one, two in itertools.pairwise(names)]
+    return {after: {name: its[name] - was[name] for name in its} for was, its, after in pairs}
+
+
+def change_rows(found: Measures) -> tuple[list[str], list[list[str]]]:
+    """A figure per row, a model per column, each with what its phase changed."""
+    names = [name for name in MODELS if name in found]
+    moved = changes(found)
+    rows = []
+    for key, title, more_is_better in COMPARED:
+        if key not in measured(found[names[0]]):
+            continue
+        cells = []
+        for name in names:
+            change = moved.get(name, {}).get(key, 0.0)
+            worse = change and (change > 0) is not more_is_better
+            told = "" if name == names[0] else f" ({_figure(key, change, sign='+')}{', worse' if worse else ''})"
+            cells.append(_figure(key, measured(found[name])[key]) + told)
+        rows.append([title, *cells])
+    return ["", *names], rows
+
+
+def _figure(key: str, value: float, *, sign: str = "") -> str:
+    return format(value, f"{sign}.3f" if key == "bits_per_byte" else f"{sign}.1%")
+
+
+def model_rows(found: Measures) -> tuple[list[str], list[list[str]]]:
+    """One model's figures, and each format."""
+    rows = [
+        [title, _figure(key, value)]
+        for key, title, _ in COMPARED
+        for value in [measured(found).get(key)]
+        if value is not None
+    ]
+    return ["", "measured"], rows + [[f"  {name}", f"{share:.0%}"] for name, share in found["by_format"].items()]
 
 
 def measure_preference(
@@ -149,3 +249,33 @@ def by_kind_rows(found: Measures) -> tuple[list[str], list[list[str]]]:
     kinds = sorted({kind for name in models for kind in found[name]["by_kind"]})
     rows = [[kind, *(f"{found[name]['by_kind'].get(kind, 0):.0%}" for name in models)] for kind in kinds]
     return ["instruction", *models], rows
+
+
+def evaluate_run(path: Path, questions: Path | None, *, flags: Settings) -> Measures:
+    """What `trivium evaluate RUN` finds."""
+    asked = read_questions(questions)
+    with look_into(path, flags=flags) as teller:
+        return measure_run(teller, asked)
+
+
+def evaluate_model(folder: Path, questions: Path | None, *, flags: Settings) -> Measures:
+    """What `trivium evaluate MODEL` finds: on the data that it learned from, or that the flags name; else without."""
+    asked = read_questions(questions)
+    with look_at(folder, flags=flags) as teller:
+        knows_data = (folder / LINEAGE).exists() and bool(read_lineage(folder).data)
+        return measure_model(teller, folder, asked, language=knows_data or "data" in flags)
+
+
+def read_questions(path: Path | None) -> list[Dialogue]:
+    """Questions with their accepted answers, in any schema of dialogues; raises DataError, ConfigError as those do."""
+    return list(read_dialogues([str(path)])) if path else []
+
+
+def print_measures(found: Measures) -> None:
+    show = Show(stderr=False)
+    if "model" in found:
+        show.table(found["model"], *model_rows(found))
+        return
+    show.table("Held-out measures", *table_rows(found))
+    show.table("Before and after each phase", *change_rows(found))
+    show.table("Instructions by kind", *by_kind_rows(found))

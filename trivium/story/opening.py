@@ -13,7 +13,7 @@ from trivium.compute import Compute, compiling_obstacle, prepare
 from trivium.config import Recipe, Settings, merge, read_settings, resolve
 from trivium.distributed.world import World, join_world
 from trivium.errors import ConfigError, RunError
-from trivium.runs import Run, open_run, read_run
+from trivium.runs import LINEAGE, Run, open_run, read_lineage, read_run
 from trivium.show import Show
 from trivium.story.start import with_start
 from trivium.story.teller import Teller
@@ -36,6 +36,7 @@ def open_story(
     new_round: bool = False,
     must_exist: bool = False,
     through: str = "",
+    taught: tuple[str, ...] = (),
 ) -> Iterator[Teller]:
     """A run, ready to go on.
 
@@ -44,6 +45,7 @@ def open_story(
     new_round   whether the settings of phase III may differ from those that the run was begun with
     must_exist  whether only a run folder will do
     through     the stage that ends when the minutes are over; empty: the whole run's
+    taught      of a new run that starts from a folder, the phases that this folder is taken to have been through
     """
     whole = (DEFAULT_MINUTES if minutes is None else minutes) / (plan.share_through(through) if through else 1.0)
     if target is not None and target.is_dir() and out is not None:
@@ -59,7 +61,7 @@ def open_story(
     if is_new and target is not None and target.is_dir():
         raise RunError(f"{target}: is not a run; name a recipe file, or a folder that `trivium run` made")
     first = resolve(said if is_new else read_settings(path / "recipe.toml"))
-    said = with_start(said) if is_new else said
+    said = with_start(said, taught) if is_new else said
     if not (path / "base").exists():
         check_files(first.data)
     with (
@@ -96,6 +98,19 @@ def look_into(path: Path, *, flags: Settings) -> Iterator[Teller]:
     with listen() as interrupt, join_world(recipe.compute.device) as world:
         compute = prepare(recipe.compute, world.device, run.cache / "compiled")._replace(compiled=False)
         yield Teller(run, settings, None, compute, world, interrupt, Show(quiet=not world.first), writes=False)
+
+
+@contextmanager
+def look_at(folder: Path, *, flags: Settings) -> Iterator[Teller]:
+    """A model by itself, to be asked: with the settings of its lineage, that it was made with, and the flags.
+
+    raises  CheckpointError when the lineage is malformed, ConfigError when its settings are of another version
+    """
+    settings = merge(read_lineage(folder).config if (folder / LINEAGE).exists() else {}, flags)
+    recipe = resolve(settings)
+    with listen() as interrupt, join_world(recipe.compute.device) as world:
+        compute = prepare(recipe.compute, world.device, folder / ".cache")._replace(compiled=False)
+        yield Teller(Run(folder), settings, None, compute, world, interrupt, Show(quiet=not world.first))
 
 
 @contextmanager

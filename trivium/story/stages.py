@@ -17,10 +17,11 @@ from trivium.errors import ConfigError, DataError
 from trivium.evaluate.tasks import reply_to
 from trivium.generate.engine import Request, generate
 from trivium.generate.sampling import Sampling, stream_seed
-from trivium.model.transformer import Transformer, initialise
+from trivium.model.transformer import Transformer, adapt, initialise
 from trivium.phases import instruct, pretrain
 from trivium.publish import publish, write_text
 from trivium.records import Dialogue, Document
+from trivium.runs import read_lineage
 from trivium.shelf import Parent, is_done, open_model, parent_at
 from trivium.story.start import first_model
 from trivium.story.teller import Teller, fingerprint_texts, name_data
@@ -84,18 +85,48 @@ def make_base(teller: Teller) -> Path:
     return run.base
 
 
+def take_base(teller: Teller) -> Path:
+    """The folder that the run starts from, as base: phase I is not taught; unless it was begun, then it goes on."""
+    run, start = teller.run, teller.recipe.start
+    if not start.folder or run.state("pretrain").exists() or teller.is_done(run.base, "pretrain"):
+        return make_base(teller)
+    teller.show.say(f"  base is {start.folder}, as it is")
+    tokenizer, model = _tokenizer(teller, None), first_model(teller.recipe)
+    parent = Parent(start.folder, start.weights)
+    teller.publish(run.base, model, tokenizer, phase="import", parent=parent, data={}, votes=None, metrics={})
+    return run.base
+
+
+def take_instruct(teller: Teller) -> Path:
+    """The same folder as instruct, for phase III alone; in a run that has taught the phases before, what they made."""
+    run = teller.run
+    if not teller.recipe.start.folder or run.state("instruct").exists() or teller.is_done(run.instruct, "instruct"):
+        return run.instruct
+    is_taught = is_done(run.base) and bool(read_lineage(run.base).data)
+    if is_taught or run.state("pretrain").exists():
+        return run.instruct
+    take_base(teller)
+    model, tokenizer = open_model(run.base, device=teller.compute.device)
+    keep_answers(teller, "instruct", model, tokenizer, teller.dialogues().held_out)
+    teller.publish(
+        run.instruct, model, tokenizer, phase="import", parent=parent_at(run.base), data={}, votes=None, metrics={}
+    )
+    return run.instruct
+
+
 def beginning(recipe: Recipe) -> Transformer:
     """The model before its first step: fresh, or of the folder that the recipe starts from."""
     return first_model(recipe) if recipe.start.folder else initialise(Transformer(recipe.model), recipe.seed)
 
 
-def _tokenizer(teller: Teller, documents: Documents) -> Tokenizer:
+def _tokenizer(teller: Teller, documents: Documents | None) -> Tokenizer:
     """The run's vocabulary: that of the folder it starts from, else learned from the text unless it already was."""
     folder, start = teller.run.tokenizer, teller.recipe.start.folder
     if not is_done(folder):
         if start:
             chosen = adopt(Path(start)).tokenizer
         else:
+            assert documents is not None
             some = documents[:: -(-documents.size // TOKENIZER_BYTES)]  # from all over
             chosen = train_tokenizer((d.text for d in some), vocab_size=teller.recipe.model.vocab_size)
         if teller.world.first:
@@ -169,13 +200,19 @@ def make_instruct(teller: Teller) -> Path:
             teller.recipe, model, tokenizer, row, records.held_out, teller.objective, teller.compute, teller.world
         )
 
+    if rank := recipe.instruct.lora_rank:
+        adapt(model, rank=rank, alpha=recipe.instruct.lora_alpha, seed=recipe.seed)
+        small = sum(each.numel() for each in model.parameters() if each.requires_grad)
+        teller.show.say(f"  adapters of rank {rank}: {small:,} of {model.config.parameters:,} parameters are trained")
     teller.settle_steps("instruct", build, model)
     spread(model, teller.world)
     asked = records.held_out[0]
     metrics = teller.train(
         build,
         model,
-        sample=lambda: teller.show.quote(asked.prompt[-1].content, answer(model, tokenizer, [asked])[0]),
+        sample=lambda: teller.show.quote(
+            asked.prompt[-1].content, answer(whole_model(model, teller.world), tokenizer, [asked])[0]
+        ),
     )
     model = whole_model(model, teller.world)
     before = open_model(run.base, device=teller.compute.device).model

@@ -1,5 +1,6 @@
 """Going on from the weights of a model folder, ours or somebody else's: its shape, its vocabulary, its first model."""
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +32,10 @@ PHASES: dict[str, type[OptimizerConfig]] = {
 REMEDY = "name a folder with config.json, model.safetensors and tokenizer.json"
 
 
-def with_start(said: Settings) -> Settings:
+def with_start(said: Settings, taught: Collection[str] = ()) -> Settings:
     """What was said, and all that follows from the folder that it starts from: shape, fingerprints, slower learning.
 
+    taught  phases that the folder has been through elsewhere: of text that was not named none is mixed into phase II
     raises  ConfigError when a setting contradicts the folder, CheckpointError when the folder cannot be used
     """
     start = said.get("start", {})
@@ -54,6 +56,8 @@ def with_start(said: Settings) -> Settings:
     if echoes := said.get("pretrain", {}).get("echo_steps"):
         raise ConfigError(f"pretrain.echo_steps = {echoes}: they are for fresh weights; set it to 0 with start.folder")
     said = set_default(said, "pretrain.echo_steps", 0)
+    if "pretrain" in taught and "text" not in said.get("data", {}):
+        said = set_default(said, "instruct.text", 0.0)
     for phase, config in PHASES.items():
         for key in ("learning_rate", "matrix_learning_rate"):
             slow = round(config.model_fields[key].default / SLOWER, 9)  # to be read in recipe.toml

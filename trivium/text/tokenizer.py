@@ -44,8 +44,8 @@ CHAT_TEMPLATE = (
 # What the words are cut by. First every newline and every typed special token stands alone: then no token reaches over
 # the newline between a turn's header and its content, so a turn encoded in parts and a whole rendered dialogue have the
 # same ids. In between, the expression of Qwen2 and Qwen3 as it is (one digit a token).
-_ALONE = r"\n|<\|(?:endoftext|im_start|im_end|fim_prefix|fim_middle|fim_suffix|pad)\|>"
-_WORDS = (
+ALONE = r"\n|<\|(?:endoftext|im_start|im_end|fim_prefix|fim_middle|fim_suffix|pad)\|>"
+WORDS = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
@@ -59,7 +59,7 @@ class Tokenizer:
         if missing := missing_names(backend, template):
             raise CheckpointError(
                 f"tokenizer: has no token {', '.join(missing)}; use one that `trivium pretrain` has trained, "
-                "or go on from its folder with --from"
+                "or take its folder in with `trivium import`"
             )
         self.opening: tuple[int, ...] = opening_of(backend)  # what texts and dialogues begin with; ours with nothing
         backend.encode_special_tokens = True  # not saved in the file: set anew at every load
@@ -136,6 +136,11 @@ class Tokenizer:
         for id, extra in added.items():
             table[id] = b"" if extra.special else extra.content.encode()
         return table
+
+    def description(self) -> dict[str, Any]:
+        """All of tokenizer.json, for those that write it in another form."""
+        described: dict[str, Any] = json.loads(self._backend.to_str())
+        return described
 
     def fingerprint(self) -> str:
         """16 hexadecimal digits: SHA-256 of the tokenizer.json that `save` writes."""
@@ -249,8 +254,8 @@ def train(texts: Iterable[str], *, vocab_size: int) -> Tokenizer:
     backend = tokenizers.Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.Sequence(  # type: ignore[assignment, unused-ignore]
         [
-            pre_tokenizers.Split(Regex(_ALONE), "isolated"),
-            pre_tokenizers.Split(Regex(_WORDS), "isolated"),
+            pre_tokenizers.Split(Regex(ALONE), "isolated"),
+            pre_tokenizers.Split(Regex(WORDS), "isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from trivium.config import OptimizerConfig
 from trivium.distributed.shard import part_of, whole
 from trivium.distributed.world import World
+from trivium.model.lora import is_adapter
 
 
 class Muon(torch.optim.Optimizer):
@@ -98,22 +99,31 @@ def orthogonalise(matrices: Tensor, *, rounds: int = 5) -> Tensor:
 
 
 def build_optimizers(model: nn.Module, settings: OptimizerConfig) -> list[torch.optim.Optimizer]:
-    """Muon over the layers' matrices, AdamW over embeddings, output, head and norms; each group remembers its peak."""
+    """Muon over the layers' matrices, AdamW over embeddings, output, head and norms; each group remembers its peak.
+
+    What is frozen is left out. Adapters are AdamW's: their two factors make a matrix only together, and to move each
+    factor by the same amount in all directions would not do so for their product.
+    """
     matrices: list[nn.Parameter] = []
     rest: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
-        (matrices if parameter.ndim == 2 and "layers." in name else rest).append(parameter)
+        if parameter.requires_grad:
+            is_matrix = parameter.ndim == 2 and "layers." in name and not is_adapter(name)
+            (matrices if is_matrix else rest).append(parameter)
     optimizers: list[torch.optim.Optimizer] = [
         torch.optim.AdamW(
             rest, lr=settings.learning_rate, betas=(settings.beta1, settings.beta2), weight_decay=0.0, fused=True
-        ),
-        Muon(
-            matrices,
-            lr=settings.matrix_learning_rate,
-            momentum=settings.momentum,
-            weight_decay=settings.weight_decay,
-        ),
+        )
     ]
+    if matrices:
+        optimizers.append(
+            Muon(
+                matrices,
+                lr=settings.matrix_learning_rate,
+                momentum=settings.momentum,
+                weight_decay=settings.weight_decay,
+            )
+        )
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["peak"] = group["lr"]

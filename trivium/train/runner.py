@@ -6,7 +6,7 @@ from itertools import islice
 from typing import Any, NamedTuple, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from trivium.distributed.shard import gather, part_of
 from trivium.distributed.world import World
@@ -104,12 +104,18 @@ def is_due(step: int, steps: int, times: int) -> bool:
 def save(phase: Phase[B], run: Run, step: int, world: World) -> None:
     """Weights and optimizers as they are after `step`. All ranks gather, the first writes."""
     tensors, meta = checkpoint.flatten(
-        {"model": phase.model.state_dict(), "optimizers": [o.state_dict() for o in phase.optimizers]}
+        {"model": trained(phase.model), "optimizers": [o.state_dict() for o in phase.optimizers]}
     )
     whole = gather(tensors)
     if world.first:
         checkpoint.save(run.state(phase.name), step, whole, meta)
     world.barrier()
+
+
+def trained(model: nn.Module) -> dict[str, Tensor]:
+    """What a checkpoint holds of a model: what is frozen is as the phase began with it."""
+    frozen = {name for name, each in model.named_parameters(remove_duplicate=False) if not each.requires_grad}
+    return {name: tensor for name, tensor in model.state_dict().items() if name not in frozen}
 
 
 def restore(phase: Phase[B], saved: checkpoint.Checkpoint | None) -> int:
@@ -118,7 +124,7 @@ def restore(phase: Phase[B], saved: checkpoint.Checkpoint | None) -> int:
         return 0
     state = cast(dict[str, Any], checkpoint.unflatten(saved.tensors, saved.meta))
     with torch.no_grad():
-        for name, mine in phase.model.state_dict().items():
+        for name, mine in trained(phase.model).items():
             mine.copy_(part_of(state["model"][name], mine))
     for optimizer, kept in zip(phase.optimizers, state["optimizers"], strict=True):
         optimizer.load_state_dict(kept)
