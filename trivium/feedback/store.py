@@ -17,32 +17,48 @@ from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import IntegrityError, ProgrammingError
 
 from trivium.errors import DataError
-from trivium.feedback import database, queries, tables
+from trivium.feedback import database, migrations, queries, queue, tables
 from trivium.feedback.votes import (
     SIMULATED,
+    USUAL_SHARES,
+    Answer,
     Choice,
+    Comparison,
     Counts,
     LabelledPair,
     NewPair,
+    NewQueued,
     NewVote,
+    Queued,
     Rater,
+    Shares,
+    Showing,
     Shown,
     StoredPair,
     Vote,
+    check_answer,
     check_name,
     check_pair,
+    check_queued,
+    check_shares,
     check_vote,
     choice_of,
     label,
 )
 
 __all__ = [
+    "Answer",
     "Choice",
+    "Comparison",
     "Counts",
     "LabelledPair",
     "NewPair",
+    "NewQueued",
     "NewVote",
+    "Queued",
     "Rater",
+    "Shares",
+    "Showing",
     "Shown",
     "Store",
     "StoredPair",
@@ -91,10 +107,13 @@ class Store:
         with database.named_errors(str(path)):
             store = cls(database.reading_engine(path), name=str(path))
         try:
-            if not store._has_tables():
+            with store._read() as connection:
+                current = migrations.is_current(connection, store.name)
+            if not current:  # it is brought up to date in a copy in memory; the file stays
                 store.close()
-                store = cls._empty(str(path))
-            store._check_version()
+                with database.named_errors(str(path)):
+                    store = cls(database.copy_in_memory(path), name=str(path))
+                store._prepare()
         except BaseException:
             store.close()
             raise
@@ -103,7 +122,7 @@ class Store:
     @classmethod
     def _empty(cls, name: str) -> Self:
         store = cls(database.empty_engine(), name=name)
-        store._write(tables.create)
+        store._prepare()
         return store
 
     def close(self) -> None:
@@ -151,12 +170,76 @@ class Store:
 
     def pairs(self, round: int | None = None) -> list[StoredPair]:
         with self._read() as connection:
-            return queries.select_pairs(connection, *([] if round is None else [tables.pairs.c.round == round]))
+            return queries.select_pairs(connection, *_of_round(round))
 
     def votes(self, round: int | None = None) -> list[Vote]:
-        """All votes, or those on one round's pairs, in the order they came."""
+        """All votes that were not withdrawn, or those on one round's pairs, in the order they came."""
         with self._read() as connection:
-            return queries.select_votes(connection, *([] if round is None else [tables.pairs.c.round == round]))
+            return queries.select_votes(connection, queries.counting(), *_of_round(round))
+
+    def history(self) -> list[Vote]:
+        """All votes ever cast, in the order they came, withdrawn ones too."""
+        with self._read() as connection:
+            return queries.select_votes(connection)
+
+    def enqueue(self, items: Iterable[NewQueued]) -> list[int]:
+        """Pairs to be voted on; their ids, in order. One that is in the queue already stays as it came first."""
+        new = list(items)
+        for item in new:
+            check_queued(item)
+        return self._write(lambda connection: queue.enqueue(connection, new))
+
+    def waiting(self, round: int | None = None) -> list[Queued]:
+        """The pairs in the queue that nobody has voted on, in the order they came."""
+        with self._read() as connection:
+            return [entry for entry in queue.select_queue(connection, round) if not entry.votes]
+
+    def queued(self) -> dict[int, Queued]:
+        """Every pair that ever was in the queue, by its id."""
+        with self._read() as connection:
+            return {entry.pair_id: entry for entry in queue.select_queue(connection)}
+
+    def next_showings(
+        self, rater_id: int, *, round: int | None = None, count: int = 2, shares: Shares = USUAL_SHARES, seed: int = 0
+    ) -> list[Showing]:
+        """Up to `count` pairs for this rater to vote on: first those given and not answered, on the same sides, then
+        new ones from the queue."""
+        check_shares(shares)
+
+        def give(connection: Connection) -> list[Showing]:
+            return queue.next_showings(connection, rater_id, round=round, count=count, shares=shares, seed=seed)
+
+        return self._write(give)
+
+    def showing(self, showing_id: int, rater_id: int) -> Showing:
+        """raises  DataError when this rater was given no such showing"""
+        with self._read() as connection:
+            return queue.require_showing(connection, showing_id, rater_id)
+
+    def answer(self, said: Answer) -> Vote:
+        """The vote on a showing, once it is durable. A repeated key gives the vote that it made before.
+
+        raises  DataError as add_votes, and when the showing is not this rater's
+        """
+        check_answer(said)
+        return self._write(lambda connection: queue.answer(connection, said))
+
+    def undo(self, rater_id: int, idempotency_key: str) -> Vote | None:
+        """Withdraws the rater's last vote by a new row, and gives it back; None when there is none to withdraw."""
+        return self._write(lambda connection: queue.withdraw_last(connection, rater_id, idempotency_key))
+
+    def comparisons(self, rounds: Sequence[int] | None = None) -> list[Comparison]:
+        """The votes that count, as comparisons of models. Repeats measure the rater and are left out."""
+        with self._read() as connection:
+            votes = queries.select_votes(connection, queries.counting(), *queries.in_rounds(rounds))
+            pairs = {pair.id: pair for pair in queries.select_pairs(connection, *queries.in_rounds(rounds))}
+        compared = ((pairs[vote.pair_id], vote) for vote in votes if not vote.repeat)
+        return [
+            Comparison(
+                pair.first_model, pair.second_model, pair.first, pair.second, vote.choice, pair.round, vote.simulated
+            )
+            for pair, vote in compared
+        ]
 
     def next_pair(self, rater_id: int, round: int) -> StoredPair | None:
         """A pair of the round this rater has not voted on: among those with the fewest votes, one that differs from
@@ -181,13 +264,15 @@ class Store:
         among  ids of the votes that count; all do when it is None
         """
         with self._read() as connection:
-            votes = queries.select_votes(connection, *queries.in_rounds(rounds))
+            # votes that a round has settled on stay its votes
+            valid = [queries.counting()] if among is None else []
+            votes = queries.select_votes(connection, *valid, *queries.in_rounds(rounds))
             # after the votes: none may lack its pair
             pairs = queries.select_pairs(connection, *queries.in_rounds(rounds))
         by_pair: dict[int, list[Vote]] = defaultdict(list)
         for vote in votes:
             counts = (include_simulated or not vote.simulated) and (among is None or vote.id in among)
-            if counts and vote.choice != "skip":
+            if counts and vote.choice != "skip" and not vote.repeat:
                 by_pair[vote.pair_id].append(vote)
         return [label(pair, by_pair[pair.id]) for pair in pairs if pair.id in by_pair]
 
@@ -203,21 +288,10 @@ class Store:
         return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
 
     def _prepare(self) -> None:
-        if not self._has_tables():
-            self._write(tables.create)
-        self._check_version()
-
-    def _has_tables(self) -> bool:
         with self._read() as connection:
-            return sa.inspect(connection).has_table(tables.version.name)
-
-    def _check_version(self) -> None:
-        with self._read() as connection:
-            found = connection.scalar(sa.select(sa.func.max(tables.version.c.version)))
-        if found != tables.SCHEMA_VERSION:
-            raise DataError(
-                f"{self.name}: schema version {found}, but this Trivium reads {tables.SCHEMA_VERSION}; update Trivium"
-            )
+            current = migrations.is_current(connection, self.name)
+        if not current:
+            self._write(lambda connection: migrations.upgrade(connection, self.name))
 
     @contextmanager
     def _read(self) -> Iterator[Connection]:
@@ -236,6 +310,10 @@ class Store:
                     continue
             with self._writer.begin() as connection:
                 return work(connection)
+
+
+def _of_round(round: int | None) -> list[sa.ColumnElement[bool]]:
+    return [] if round is None else [tables.pairs.c.round == round]
 
 
 def _shuffled(rater_id: int, pair_id: int) -> bytes:
