@@ -112,9 +112,9 @@ def choose(asked: _Asked, drawn: float, shares: Shares) -> tuple[int, Purpose] |
     wanted: list[Purpose] = []
     drawing: tuple[tuple[Purpose, float], ...]
     drawing = (("known", shares.known), ("again", shares.again), ("shared", shares.shared))
-    for purpose, share in drawing:
+    for drawn_purpose, share in drawing:
         if bound <= drawn < bound + share:
-            wanted.append(purpose)
+            wanted.append(drawn_purpose)
         bound += share
     wanted += ["fresh", "shared"]
     for purpose in wanted:
