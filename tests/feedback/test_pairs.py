@@ -27,9 +27,9 @@ def test_the_same_question_is_not_asked_twice_where_another_is_nearly_as_uncerta
     prompts = ["where is ada now"] * 5 + ["sing a song of sixpence", "what colour has the mill"]
     margins = np.array([[4.0, -4.0]] * 5 + [[2.0, -2.0], [2.0, -2.0]])
     picks = choose_pairs(prompts, margins, count=3, random_share=0)
-    assert {prompts[pick.index] for pick in picks} == set(prompts)
+    assert {prompts[pick.candidate] for pick in picks} == set(prompts)
     blunt = choose_pairs(prompts, margins, count=3, random_share=0, diversity=0)
-    assert {prompts[pick.index] for pick in blunt} == {"where is ada now"}
+    assert {prompts[pick.candidate] for pick in blunt} == {"where is ada now"}
 
 
 def test_the_control_is_a_fair_sample_and_every_pick_says_its_policy() -> None:
@@ -39,8 +39,8 @@ def test_the_control_is_a_fair_sample_and_every_pick_says_its_policy() -> None:
     for seed in range(400):
         picks = choose_pairs(prompts, margins, count=8, random_share=0.5, seed=seed)
         assert Counter(pick.policy for pick in picks) == {"random": 4, "active": 4}
-        assert len({pick.index for pick in picks}) == 8
-        drawn.update(pick.index for pick in picks if pick.policy == "random")
+        assert len({pick.candidate for pick in picks}) == 8
+        drawn.update(pick.candidate for pick in picks if pick.policy == "random")
     assert min(drawn.values()) > 50  # 80 each on average; uncertain ones no more often
     assert max(drawn.values()) < 115
 
@@ -48,7 +48,7 @@ def test_the_control_is_a_fair_sample_and_every_pick_says_its_policy() -> None:
 def test_choices_follow_from_the_seed_and_never_exceed_what_there_is() -> None:
     prompts, margins = ["a", "b", "c"], np.zeros((3, 2))
     assert choose_pairs(prompts, margins, count=9, seed=4) == choose_pairs(prompts, margins, count=9, seed=4)
-    assert sorted(pick.index for pick in choose_pairs(prompts, margins, count=9)) == [0, 1, 2]
+    assert sorted(pick.candidate for pick in choose_pairs(prompts, margins, count=9)) == [0, 1, 2]
     assert choose_pairs([], np.zeros((0, 2)), count=3) == []
     assert prompt_vectors(["", "a b"]).round(6).any(1).tolist() == [False, True]
 
@@ -67,7 +67,7 @@ def _error(policy: str, seed: int) -> float:
     first = chance.permutation(400)[:20]
     members = np.stack([_fit(pool[first], votes[first], again) for again in range(5)], 1)  # (8, M)
     picks = choose_pairs(["x"] * 400, pool @ members, count=40, random_share=policy == "random", diversity=0, seed=seed)
-    known = np.concatenate([first, [pick.index for pick in picks]])
+    known = np.concatenate([first, [pick.candidate for pick in picks]])
     learned = _fit(pool[known], votes[known], None)
     return 1 - float(learned @ truth / np.linalg.norm(learned) / np.linalg.norm(truth))
 

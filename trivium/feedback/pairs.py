@@ -5,7 +5,7 @@ A share is drawn at random and says so: against it the votes that were saved can
 
 import zlib
 from collections.abc import Sequence
-from itertools import combinations
+from itertools import combinations, pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -28,7 +28,7 @@ class Candidate(NamedTuple):
 
 
 class Pick(NamedTuple):
-    index: int  # of the candidate
+    candidate: int  # its index
     policy: Policy
     score: float  # disagreement, nats
 
@@ -59,7 +59,8 @@ def disagreement(margins: Floats) -> Floats:
     if margins.ndim != 2 or margins.shape[1] < 2:
         raise DataError(f"margins {margins.shape}: must be (pairs, members); one member cannot disagree with itself")
     prefers = 1 / (1 + np.exp(-np.clip(margins, -500, 500)))
-    return np.maximum(0, _entropy(prefers.mean(1)) - _entropy(prefers).mean(1))
+    told: Floats = _entropy(prefers.mean(1)) - _entropy(prefers).mean(1)
+    return np.maximum(told, 0.0, out=told)
 
 
 def _entropy(chance: Floats) -> Floats:
@@ -74,7 +75,7 @@ def prompt_vectors(prompts: Sequence[str]) -> Floats:
     vectors = np.zeros((len(prompts), WIDTH))
     for row, prompt in zip(vectors, prompts, strict=True):
         words = prompt.lower().split()
-        for feature in [*words, *map(" ".join, zip(words, words[1:], strict=False))]:
+        for feature in [*words, *map(" ".join, pairwise(words))]:
             row[zlib.crc32(feature.encode("utf-8", "surrogatepass")) % WIDTH] += 1
     vectors = np.sqrt(vectors)
     lengths: Floats = np.linalg.norm(vectors, axis=1, keepdims=True)

@@ -107,7 +107,7 @@ class Store:
         with database.named_errors(str(path)):
             store = cls(database.reading_engine(path), name=str(path))
         try:
-            with store._read() as connection:
+            with store.read() as connection:
                 current = migrations.is_current(connection, store.name)
             if not current:  # it is brought up to date in a copy in memory; the file stays
                 store.close()
@@ -139,14 +139,14 @@ class Store:
         check_name("rater", name)
         if name.lower().startswith(SIMULATED) != simulated:
             raise DataError(f'rater "{name}": simulated raters, and only they, have names beginning with "{SIMULATED}"')
-        return self._write(lambda connection: queries.insert_rater(connection, name, simulated=simulated))
+        return self.write(lambda connection: queries.insert_rater(connection, name, simulated=simulated))
 
     def add_pairs(self, pairs: Iterable[NewPair]) -> list[int]:
         """Their ids, in order. The same content twice is one pair, with the round and source it came with first."""
         new = list(pairs)
         for pair in new:
             check_pair(pair)
-        return self._write(lambda connection: queries.insert_pairs(connection, new))
+        return self.write(lambda connection: queries.insert_pairs(connection, new))
 
     def add_vote(self, vote: NewVote) -> Vote:
         """The vote as stored, once it is durable. See add_votes."""
@@ -162,24 +162,24 @@ class Store:
         new = list(votes)
         for vote in new:
             check_vote(vote)
-        return self._write(lambda connection: queries.insert_votes(connection, new))
+        return self.write(lambda connection: queries.insert_votes(connection, new))
 
     def raters(self) -> list[Rater]:
-        with self._read() as connection:
+        with self.read() as connection:
             return queries.select_raters(connection)
 
     def pairs(self, round: int | None = None) -> list[StoredPair]:
-        with self._read() as connection:
+        with self.read() as connection:
             return queries.select_pairs(connection, *_of_round(round))
 
     def votes(self, round: int | None = None) -> list[Vote]:
         """All votes that were not withdrawn, or those on one round's pairs, in the order they came."""
-        with self._read() as connection:
+        with self.read() as connection:
             return queries.select_votes(connection, queries.counting(), *_of_round(round))
 
     def history(self) -> list[Vote]:
         """All votes ever cast, in the order they came, withdrawn ones too."""
-        with self._read() as connection:
+        with self.read() as connection:
             return queries.select_votes(connection)
 
     def enqueue(self, items: Iterable[NewQueued]) -> list[int]:
@@ -187,16 +187,16 @@ class Store:
         new = list(items)
         for item in new:
             check_queued(item)
-        return self._write(lambda connection: queue.enqueue(connection, new))
+        return self.write(lambda connection: queue.enqueue(connection, new))
 
     def waiting(self, round: int | None = None) -> list[Queued]:
         """The pairs in the queue that nobody has voted on, in the order they came."""
-        with self._read() as connection:
+        with self.read() as connection:
             return [entry for entry in queue.select_queue(connection, round) if not entry.votes]
 
     def queued(self) -> dict[int, Queued]:
         """Every pair that ever was in the queue, by its id."""
-        with self._read() as connection:
+        with self.read() as connection:
             return {entry.pair_id: entry for entry in queue.select_queue(connection)}
 
     def next_showings(
@@ -209,11 +209,11 @@ class Store:
         def give(connection: Connection) -> list[Showing]:
             return queue.next_showings(connection, rater_id, round=round, count=count, shares=shares, seed=seed)
 
-        return self._write(give)
+        return self.write(give)
 
     def showing(self, showing_id: int, rater_id: int) -> Showing:
         """raises  DataError when this rater was given no such showing"""
-        with self._read() as connection:
+        with self.read() as connection:
             return queue.require_showing(connection, showing_id, rater_id)
 
     def answer(self, said: Answer) -> Vote:
@@ -222,15 +222,15 @@ class Store:
         raises  DataError as add_votes, and when the showing is not this rater's
         """
         check_answer(said)
-        return self._write(lambda connection: queue.answer(connection, said))
+        return self.write(lambda connection: queue.answer(connection, said))
 
     def undo(self, rater_id: int, idempotency_key: str) -> Vote | None:
         """Withdraws the rater's last vote by a new row, and gives it back; None when there is none to withdraw."""
-        return self._write(lambda connection: queue.withdraw_last(connection, rater_id, idempotency_key))
+        return self.write(lambda connection: queue.withdraw_last(connection, rater_id, idempotency_key))
 
     def comparisons(self, rounds: Sequence[int] | None = None) -> list[Comparison]:
         """The votes that count, as comparisons of models. Repeats measure the rater and are left out."""
-        with self._read() as connection:
+        with self.read() as connection:
             votes = queries.select_votes(connection, queries.counting(), *queries.in_rounds(rounds))
             pairs = {pair.id: pair for pair in queries.select_pairs(connection, *queries.in_rounds(rounds))}
         compared = ((pairs[vote.pair_id], vote) for vote in votes if not vote.repeat)
@@ -244,7 +244,7 @@ class Store:
     def next_pair(self, rater_id: int, round: int) -> StoredPair | None:
         """A pair of the round this rater has not voted on: among those with the fewest votes, one that differs from
         rater to rater, so that many voting at once do not all meet the same pair. The same until somebody votes."""
-        with self._read() as connection:
+        with self.read() as connection:
             queries.require(connection, tables.raters, {rater_id})
             open_pairs = queries.select_open(connection, rater_id, round)
             if not open_pairs:
@@ -263,7 +263,7 @@ class Store:
 
         among  ids of the votes that count; all do when it is None
         """
-        with self._read() as connection:
+        with self.read() as connection:
             # votes that a round has settled on stay its votes
             valid = [queries.counting()] if among is None else []
             votes = queries.select_votes(connection, *valid, *queries.in_rounds(rounds))
@@ -277,28 +277,28 @@ class Store:
         return [label(pair, by_pair[pair.id]) for pair in pairs if pair.id in by_pair]
 
     def counts(self) -> Counts:
-        with self._read() as connection:
+        with self.read() as connection:
             return queries.count(connection)
 
     def fingerprint(self, rounds: Sequence[int] | None = None) -> str:
         """16 hexadecimal digits that name the votes' content: who chose what in which round. The same in every
         database, whatever the order, the times and the ids."""
-        with self._read() as connection:
+        with self.read() as connection:
             rows = queries.select_content(connection, *queries.in_rounds(rounds))
         return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
 
     def _prepare(self) -> None:
-        with self._read() as connection:
+        with self.read() as connection:
             current = migrations.is_current(connection, self.name)
         if not current:
-            self._write(lambda connection: migrations.upgrade(connection, self.name))
+            self.write(lambda connection: migrations.upgrade(connection, self.name))
 
     @contextmanager
-    def _read(self) -> Iterator[Connection]:
+    def read(self) -> Iterator[Connection]:
         with database.named_errors(self.name), self._reader.connect() as connection:
             yield connection
 
-    def _write(self, work: Callable[[Connection], _T]) -> _T:
+    def write(self, work: Callable[[Connection], _T]) -> _T:
         """Do the work in one transaction and commit. Where another writer came between our look and our insert (it can
         in PostgreSQL, not in SQLite), look again."""
         with database.named_errors(self.name):
