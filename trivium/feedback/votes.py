@@ -18,6 +18,7 @@ Shown = Literal["left", "right", "tie", "both_bad", "skip"]
 Policy = Literal["random", "active", "comparison", "known", "given"]  # how a pair was chosen to be voted on
 Purpose = Literal["fresh", "shared", "again", "known"]  # why a rater is shown a pair
 
+IMPORTED = "imported"  # the rater that votes from files of other tools are filed under
 SIMULATED = "simulated"  # the first word of every simulated rater's name, and of no other's
 
 _WORTH_OF_FIRST: dict[str, float] = {"first": 1.0, "second": 0.0, "tie": 0.5, "both_bad": 0.5}
