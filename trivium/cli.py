@@ -224,6 +224,24 @@ def chat(
 
 
 @app.command
+def serve(
+    models: Annotated[list[Path], Parameter(help="model folders, or run folders: all their finished models")],
+    /,
+    *,
+    host: Annotated[str, Parameter(help="the address to listen on")] = "127.0.0.1",
+    port: Annotated[int, Parameter(help="0: a free one")] = 8000,
+    name: Annotated[list[str], Parameter(help="by which others reach it, such as models.example.org")] = [],  # noqa: B006
+    api_key: Annotated[
+        str | None, Parameter(env_var="TRIVIUM_API_KEY", help="what callers have to show; needed beyond this machine")
+    ] = None,
+) -> None:
+    """Models by HTTP, as OpenAI's API has it: /v1/models, /v1/completions, /v1/chat/completions."""
+    from trivium.studio.serving import serve_models
+
+    serve_models(models, host=host, port=port, names=name, api_key=api_key)
+
+
+@app.command
 def vote(
     run: RunFolder,
     *,

@@ -86,7 +86,7 @@ def test_the_lineage_names_the_folder_and_its_weights(run: Path, folder: Path) -
     base, instruct = read_lineage(run / "base"), read_lineage(run / "instruct")
     assert (base.parent_folder, base.parent) == (str(folder), hub.fingerprint(folder))
     assert (instruct.parent_folder, instruct.parent) == (str(run / "base"), hub.fingerprint(run / "base"))
-    assert f"went on from `{folder}`" in (run / "base" / "README.md").read_text()
+    assert f"from `{folder}`" in (run / "base" / "README.md").read_text()
 
 
 def test_the_recipe_says_what_it_started_from_and_learns_slowly_without_echoes(run: Path, folder: Path) -> None:

@@ -45,6 +45,12 @@ class Decoder(Protocol):
         A row that is not named, and not read anew before the next call, is over.
         """
 
+    def logits(self, rows: Sequence[int]) -> Tensor:
+        """(B, V) after the last token of each of these rows, nothing chosen yet."""
+
+    def take(self, rows: Sequence[int], tokens: Sequence[int]) -> None:
+        """What somebody else has chosen goes on these rows."""
+
 
 class TorchDecoder:
     """One step at a time, on any device."""
@@ -86,6 +92,15 @@ class TorchDecoder:
         self.position[at] += 1
         self.written[at] += 1
         return [Piece([t], [p]) for t, p in zip(new.tolist(), logprobs.tolist(), strict=True)]
+
+    @torch.no_grad()
+    def logits(self, rows: Sequence[int]) -> Tensor:
+        return step_rows(self.model, self.cache, self.last, self.position)[self._places(rows)]
+
+    def take(self, rows: Sequence[int], tokens: Sequence[int]) -> None:
+        at = self._places(rows)
+        self.last[at] = torch.tensor(tokens, device=at.device)
+        self.position[at] += 1
 
     def _places(self, rows: Sequence[int]) -> Tensor:
         return torch.tensor([self.place[row] for row in rows], device=self.last.device)

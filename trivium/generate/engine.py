@@ -94,6 +94,13 @@ def make_decoder(
     """The fastest decoder that this machine has for this model."""
     rows = min(rows, len(starts))
     positions = max(len(start.prompt) + len(start.uniform) for start in starts) - 1
+    return fastest(model, sampling, stop, rows=rows, positions=positions, precision=precision)
+
+
+def fastest(
+    model: Transformer, sampling: Sampling, stop: Sequence[int], *, rows: int, positions: int, precision: Precision
+) -> Decoder:
+    """As `make_decoder`, with room for so many rows and positions."""
     library = native_library(model.embed_tokens.weight.device)
     if isinstance(library, str):
         return TorchDecoder(model, sampling, rows=rows, positions=positions)

@@ -160,7 +160,7 @@ class NativeDecoder:
         self.library.read_rows(self.model, _at(flat), _at(bounds), len(units), READ_ROWS, self.threads)
 
     def write(self, rows: Sequence[int], steps: int) -> list[Piece]:
-        if self.sampling.top_k is not None or self.sampling.top_p < 1:
+        if self.sampling.restricted:
             return self._write_restricted(rows)
         tokens, logprobs = np.empty((self.rows, steps), np.int32), np.empty((self.rows, steps), np.float32)
         self.count[:] = 0
@@ -183,6 +183,11 @@ class NativeDecoder:
         logits = torch.empty(len(rows), self.vocab_size)
         self._call(rows, 1, logits=logits.data_ptr())
         return logits
+
+    def take(self, rows: Sequence[int], tokens: Sequence[int]) -> None:
+        at = np.array(rows)
+        self.last[at] = tokens
+        self.position[at] += 1
 
     def _call(self, rows: Sequence[int], steps: int, **results: int) -> None:
         chosen = np.array(rows, dtype=np.int32)

@@ -3,6 +3,7 @@
 B rows, V vocabulary, N tokens.
 """
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -16,6 +17,35 @@ class Sampling(NamedTuple):
     top_k: int | None = None  # only the k most probable
     top_p: float = 1.0  # only the most probable that together reach p; Holtzman et al. 2020, arXiv:1904.09751
     max_new_tokens: int = 96
+    min_p: float = 0.0  # only those at least this share as probable as the most probable; Nguyen 2024, arXiv:2407.01082
+
+    @property
+    def restricted(self) -> bool:
+        """Whether some tokens are left out."""
+        return self.top_k is not None or self.top_p < 1 or self.min_p > 0
+
+
+class Penalties(NamedTuple):
+    """What makes tokens less probable that were there before."""
+
+    repetition: float = 1.0  # of prompt and answer: divides positive logits, multiplies others; arXiv:1909.05858, 4.1
+    presence: float = 0.0  # taken once from the logit of each token of the answer
+    frequency: float = 0.0  # taken as often as it stands in the answer
+
+
+NO_PENALTIES = Penalties()
+
+
+def penalise(logits: Tensor, penalties: Penalties, prompt: Tensor, written: Tensor) -> Tensor:
+    """Logits (V,) of one row after its penalties.
+
+    prompt, written  (N,) int64 each; the tokens before
+    """
+    counts = torch.bincount(written, minlength=len(logits)).to(logits)
+    seen = counts > 0
+    seen[prompt] = True
+    harder = torch.where(logits > 0, logits / penalties.repetition, logits * penalties.repetition)
+    return torch.where(seen, harder, logits) - penalties.presence * (counts > 0) - penalties.frequency * counts
 
 
 def choose(logits: Tensor, sampling: Sampling, uniform: Tensor) -> Tensor:
@@ -35,7 +65,7 @@ def choose(logits: Tensor, sampling: Sampling, uniform: Tensor) -> Tensor:
 
 
 def restrict(logits: Tensor, sampling: Sampling) -> Tensor:
-    """Logits with the tokens that top_k and top_p leave out at minus infinity.
+    """Logits with the tokens that top_k, top_p and min_p leave out at minus infinity.
 
     logits   (B, V) float32
     returns  (B, V) float32
@@ -50,6 +80,9 @@ def restrict(logits: Tensor, sampling: Sampling) -> Tensor:
         before[:, 0] = 0  # the most probable always stays
         out = torch.zeros_like(before, dtype=torch.bool).scatter(1, order, before >= sampling.top_p)
         logits = logits.masked_fill(out, float("-inf"))
+    if sampling.min_p > 0:
+        least = logits.amax(-1, keepdim=True) + (sampling.temperature or 1.0) * math.log(sampling.min_p)
+        logits = logits.masked_fill(logits < least, float("-inf"))
     return logits
 
 

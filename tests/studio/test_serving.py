@@ -1,0 +1,126 @@
+"""`trivium serve` as a process, asked by the clients that people use."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import openai
+import pytest
+import torch
+
+from trivium.model import hub
+from trivium.model.shape import ModelConfig
+from trivium.model.transformer import Transformer, initialise
+from trivium.text.tokenizer import Tokenizer
+
+SHAPE = {"vocab_size": 300, "num_layers": 1, "width": 32, "num_heads": 2, "num_kv_heads": 2}
+MORE = {"head_dim": 16, "mlp_width": 64, "context_length": 128}
+
+
+@pytest.fixture(scope="module")
+def folder(tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("models") / "tiny"
+    made.mkdir()
+    model = initialise(Transformer(ModelConfig.model_validate({**SHAPE, **MORE})), seed=0)
+    hub.save(model, made, stop_tokens=[tokenizer.turn_end, tokenizer.end_of_text], pad_token=tokenizer.pad)
+    tokenizer.save(made, context_length=128)
+    return made
+
+
+@pytest.fixture(scope="module")
+def address(folder: Path) -> Iterator[str]:
+    command = [sys.executable, "-m", "trivium", "serve", str(folder), "--port", "0", "--api-key", "secret"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ)
+    assert process.stdout is not None
+    yield process.stdout.readline().strip()
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=10) == 0, "it ends in peace"
+    process.stdout.close()
+
+
+@pytest.fixture(scope="module")
+def client(address: str) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=address, api_key="secret", max_retries=0) as found:
+        yield found
+
+
+def test_the_openai_client_streams_a_chat_with_logprobs(client: openai.OpenAI) -> None:
+    asked = {"model": "tiny", "messages": [{"role": "user", "content": "Was it?"}], "max_tokens": 12, "seed": 3}
+    whole = client.chat.completions.create(**asked, logprobs=True, top_logprobs=2)
+    text, logprobs = "", []
+    for chunk in client.chat.completions.create(**asked, logprobs=True, top_logprobs=2, stream=True):
+        text += chunk.choices[0].delta.content or ""
+        logprobs += (chunk.choices[0].logprobs and chunk.choices[0].logprobs.content) or []
+    assert text == whole.choices[0].message.content
+    assert text
+    assert logprobs == whole.choices[0].logprobs.content
+    assert all(len(token.top_logprobs) == 2 and token.logprob <= 0 for token in logprobs)
+    assert whole.usage.completion_tokens == len(logprobs)
+
+
+def test_echoed_logprobs_are_those_of_the_model(client: openai.OpenAI, folder: Path, tokenizer: Tokenizer) -> None:
+    ids = tokenizer.encode("The cat sat on the mat.")
+    prompt = {"model": "tiny", "prompt": [ids, ids[:3]], "echo": True, "logprobs": 1, "max_tokens": 0}
+    first, second = client.completions.create(**prompt).choices
+    tokens = torch.tensor([ids])
+    with torch.no_grad():
+        logits = hub.load(folder)(tokens, torch.arange(len(ids))[None], torch.zeros_like(tokens))[0]
+    expected = logits.log_softmax(-1)[:-1].gather(1, tokens[0, 1:, None])[:, 0].tolist()
+    assert first.text == "The cat sat on the mat."
+    assert first.logprobs.token_logprobs[0] is None
+    assert first.logprobs.token_logprobs[1:] == pytest.approx(expected, abs=1e-5)
+    assert second.logprobs.token_logprobs[1:] == pytest.approx(expected[:2], abs=1e-5)
+
+
+def test_mistakes_are_told_in_openais_form(client: openai.OpenAI) -> None:
+    for wrong, param, code in (
+        ({"logit_bias": {"5": 1}}, "logit_bias", "unsupported_parameter"),
+        ({"temperature": -1}, "temperature", "invalid_value"),
+        ({"max_tokens": 500}, "prompt", "context_length_exceeded"),
+    ):
+        with pytest.raises(openai.BadRequestError) as told:
+            client.completions.create(model="tiny", prompt="It", **wrong)
+        assert (told.value.param, told.value.code) == (param, code)
+    with pytest.raises(openai.NotFoundError, match="is not served here; use one of tiny"):
+        client.completions.create(model="huge", prompt="It")
+    with pytest.raises(openai.AuthenticationError):
+        client.with_options(api_key="guess").models.list()
+    with pytest.raises(openai.PermissionDeniedError):
+        client.models.list(extra_headers={"Origin": "http://elsewhere.example"})
+    with pytest.raises(openai.BadRequestError):
+        client.models.list(extra_headers={"Host": "elsewhere.example"})
+    with pytest.raises(openai.RateLimitError, match="waiting") as full:
+        client.completions.create(model="tiny", prompt=["It"] * 2, n=64)
+    assert full.value.response.headers["Retry-After"] == "2"
+
+
+TASK = """
+task: {name}
+dataset_path: json
+dataset_kwargs: {{data_files: {{test: {data}}}}}
+test_split: test
+doc_to_text: "{{{{question}}}}"
+"""
+CHOICE = 'output_type: multiple_choice\ndoc_to_choice: [" mat", " cat"]\ndoc_to_target: 0\n'
+WRITING = "output_type: generate_until\ndoc_to_target: mat\ngeneration_kwargs: {until: ['.'], max_gen_toks: 8}\n"
+
+
+def test_lm_eval_measures_through_local_completions(address: str, folder: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data.jsonl"
+    data.write_text("".join(json.dumps({"question": f"The cat number {i} sat on the"}) + "\n" for i in range(3)))
+    for name, rest in (("choosing", CHOICE), ("writing", WRITING)):
+        (tmp_path / f"{name}.yaml").write_text(TASK.format(name=name, data=data) + rest)
+    told = f"model=tiny,base_url={address}/completions,tokenizer={folder},tokenizer_backend=huggingface,max_length=128"
+    command = [sys.executable, "-m", "lm_eval", "run", "--model", "local-completions", "--model_args", told]
+    command += ["--tasks", "choosing,writing", "--include_path", str(tmp_path), "--output_path", str(tmp_path / "out")]
+    offline = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_CACHE": str(tmp_path), "OPENAI_API_KEY": "secret"}
+    done = subprocess.run(command, env=os.environ | offline, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    (found,) = (tmp_path / "out").rglob("results_*.json")
+    results = json.loads(found.read_text())["results"]
+    assert 0 <= results["choosing"]["acc,none"] <= 1
+    assert any(key.startswith("exact_match") for key in results["writing"])

@@ -1,0 +1,1 @@
+"""Models by HTTP. Trains nothing itself."""

@@ -1,0 +1,121 @@
+"""`trivium serve`: the API by itself. Puts desks, guard and server together, and ends them in peace."""
+
+import asyncio
+import hmac
+import signal
+import socket
+import sys
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+
+import uvicorn
+from fastapi import FastAPI, Request
+from starlette.exceptions import HTTPException
+from starlette.middleware.base import RequestResponseEndpoint
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.responses import JSONResponse, Response
+
+from trivium.errors import ConfigError
+from trivium.runs import Run
+from trivium.shelf import is_done, open_model
+from trivium.story.talking import latest_model
+from trivium.studio.api import openai_routes
+from trivium.studio.asking import ApiError
+from trivium.studio.desk import Desk
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+RETRY = "2"  # seconds after which a full queue may be asked again
+
+
+def build_api(desks: Mapping[str, Desk], *, hosts: Collection[str], api_key: str | None) -> FastAPI:
+    """hosts    what the Host header may say, without port
+    api_key  what `Authorization: Bearer …` has to say, where one is set
+    """
+    app = FastAPI(title="Trivium", docs_url=None, redoc_url=None, openapi_url=None)
+
+    @app.middleware("http")
+    async def guard(request: Request, call_next: RequestResponseEndpoint) -> Response:
+        """No page of somebody else's, open in a browser on this machine, may use the models."""
+        if "origin" in request.headers:
+            return _told(ApiError("this request comes from a web page; pages are not served", status=403))
+        shown = request.headers.get("authorization", "").removeprefix("Bearer ")
+        needed = api_key is not None and request.url.path != "/health"
+        if needed and not hmac.compare_digest(shown.encode(), (api_key or "").encode()):
+            return _told(ApiError("the API key is missing or wrong", status=401, code="invalid_api_key"))
+        kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
+        if request.method == "POST" and kind != "application/json":
+            return _told(ApiError("send JSON, with Content-Type: application/json", status=415))
+        return await call_next(request)
+
+    @app.get("/health")
+    async def health() -> Response:
+        return JSONResponse({"status": "ok", "models": list(desks)})
+
+    async def refused(request: Request, reason: Exception) -> Response:
+        assert isinstance(reason, ApiError)
+        return _told(reason)
+
+    async def missing(request: Request, reason: Exception) -> Response:
+        assert isinstance(reason, HTTPException)
+        return _told(ApiError(f"{request.method} {request.url.path}: {reason.detail}", status=reason.status_code))
+
+    app.include_router(openai_routes(desks))
+    app.add_exception_handler(ApiError, refused)
+    app.add_exception_handler(HTTPException, missing)
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)
+    return app
+
+
+def _told(reason: ApiError) -> Response:
+    headers = {"Retry-After": RETRY} if reason.status == 429 else {}
+    return JSONResponse(reason.body(), status_code=reason.status, headers=headers)
+
+
+def serve_models(folders: Sequence[Path], *, host: str, port: int, names: Collection[str], api_key: str | None) -> None:
+    """Serve until SIGTERM or Ctrl-C.
+
+    raises  ConfigError when the address cannot be listened on, two models share a name, or others could come in freely
+    """
+    if host not in LOOPBACK and not api_key:
+        raise ConfigError(f"host = {host}: others can reach it; give --api-key or set TRIVIUM_API_KEY")
+    found: dict[str, Path] = {}
+    for name, folder in (pair for given in folders for pair in served(given)):
+        if name in found:
+            raise ConfigError(f"models: {found[name]} and {folder} are both called {name}; rename one folder")
+        found[name] = folder
+    with _listen(host, port) as listening:
+        desks = {name: Desk(*open_model(folder)) for name, folder in found.items()}
+        app = build_api(desks, hosts={"127.0.0.1", "localhost", host, *names}, api_key=api_key)
+        print(f"http://{host}:{listening.getsockname()[1]}/v1", flush=True)
+        print(f"{', '.join(desks)}. Ctrl-C ends it.", file=sys.stderr)
+        settings = uvicorn.Config(
+            app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=3, lifespan="off"
+        )
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # which uvicorn raises again after it has ended in peace
+        try:
+            asyncio.run(uvicorn.Server(settings).serve(sockets=[listening]))
+        except KeyboardInterrupt:  # raised again as well
+            pass
+        finally:
+            for desk in desks.values():
+                desk.close()
+
+
+def served(folder: Path) -> list[tuple[str, Path]]:
+    """A model folder by its name; of a run, every finished model."""
+    if latest_model(folder) == folder:
+        return [(folder.resolve().name, folder)]
+    run = Run(folder)
+    last = [round.aligned for round in run.rounds() if is_done(round.aligned)][-1:]
+    return [(stage.name, stage) for stage in (run.base, run.instruct, *last) if is_done(stage)]
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    listening = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+    except (OSError, OverflowError) as reason:
+        listening.close()
+        raise ConfigError(f"host = {host}, port = {port}: cannot listen there ({reason}); choose another") from None
+    return listening
