@@ -105,7 +105,8 @@ def told_of_cuts(fitted: Sequence[Fitted], length: int) -> str:
         return ""
     parts = [f"{shorter:,} without their oldest turns (system turns and the last exchange stay)"] if shorter else []
     parts += [f"{gone:,} left out, as nothing of them to learn fits"] if gone else []
-    return f"{gone + shorter:,} of {len(fitted):,} dialogues {'is' if gone + shorter == 1 else 'are'} longer than {length:,} tokens: {'; '.join(parts)}"
+    long = f"{gone + shorter:,} of {len(fitted):,} dialogues {'is' if gone + shorter == 1 else 'are'} longer"
+    return f"{long} than {length:,} tokens: {'; '.join(parts)}"
 
 
 def render_prompt(messages: Sequence[Message], tokenizer: Tokenizer, *, source: str = "prompt") -> NDArray[np.int32]:
