@@ -26,6 +26,17 @@ exchange = st.tuples(words, words)
 asked = st.lists(st.lists(exchange, min_size=1, max_size=2), min_size=1, max_size=6)
 
 
+def test_answers_of_weight_0_have_no_loss_in_packed_rows(tokenizer: Tokenizer) -> None:
+    turns = (Message("user", "a"), Message("assistant", "b"), Message("user", "c"), Message("assistant", "a"))
+    whole, part = (
+        dialogue_rows([Dialogue(turns, "here", only_read=silent)], tokenizer, InstructConfig(), ROW, 0, quiet).row(0)
+        for silent in ((), (1,))
+    )
+    assert part.tokens.tolist() == whole.tokens.tolist()
+    first = render(turns, tokenizer, only_read=(3,))
+    assert (whole.supervised & ~part.supervised).sum() == first.supervised.sum() > 0
+
+
 @pytest.fixture(scope="module")
 def compute(tmp_path_factory: pytest.TempPathFactory) -> Compute:
     plain = ComputeConfig(device="cpu", precision="float32", compile=False, threads=1)
