@@ -359,12 +359,24 @@ def inspect(
     *,
     show: Annotated[int, Parameter(help="how many of each")] = 3,
     start: From = None,
+    html: Annotated[Path | None, Parameter(help="write it as one self-contained page instead")] = None,
+    json: AsJson = False,
     settings: Flags = None,
 ) -> None:
     """Documents, dialogues and pairs as the model sees them: what is learned, and what is only read."""
-    from trivium.story.inspecting import inspect_recipe
+    from msgspec import to_builtins
 
-    inspect_recipe(recipe, flags=said(settings, start), count=show)
+    from trivium.story.inspecting import inspect_recipe, print_inspection, write_page
+
+    found = inspect_recipe(recipe, flags=said(settings, start), count=show)
+    if html:
+        written = write_page(found, html)
+    if json:
+        print_json(to_builtins(found))
+    elif html:
+        print(written)
+    else:
+        print_inspection(found)
 
 
 @app.command

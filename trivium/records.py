@@ -26,6 +26,7 @@ class Dialogue(NamedTuple):
     accepted: tuple[str, ...] = ()  # the answers that count as right; empty when the answer is open-ended
     kind: str = ""  # what sort of instruction it is, for tables
     weight: float = 1.0  # how often it is seen in an epoch
+    only_read: tuple[int, ...] = ()  # places of assistant's turns without loss: those of weight 0
 
     @property
     def prompt(self) -> tuple[Message, ...]:

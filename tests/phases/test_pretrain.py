@@ -133,7 +133,7 @@ def test_only_answers_and_their_end_are_learned_in_phase_two(tokenizer: Tokenize
 def test_what_does_not_fit_is_counted_and_said(tokenizer: Tokenizer) -> None:
     said: list[str] = []
     instruct.dialogue_rows([dialogue(1), dialogue(2, words=90)], tokenizer, InstructConfig(), 48, 0, said.append)
-    assert said == ["dialogues longer than 48 tokens: 0 lost their oldest turns, 1 left out"]
+    assert said == ["1 of 2 dialogues is longer than 48 tokens: 1 left out, as nothing of them to learn fits"]
 
 
 def test_when_no_dialogue_fits_the_remedy_is_named(tokenizer: Tokenizer) -> None:

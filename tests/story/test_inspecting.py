@@ -1,37 +1,27 @@
 """What `trivium inspect` shows and counts."""
 
 import io
+import json
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
 import pytest
 from rich.console import Console
 
+from trivium.cli import main
 from trivium.config import resolve, to_toml
-from trivium.errors import DataError, RunError
+from trivium.errors import ConfigError, DataError, RunError
 from trivium.publish import publish, write_text
-from trivium.records import Dialogue, Document, Message, Pair
+from trivium.records import Dialogue, Document, Message
 from trivium.runs import open_run
-from trivium.story.inspecting import (
-    MANY_COLOURS,
-    SIXTEEN_COLOURS,
-    Data,
-    dialogue_sizes,
-    document_sizes,
-    filled,
-    in_colour,
-    in_marks,
-    inspect_recipe,
-    overlap,
-    packed_row,
-    palette_of,
-    pieces_of,
-    repeated,
-    scored,
-    show_pairs,
-    visible,
-)
-from trivium.text.dialogue import render
+from trivium.story.inspecting import inspect_recipe, print_inspection, write_page
+from trivium.story.inspecting.data import text_rows
+from trivium.story.inspecting.numbers import dialogue_sizes, document_sizes, overlap, padding, repeated
+from trivium.story.inspecting.specimens import fullest, row_specimen, scored, targets_of
+from trivium.story.inspecting.terminal import MANY_COLOURS, SIXTEEN_COLOURS, in_colour, in_marks, palette_of
+from trivium.text.dialogue import Rendered, render
+from trivium.text.spans import Span, spans, visible
 from trivium.text.split import Split, dialogue_key
 from trivium.text.tokenizer import Tokenizer
 from trivium.text.tokenizer import train as train_tokenizer
@@ -49,24 +39,26 @@ def asked(prompt: str, answer: str) -> Dialogue:
     return Dialogue((Message("user", prompt), Message("assistant", answer)), "here")
 
 
+def spans_of(seen: Rendered, tokenizer: Tokenizer) -> list[Span]:
+    return list(spans(seen.ids.tolist(), seen.supervised.tolist(), tokenizer))
+
+
 def test_every_part_and_every_count_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
-    inspect_recipe(None, flags=FEW, count=1)
+    print_inspection(inspect_recipe(None, flags=FEW, count=1))
     told = capsys.readouterr().out
-    for part in ("Documents", "Fill in the blank", "A packed row", "Dialogues", "Pairs", "The data in numbers"):
+    for part in ("Documents", "Fill in the blank", "Packed rows", "Dialogues", "Pairs", "The data in numbers"):
         assert part in told
     assert "<|fim_prefix|>" in told
     assert "<|im_start|>" in told
     assert "<|endoftext|>" in told
 
 
-def test_a_run_is_shown_with_its_own_tokenizer(
-    tmp_path: Path, tokenizer: Tokenizer, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_run_is_shown_with_its_own_tokenizer(tmp_path: Path, tokenizer: Tokenizer) -> None:
     with open_run(tmp_path / "run", create=True) as run:
         write_text(run.recipe, to_toml(resolve(FEW)))
         publish(run.tokenizer, lambda fresh: tokenizer.save(fresh))
-        inspect_recipe(run.path, flags={}, count=1)
-    assert f"{tokenizer.vocab_size} tokens, the run's own" in capsys.readouterr().out
+        found = inspect_recipe(run.path, flags={}, count=1)
+    assert (found.vocabulary, found.whose) == (tokenizer.vocab_size, "the run's own")
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
@@ -79,7 +71,7 @@ def test_pairs_on_file_are_shown_with_the_reward_at_their_last_token(
 ) -> None:
     file = tmp_path / "pairs.jsonl"
     file.write_text("".join(f'{{"prompt": "Hi {i}", "chosen": "Hello.", "rejected": "No."}}\n' for i in range(20)))
-    inspect_recipe(None, flags={**FEW, "data": {**FEW["data"], "pairs": [str(file)]}}, count=1)
+    print_inspection(inspect_recipe(None, flags={**FEW, "data": {**FEW["data"], "pairs": [str(file)]}}, count=1))
     told = capsys.readouterr().out
     assert "not preferred" in told
     assert told.count("«<|im_end|>»\n") == 2  # of chosen and rejected; elsewhere more than the end is learned
@@ -88,7 +80,7 @@ def test_pairs_on_file_are_shown_with_the_reward_at_their_last_token(
 def test_in_colour_only_learned_tokens_are_bold_and_neighbours_differ(tokenizer: Tokenizer) -> None:
     seen = render(asked("Where is Ada?", "In the barn.").messages, tokenizer)
     for palette in (MANY_COLOURS, SIXTEEN_COLOURS):
-        text = in_colour(seen.ids.tolist(), seen.supervised.tolist(), tokenizer, palette)
+        text = in_colour(spans_of(seen, tokenizer), palette)
         styles = [str(span.style) for span in text.spans]
         assert [style.startswith("bold") for style in styles] == seen.supervised.tolist()
         plain = [tokenizer.token_bytes(id) != b"" for id in seen.ids.tolist()]
@@ -98,7 +90,7 @@ def test_in_colour_only_learned_tokens_are_bold_and_neighbours_differ(tokenizer:
 
 def test_without_colour_learned_tokens_stand_in_guillemets(tokenizer: Tokenizer) -> None:
     seen = render(asked("Who?", "Ada.").messages, tokenizer)
-    told = in_marks(seen.ids.tolist(), seen.supervised.tolist(), tokenizer).plain
+    told = in_marks(spans_of(seen, tokenizer)).plain
     inside = told[told.index("«") + 1 : told.index("»")]
     learned = seen.ids[seen.supervised].tolist()
     assert inside == "|".join(visible(id, tokenizer) for id in learned)
@@ -127,18 +119,17 @@ def test_the_score_is_read_at_the_end_token(tokenizer: Tokenizer) -> None:
     assert seen.ids[-1] == tokenizer.turn_end
 
 
-def test_the_first_token_of_each_piece_of_a_row_is_no_target(tokenizer: Tokenizer) -> None:
-    documents = [Document(f"Ada sat by the well and counted to {i}.", str(i)) for i in range(40)]
-    recipe = resolve({"model": {"context_length": 128}})
-    name, row = packed_row(Data(Split(documents, []), Split([], []), Split([], [])), tokenizer, recipe)
-    pieces = pieces_of(row)
-    assert name == "document"
-    assert len(pieces) > 1
+def test_a_packed_row_is_shown_whole_with_its_documents_apart(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    texts = [f"Ada sat by the well and counted to {i}." for i in range(40)]
+    row = fullest(text_rows(texts, tokenizer, resolve({"model": {"context_length": 128}}), tmp_path))
+    shown = row_specimen("a row", row, "document", tokenizer)
+    assert [span.id for span in shown.spans] == row.tokens[row.documents >= 0].tolist()
+    pieces = [list(inside) for _, inside in groupby(shown.spans, key=lambda span: span.document)]
+    assert len(pieces) == row.documents.max() + 1 > 1
     for piece in pieces:
-        assert not piece.supervised[0]
-        assert piece.supervised[1:].all()
-        assert piece.ids[-1] == tokenizer.end_of_text
-    assert sum(len(piece.ids) for piece in pieces) == (row.documents >= 0).sum()
+        assert [span.learned for span in piece] == [False] + [True] * (len(piece) - 1)
+    assert int(targets_of(row).sum()) == row.supervised.sum()
+    assert f"{len(pieces)} documents in 128 positions, {(row.documents < 0).sum()} of them padding" in shown.told
 
 
 def test_counts_of_dialogues_agree_with_what_is_rendered(tokenizer: Tokenizer) -> None:
@@ -166,11 +157,13 @@ def test_a_long_document_is_cut_into_pieces_whose_first_tokens_are_not_learned(t
     assert sizes.cut == 1
 
 
-def test_rows_of_documents_longer_than_half_a_row_are_not_full() -> None:
-    recipe = resolve({"model": {"context_length": 100}})
-    assert filled([60] * 10, recipe) == pytest.approx(0.6)
-    assert filled([50] * 10, recipe) == pytest.approx(1.0)
-    assert filled([], recipe) is None
+def test_padding_is_what_packed_rows_hold_no_token_in(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    recipe = resolve({"model": {"context_length": 64}, "pretrain": {"blanks": 0}})
+    rows = text_rows(["Ada sat by the well."] * 3, tokenizer, recipe, tmp_path)
+    (length,) = {len(ids) for ids in tokenizer.encode_documents(["Ada sat by the well."])}
+    assert rows.rows_per_epoch(0) == 1
+    assert padding(rows) == pytest.approx(1 - 3 * length / 64)
+    assert padding(None) is None
 
 
 def test_dialogues_of_which_no_token_is_learned_are_an_error(tokenizer: Tokenizer) -> None:
@@ -187,7 +180,57 @@ def test_repetitions_and_prompts_on_both_sides_are_counted() -> None:
     assert overlap(Split(train, held_out), dialogue_key) == 1
 
 
-def test_a_tie_is_shown_as_one(capsys: pytest.CaptureFixture[str], tokenizer: Tokenizer) -> None:
-    pair = Pair((Message("user", "Hi"),), "a", "b", "here", tie=True)
-    show_pairs(Console(color_system=None, width=100), [pair], tokenizer, resolve({}))
-    assert capsys.readouterr().out.count("here   tie") == 2
+def test_a_tie_is_shown_as_one(tmp_path: Path) -> None:
+    file = tmp_path / "pairs.jsonl"
+    row = '{"prompt": "Hi %d", "response_a": "a", "response_b": "b", "winner": "tie"}\n'
+    file.write_text("".join(row % i for i in range(20)))
+    found = inspect_recipe(None, flags={**FEW, "data": {**FEW["data"], "pairs": [str(file)]}}, count=1)
+    assert [specimen.title.split()[-1] for specimen in found.sections[-1].specimens] == ["tie", "tie"]
+
+
+def test_dialogues_that_are_too_long_are_counted_said_and_one_of_them_is_shown(tmp_path: Path) -> None:
+    short = {"messages": [{"role": "user", "content": "Who?"}, {"role": "assistant", "content": "Ada."}]}
+    long = {"messages": [{"role": "user", "content": "Who? " * 90}, {"role": "assistant", "content": "Bo."}]}
+    cut = {"messages": [*long["messages"], {"role": "user", "content": "And?"}, short["messages"][1]]}
+    file = tmp_path / "a.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in [short] * 30 + [cut, long]))
+    flags = {**FEW, "data": {**FEW["data"], "answers": [str(file)], "answers_held_out": [str(file)]}}
+    found = inspect_recipe(None, flags={**flags, "model": {"vocab_size": 400, "context_length": 64}}, count=1)
+    assert found.notes[0] == (
+        "2 of 32 dialogues are longer than 64 tokens: 1 without their oldest turns (system turns and the last exchange "
+        "stay); 1 left out, as nothing of them to learn fits"
+    )
+    assert (found.numbers["dialogues"]["cut"], found.numbers["dialogues"]["left_out"]) == (1, 1)
+    assert [each.told.partition("; ")[2] for each in found.sections[3].specimens] == [
+        "",
+        "longer than 64: its 2 oldest turns are cut",
+    ]
+
+
+def test_the_page_is_complete_in_itself_and_holds_every_token(tmp_path: Path) -> None:
+    evil = tmp_path / "evil.txt"
+    evil.write_text("<script>alert(1)</script> & a story about a cat.\n" * 40)
+    found = inspect_recipe(None, flags={**FEW, "data": {**FEW["data"], "text": [str(evil)]}}, count=1)
+    page = write_page(found, tmp_path / "page.html").read_text()
+    assert "<script" not in page
+    assert "http://" not in page
+    assert "https://" not in page
+    assert page.count("data-id=") == sum(len(each.spans) for part in found.sections for each in part.specimens)
+    assert 'data-document="2"' in page
+    for name in ("Documents", "Packed rows", "Dialogues", "The data in numbers"):
+        assert f"<h2>{name}</h2>" in page
+
+
+def test_a_page_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    found = inspect_recipe(None, flags=FEW, count=1)
+    with pytest.raises(ConfigError, match=r"is a folder; name a file"):
+        write_page(found, tmp_path)
+
+
+def test_one_object_holds_all_of_it(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["inspect", "--show", "1", "--json", "--data.stories", "30", "--data.dialogues", "30"])
+    found = json.loads(capsys.readouterr().out)
+    assert set(found["numbers"]) == {"documents", "dialogues", "pairs"}
+    assert found["numbers"]["dialogues"]["train"] == 30
+    first = found["sections"][0]["specimens"][0]["spans"][0]
+    assert set(first) == {"text", "id", "learned", "control", "document"}

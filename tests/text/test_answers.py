@@ -85,6 +85,20 @@ def test_accepted_answers_and_the_kind_come_along() -> None:
     assert one({"prompt": "q", "completion": "a", "accepted": "", "kind": 3}) == Dialogue(ASKED, "a.jsonl:1")
 
 
+def test_answers_of_weight_0_are_only_read() -> None:
+    turns = [
+        {**USER, "weight": 0},
+        {**ANSWER, "weight": 0},
+        {**USER, "name": None},
+        {**ANSWER, "weight": 1},
+        USER,
+        ANSWER,
+    ]
+    assert one({"messages": turns}).only_read == (1,)
+    assert one({"system": "s", "messages": turns}).only_read == (2,)
+    assert one({"messages": [{"role": "system", "content": ""}, *turns]}).only_read == (1,)
+
+
 def messages(*turns: object) -> Json:
     return {"messages": list(turns)}
 
@@ -104,7 +118,7 @@ def messages(*turns: object) -> Json:
         ),
         (
             messages(USER, {"role": "tool", "content": "a"}),
-            '"messages"[1].role is "tool", which is no known role; use system, user or assistant',
+            '"messages"[1].role is "tool": turns of tools are not learned here; take them out, or fix or remove',
         ),
         (messages({"content": "q"}, ANSWER), '"messages"[0].role is null; make it system, user or assistant'),
         (messages(USER, {"role": "assistant", "content": None}), '"messages"[1].content is null; make it a string, or'),
@@ -113,7 +127,21 @@ def messages(*turns: object) -> Json:
             '"messages"[1].content is a list; make it a string, or',
         ),
         (messages({"role": "user", "content": " \n"}, ANSWER), '"messages"[0].content is empty; fill it, or fix'),
-        (messages(USER, {**ANSWER, "weight": 0}), '"messages"[1].weight = 0: turns are not weighed here; remove it'),
+        (messages(USER, {"role": "boss", "content": "a"}), '"messages"[1].role is "boss", which is no known role; use'),
+        (
+            messages(USER, {"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]}),
+            '"messages"[1].tool_calls: the model is not shown calls of tools; say it in the content, or fix',
+        ),
+        (
+            messages({**USER, "name": "Ada"}, ANSWER),
+            '"messages"[0].name: the model is not shown names of speakers; say',
+        ),
+        (messages(USER, {**ANSWER, "weight": 0.5}), '"messages"[1].weight = 0.5: must be 0, only read, or 1, learned'),
+        (messages(USER, {**ANSWER, "weight": 0}), '"messages": every answer has weight 0, none is learned; give one'),
+        (
+            {"prompt": [USER], "completion": [{**ANSWER, "weight": 0}]},
+            '"completion", turn 1, has weight 0: turns are not weighed here; remove it',
+        ),
         ({"messages": '[{"role": '}, '"messages" is text, but not a JSON list of messages ('),
         ({"conversations": [{"from": "human", "value": "q"}]}, '"conversations" ends with role "user"; the last turn'),
         ({"conversations": [{"from": "human"}]}, '"conversations"[0].value is null; make it a string, or fix'),

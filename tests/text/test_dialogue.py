@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from trivium.errors import DataError
 from trivium.records import Message
-from trivium.text.dialogue import fit, render, render_prompt
+from trivium.text.dialogue import Fitted, fit, render, render_prompt, told_of_cuts
 from trivium.text.tokenizer import SPECIAL, train
 
 # Tempted to merge newlines and the edges of special tokens, wherever the cutting of words permits it.
@@ -100,6 +100,55 @@ def test_the_answers_and_their_ends_are_supervised_and_nothing_else():
 
 def test_only_the_last_answer_is_supervised_when_asked():
     assert targets(render(MULTI_TURN, TOKENIZER, loss_on="last")) == "No.<|im_end|>"
+
+
+@given(dialogues(SPELLED), st.sampled_from(["all", "last"]), st.sets(st.integers(0, 4)))
+def test_the_mask_covers_exactly_the_learned_answers_with_their_ends(messages, loss_on, only_read):
+    answers = [i for i, message in enumerate(messages) if message.role == "assistant"]
+    learned = set(answers if loss_on == "all" else answers[-1:]) - only_read
+    if not learned:
+        with pytest.raises(DataError, match="not one token has loss"):
+            render(messages, TOKENIZER, loss_on=loss_on, only_read=only_read)
+        return
+    rendered = render(messages, TOKENIZER, loss_on=loss_on, only_read=only_read)
+    expected, at = np.zeros(len(rendered.ids), dtype=bool), 0
+    for i, message in enumerate(messages):  # by the places of the control tokens, not by lengths
+        stop = at + rendered.ids[at:].tolist().index(TOKENIZER.turn_end) + 1
+        begin = at + 1 + len(TOKENIZER.encode(f"{message.role}\n"))
+        expected[begin:stop] = i in learned
+        at = stop + len(TOKENIZER.encode("\n"))
+    assert rendered.supervised.tolist() == expected.tolist()
+
+
+def test_an_answer_of_weight_0_stays_to_be_read():
+    rendered = render(MULTI_TURN, TOKENIZER, only_read=(2,))
+    assert targets(rendered) == "No.<|im_end|>"
+    assert rendered.ids.tolist() == render(MULTI_TURN, TOKENIZER).ids.tolist()
+
+
+def test_a_dialogue_of_which_nothing_is_learned_is_refused():
+    with pytest.raises(DataError, match=r"^a\.jsonl:3: not one token has loss: every weight is 0; give an"):
+        render(MULTI_TURN, TOKENIZER, only_read=(2, 4), source="a.jsonl:3")
+    with pytest.raises(DataError, match=r"not one token has loss: its last answer has weight 0, and instruct.loss_on"):
+        fit(MULTI_TURN, TOKENIZER, 99, loss_on="last", only_read=(4,))
+
+
+def test_a_dialogue_whose_only_learned_answer_would_be_cut_is_left_out():
+    length = len(render(MULTI_TURN, TOKENIZER).ids) - 1
+    assert fit(MULTI_TURN, TOKENIZER, length, only_read=(2,)).rendered is not None
+    assert fit(MULTI_TURN, TOKENIZER, length, only_read=(4,)).rendered is None
+
+
+def test_what_is_cut_is_told_in_one_line():
+    whole, none = render(MULTI_TURN, TOKENIZER), None
+    assert told_of_cuts([Fitted(whole, 0)] * 3, 9) == ""
+    assert told_of_cuts([Fitted(whole, 0), Fitted(whole, 2)], 9) == (
+        "1 of 2 dialogues is longer than 9 tokens: 1 without their oldest turns "
+        "(system turns and the last exchange stay)"
+    )
+    assert told_of_cuts([Fitted(none, 5), Fitted(none, 2)], 1000) == (
+        "2 of 2 dialogues are longer than 1,000 tokens: 2 left out, as nothing of them to learn fits"
+    )
 
 
 def test_an_empty_answer_still_teaches_to_stop():

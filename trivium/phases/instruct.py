@@ -88,16 +88,12 @@ def dialogue_rows(
 
     raises  DataError when not one dialogue fits
     """
-    fitted = [
-        dialogues.fit(d.messages, tokenizer, row_length, loss_on=settings.loss_on, source=d.source) for d in records
-    ]
+    fitted = [dialogues.fit_dialogue(d, tokenizer, row_length, settings.loss_on) for d in records]
     rendered = [each.rendered for each in fitted if each.rendered is not None]
-    dropped = len(fitted) - len(rendered)
-    shortened = sum(each.turns_cut > 0 for each in fitted) - dropped
     if not rendered:
         raise DataError(f"{records[0].source}: no dialogue fits {row_length} tokens; raise model.context_length")
-    if shortened or dropped:
-        say(f"dialogues longer than {row_length} tokens: {shortened:,} lost their oldest turns, {dropped:,} left out")
+    if told := dialogues.told_of_cuts(fitted, row_length):
+        say(told)
     ids = np.concatenate([each.ids for each in rendered])
     supervised = np.concatenate([each.supervised for each in rendered])
     lengths = np.array([len(each.ids) for each in rendered])

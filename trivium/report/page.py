@@ -1,20 +1,15 @@
 """A run's story → the page: what goes where. Words are in words.py, lines in charts.py, looks in page.css."""
 
-import base64
-import hashlib
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from trivium.config import Recipe
 from trivium.feedback.agreement import wilson_interval
 from trivium.report import charts, results, words
 from trivium.report.charts import NUMBER, SHARE, Mark, Series
+from trivium.report.paper import write_on_paper
 from trivium.report.reading import Measures, PhaseLog, Story
-
-HERE = Path(__file__).parent
 
 
 class Figure(NamedTuple):
@@ -43,17 +38,10 @@ class RewardSection(NamedTuple):
 
 def render(story: Story) -> str:
     """The whole page as HTML; everything that came from outside is escaped."""
-    loader = FileSystemLoader(HERE)
-    environment = Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {"visible": words.visible, "count": words.count}
-    css = (HERE / "page.css").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
-    return environment.get_template("page.html.j2").render(
+    return write_on_paper(
+        "page.html.j2",
+        "page.css",
         story=story,
-        css=Markup(css),  # ours; a browser checks it against the digest
-        style_hash=f"sha256-{digest}",
         facts=results.facts(story),
         road=results.road(story),
         findings=words.findings(story),

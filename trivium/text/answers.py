@@ -15,6 +15,8 @@ from trivium.text.sources import sources_of, weighted
 
 LISTS = ("messages", "conversations", "conversation", "dialogue", "dialog")
 SYSTEMS = ("system", "system_prompt")
+TOOLS = ("tool", "function", "observation", "function_call")  # roles
+NOT_SEEN = {"tool_calls": "calls of tools", "function_call": "calls of tools", "name": "names of speakers"}
 CONTEXTS = {"instruction": ("input", "context"), "question": ("context",)}
 JSON_LIST = re.compile(r'\s*\[\s*\{\s*"(role|content|from|value)"\s*:')  # how a CSV cell with messages begins
 # (prompt, answer, title); the first whose columns are there is taken
@@ -83,7 +85,14 @@ def _columns_known() -> Iterator[str]:
 def _of_list(row: Row) -> list[Dialogue]:
     key = _list_in(row.value)
     assert key is not None  # the schema fits
-    return [_dialogue(_with_system(row, messages_of(row.value[key], key, row.where)), row, key)]
+    turns = turns_of(row.value[key], key, row.where)
+    said = [message for message, _ in turns]
+    messages = _with_system(row, said)
+    above = len(messages) - len(said)  # a system turn that has a column of its own
+    only_read = tuple(
+        above + i for i, (message, weight) in enumerate(turns) if not weight and message.role == "assistant"
+    )
+    return [_dialogue(messages, row, key, only_read)]
 
 
 def _of_columns(prompt: str, answer: str) -> Callable[[Row], list[Dialogue]]:
@@ -94,7 +103,7 @@ def _of_columns(prompt: str, answer: str) -> Callable[[Row], list[Dialogue]]:
     return read
 
 
-def _dialogue(messages: list[Message], row: Row, key: str) -> Dialogue:
+def _dialogue(messages: list[Message], row: Row, key: str, only_read: tuple[int, ...] = ()) -> Dialogue:
     last = messages[-1].role
     if last != "assistant":
         raise DataError(f'{row.where}: "{key}" ends with role "{last}"; the last turn must be the assistant\'s')
@@ -102,7 +111,11 @@ def _dialogue(messages: list[Message], row: Row, key: str) -> Dialogue:
         raise DataError(
             f'{row.where}: "{key}" has no turn of the user; put the question before the answer, or {REMEDY}'
         )
-    return Dialogue(tuple(messages), row.where, accepted=_accepted(row), kind=_kind(row))
+    if all(i in only_read for i, message in enumerate(messages) if message.role == "assistant"):
+        raise DataError(
+            f'{row.where}: "{key}": every answer has weight 0, none is learned; give one weight 1, or {REMEDY}'
+        )
+    return Dialogue(tuple(messages), row.where, accepted=_accepted(row), kind=_kind(row), only_read=only_read)
 
 
 def _accepted(row: Row) -> tuple[str, ...]:
@@ -163,7 +176,16 @@ def _stripped(messages: list[Message]) -> list[Message]:
 
 
 def messages_of(value: object, key: str, where: str) -> list[Message]:
-    """Messages as {"role", "content"} or {"from", "value"}; as JSON text where a CSV cell holds them.
+    """What is said in `turns_of`, where no turn may be weighed; raises DataError as that does."""
+    turns = turns_of(value, key, where)
+    for index, (_, weight) in enumerate(turns):
+        if not weight:
+            raise DataError(f'{where}: "{key}", turn {index + 1}, has weight 0: turns are not weighed here; remove it')
+    return [message for message, _ in turns]
+
+
+def turns_of(value: object, key: str, where: str) -> list[tuple[Message, int]]:
+    """Messages as {"role", "content"} or {"from", "value"}, with weights; as JSON text where a CSV cell holds them.
 
     raises  DataError at the first message that is not one
     """
@@ -185,25 +207,32 @@ def _from_json(text: str, key: str, where: str) -> object:
         raise DataError(f'{where}: "{key}" is text, but not a JSON list of messages ({error}); {REMEDY}') from error
 
 
-def _message(item: object, at: str, where: str) -> Message | None:
-    """One message; nothing for an empty system prompt, which many published data sets carry."""
+def _message(item: object, at: str, where: str) -> tuple[Message, int] | None:
+    """One message and its weight; nothing for an empty system prompt, which many published data sets carry."""
     if not isinstance(item, dict):
         raise DataError(f"{where}: {at} is {an(item)}; make it a message with role and content")
     said = cast(dict[str, object], item)
     role_key, content_key = ("from", "value") if "role" not in said and "from" in said else ("role", "content")
     role = _role(said.get(role_key), f"{at}.{role_key}", where)
     content = said.get(content_key)
-    if said.get("weight", 1) not in (1, None):
-        raise DataError(f"{where}: {at}.weight = {said['weight']}: turns are not weighed here; remove it")
+    weight = said.get("weight", 1)
+    if weight not in (0, 1, None):
+        raise DataError(f"{where}: {at}.weight = {weight}: must be 0, only read, or 1, learned; choose one of them")
+    if unseen := next((name for name in NOT_SEEN if said.get(name)), None):
+        raise DataError(
+            f"{where}: {at}.{unseen}: the model is not shown {NOT_SEEN[unseen]}; say it in the content, or {REMEDY}"
+        )
     if role == "system" and content == "":
         return None
-    return Message(role, text_of(content, f"{at}.{content_key}", where))
+    return Message(role, text_of(content, f"{at}.{content_key}", where)), 1 if weight is None else int(weight)
 
 
 def _role(value: object, at: str, where: str) -> Role:
     if not isinstance(value, str):
         raise DataError(f"{where}: {at} is {an(value)}; make it system, user or assistant")
     role = ROLES.get(value.strip().lower())
+    if role is None and value.strip().lower() in TOOLS:
+        raise DataError(f'{where}: {at} is "{value}": turns of tools are not learned here; take them out, or {REMEDY}')
     if role is None:
         near = did_you_mean(value, ROLES) or "; use system, user or assistant"
         raise DataError(f'{where}: {at} is "{value[:40]}", which is no known role{near}')

@@ -5,7 +5,7 @@ Only where a content spells a special token do the two differ: there the templat
 and `apply_chat_template(..., sanitize_control_tokens=True)` (transformers 5) is needed to get ours.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import lru_cache
 from itertools import accumulate
 from typing import Literal, NamedTuple, get_args
@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trivium.errors import DataError
-from trivium.records import Message, Role
+from trivium.records import Dialogue, Message, Role
 from trivium.text.tokenizer import CHAT_TEMPLATE, Tokenizer
 
-__all__ = ["CHAT_TEMPLATE", "Fitted", "Rendered", "fit", "render", "render_prompt"]
+__all__ = ["CHAT_TEMPLATE", "Fitted", "Rendered", "fit", "fit_dialogue", "render", "render_prompt", "told_of_cuts"]
 
 LossOn = Literal["all", "last"]
 
@@ -30,23 +30,30 @@ class Rendered(NamedTuple):
 
 
 class Fitted(NamedTuple):
-    rendered: Rendered | None  # None when not even the last exchange fits
+    rendered: Rendered | None  # None when not even the last exchange fits, or what fits has no loss
     turns_cut: int
 
 
 def render(
-    messages: Sequence[Message], tokenizer: Tokenizer, *, loss_on: LossOn = "all", source: str = "dialogue"
+    messages: Sequence[Message],
+    tokenizer: Tokenizer,
+    *,
+    loss_on: LossOn = "all",
+    only_read: Collection[int] = (),
+    source: str = "dialogue",
 ) -> Rendered:
     """Every turn as `<|im_start|>role\\ncontent<|im_end|>\\n`, each content encoded by itself.
 
-    loss_on  "all": the content and <|im_end|> of every assistant turn are targets; "last": of the last one only
-    source   where the dialogue came from, for messages
-    raises   DataError when there are no messages, a role is unknown, or the last turn is not the assistant's
+    loss_on    "all": the content and <|im_end|> of every assistant turn are targets; "last": of the last one only
+    only_read  places of turns that are no targets in any case
+    source     where the dialogue came from, for messages
+    raises     DataError when there are no messages, a role is unknown, the last turn is not the assistant's, or not one
+               turn is a target
     """
-    _check_answered(messages, source=source)
+    learned = _learned(messages, loss_on=loss_on, only_read=only_read, source=source)
     if tokenizer.template:
-        return _render_by_template(messages, tokenizer, loss_on=loss_on, source=source)
-    return _join(_turns(messages, tokenizer, loss_on=loss_on), tokenizer)
+        return _render_by_template(messages, tokenizer, learned, source=source)
+    return _join(_turns(messages, tokenizer, learned), tokenizer)
 
 
 def fit(
@@ -55,6 +62,7 @@ def fit(
     length: int,
     *,
     loss_on: LossOn = "all",
+    only_read: Collection[int] = (),
     source: str = "dialogue",
 ) -> Fitted:
     """Render into at most `length` tokens: the oldest turns go first, whole, system turns stay.
@@ -62,11 +70,11 @@ def fit(
     What is left begins with a user turn, as far as there is one; so at least the last exchange stays or nothing does.
     Raises DataError as `render` does.
     """
-    _check_answered(messages, source=source)
+    learned = _learned(messages, loss_on=loss_on, only_read=only_read, source=source)
     spoken = [i for i, message in enumerate(messages) if message.role != "system"]
     if tokenizer.template:
-        return _fit_by_template(messages, spoken, tokenizer, length, loss_on=loss_on, source=source)
-    turns = _turns(messages, tokenizer, loss_on=loss_on)
+        return _fit_by_template(messages, spoken, tokenizer, length, learned, source=source)
+    turns = _turns(messages, tokenizer, learned)
     room = (
         length
         - len(tokenizer.opening)
@@ -76,8 +84,29 @@ def fit(
     for cut, first in enumerate(spoken):
         if tail[cut] <= room and (cut == 0 or messages[first].role == "user"):
             gone = set(spoken[:cut])
+            if learned <= gone:
+                break
             return Fitted(_join([turn for i, turn in enumerate(turns) if i not in gone], tokenizer), cut)
     return Fitted(None, len(spoken))
+
+
+def fit_dialogue(dialogue: Dialogue, tokenizer: Tokenizer, length: int, loss_on: LossOn) -> Fitted:
+    """`fit` of a record as it was read."""
+    return fit(
+        dialogue.messages, tokenizer, length, loss_on=loss_on, only_read=dialogue.only_read, source=dialogue.source
+    )
+
+
+def told_of_cuts(fitted: Sequence[Fitted], length: int) -> str:
+    """How many dialogues are too long, and what becomes of them, in one line; empty when all fit."""
+    gone = sum(each.rendered is None for each in fitted)
+    shorter = sum(each.turns_cut > 0 for each in fitted) - gone
+    if not gone and not shorter:
+        return ""
+    parts = [f"{shorter:,} without their oldest turns (system turns and the last exchange stay)"] if shorter else []
+    parts += [f"{gone:,} left out, as nothing of them to learn fits"] if gone else []
+    long = f"{gone + shorter:,} of {len(fitted):,} dialogues {'is' if gone + shorter == 1 else 'are'} longer"
+    return f"{long} than {length:,} tokens: {'; '.join(parts)}"
 
 
 def render_prompt(messages: Sequence[Message], tokenizer: Tokenizer, *, source: str = "prompt") -> NDArray[np.int32]:
@@ -91,7 +120,7 @@ def render_prompt(messages: Sequence[Message], tokenizer: Tokenizer, *, source: 
         pieces = tokenizer.template.write(messages, prompt=True, source=source)
         return np.array(tokenizer.encode_pieces(pieces), dtype=np.int32)
     header = np.array(_header(tokenizer, "assistant"), dtype=np.int32)
-    return np.concatenate([_join(_turns(messages, tokenizer, loss_on="all"), tokenizer).ids, header])
+    return np.concatenate([_join(_turns(messages, tokenizer, ()), tokenizer).ids, header])
 
 
 def _check_roles(messages: Sequence[Message], *, source: str) -> None:
@@ -103,14 +132,27 @@ def _check_roles(messages: Sequence[Message], *, source: str) -> None:
             raise DataError(f'{source}: "messages" holds role "{message.role}"; use one of {known}')
 
 
-def _check_answered(messages: Sequence[Message], *, source: str) -> None:
+def _learned(messages: Sequence[Message], *, loss_on: LossOn, only_read: Collection[int], source: str) -> set[int]:
+    """The places of the turns that are targets; raises DataError as `render` does."""
     _check_roles(messages, source=source)
-    last = messages[-1].role
-    if last != "assistant":
-        raise DataError(f'{source}: "messages" ends with role "{last}"; the last turn must be the assistant\'s')
+    last = len(messages) - 1
+    if messages[last].role != "assistant":
+        raise DataError(
+            f'{source}: "messages" ends with role "{messages[last].role}"; the last turn must be the assistant\'s'
+        )
+    answers = [last] if loss_on == "last" else [i for i, m in enumerate(messages) if m.role == "assistant"]
+    learned = set(answers) - set(only_read)
+    if not learned:
+        which = (
+            "its last answer has weight 0, and instruct.loss_on = last" if loss_on == "last" else "every weight is 0"
+        )
+        raise DataError(
+            f"{source}: not one token has loss: {which}; give an answer weight 1, or leave the dialogue out"
+        )
+    return learned
 
 
-def _turns(messages: Sequence[Message], tokenizer: Tokenizer, *, loss_on: LossOn) -> list[Rendered]:
+def _turns(messages: Sequence[Message], tokenizer: Tokenizer, learned: Collection[int]) -> list[Rendered]:
     """Each turn by itself: none depends on its neighbours."""
     end = (tokenizer.turn_end, *_newline(tokenizer))
     turns = []
@@ -119,7 +161,7 @@ def _turns(messages: Sequence[Message], tokenizer: Tokenizer, *, loss_on: LossOn
         content = tokenizer.encode(message.content)
         ids = np.array([*header, *content, *end], dtype=np.int32)
         supervised = np.zeros(len(ids), dtype=np.bool_)
-        if message.role == "assistant" and (loss_on == "all" or i == len(messages) - 1):
+        if i in learned:
             supervised[len(header) : len(header) + len(content) + 1] = True  # the content and <|im_end|>
         turns.append(Rendered(ids, supervised))
     return turns
@@ -131,7 +173,9 @@ def _join(turns: Sequence[Rendered], tokenizer: Tokenizer) -> Rendered:
     return Rendered(np.concatenate([turn.ids for turn in every]), np.concatenate([turn.supervised for turn in every]))
 
 
-def _render_by_template(messages: Sequence[Message], tokenizer: Tokenizer, *, loss_on: LossOn, source: str) -> Rendered:
+def _render_by_template(
+    messages: Sequence[Message], tokenizer: Tokenizer, learned: Collection[int], *, source: str
+) -> Rendered:
     """What a foreign template writes. An answer begins where the prompt before it ends, and goes on to its end token.
 
     raises  DataError when a prompt is not the beginning of the whole: the answer would be learned after another prompt
@@ -140,9 +184,7 @@ def _render_by_template(messages: Sequence[Message], tokenizer: Tokenizer, *, lo
     assert tokenizer.template
     whole = tokenizer.encode_pieces(tokenizer.template.write(messages, source=source))
     supervised = np.zeros(len(whole), dtype=np.bool_)
-    for i, message in enumerate(messages):
-        if message.role != "assistant" or (loss_on == "last" and i < len(messages) - 1):
-            continue
+    for i in sorted(learned):
         prompt = tokenizer.encode_pieces(tokenizer.template.write(messages[:i], prompt=True, source=source))
         if whole[: len(prompt)] != prompt or tokenizer.turn_end not in whole[len(prompt) :]:
             raise DataError(
@@ -158,15 +200,18 @@ def _fit_by_template(
     spoken: Sequence[int],
     tokenizer: Tokenizer,
     length: int,
+    learned: Collection[int],
     *,
-    loss_on: LossOn,
     source: str,
 ) -> Fitted:
     """A template may write a turn by those beside it: each cut is rendered anew."""
     for cut, first in enumerate(spoken):
         if cut == 0 or messages[first].role == "user":
-            kept = [message for i, message in enumerate(messages) if i not in spoken[:cut]]
-            rendered = _render_by_template(kept, tokenizer, loss_on=loss_on, source=source)
+            kept = [i for i in range(len(messages)) if i not in spoken[:cut]]
+            stays = [place for place, i in enumerate(kept) if i in learned]
+            if not stays:
+                break
+            rendered = _render_by_template([messages[i] for i in kept], tokenizer, stays, source=source)
             if len(rendered.ids) <= length:
                 return Fitted(rendered, cut)
     return Fitted(None, len(spoken))

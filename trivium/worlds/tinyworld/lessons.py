@@ -25,7 +25,7 @@ SAYINGS = ("said {child}.", "called {child}.", "whispered {child}.", "")
 PRAISES = ('"Right," said {teacher}.', '"Good," said {teacher}.', "{teacher} nodded.", "", "", "")
 ENDINGS = (
     "Then the bell rang, and nobody wanted to be the first to stand up.",
-    '"That is all," said {teacher}. "Tomorrow we count the hens."',
+    '"That is all for today. Tomorrow we count the hens."',
     "{teacher} closed the book. Outside somebody was already laughing.",
     "So the lesson ended, and everybody ran out into the yard.",
 )

@@ -167,7 +167,7 @@ CONTEST = Plot(
         ),
         say(
             (
-                "At that moment {pet} the {animal} walked onto the field, "
+                "At that moment {pet} the {animal} walked right into the contest, "
                 "took the {thing} and marched off with it, step by step."
             ),
             (
@@ -249,7 +249,7 @@ LEARNING = Plot(
         say(
             "At the end of the week something happened. {His} hands knew it before {he} did.",
             "And then, all at once, it was easy. {A} nearly dropped the {thing}.",
-            "On Friday {pet} came back, lay down beside {him} and stayed.",
+            "On Friday {pet} the {animal} came by, lay down beside {him} and stayed.",
         ),
         say(
             '"Well," said {C}, "I could not do it better myself." That was not true, but it was kind.',

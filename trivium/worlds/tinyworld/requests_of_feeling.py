@@ -134,14 +134,14 @@ JOYS = (
         (
             ("Well done, my friend!", "Bravo, how wonderful!", "I am so proud of you!"),
             (
-                "Everybody at the {place} must be glad.",
-                "They will tell of it at the {place} for years.",
+                "Everybody {at} must be glad.",
+                "They will tell of it {at} for years.",
                 "I hope that the whole {place} cheered.",
             ),
             ("You worked hard for it.", "I would love to hear more.", "Tonight we will drink to you together."),
         ),
-        ("Well done.", "Well done at the {place}.", "Bravo.", "You can be proud."),
-        ("The {place} is small.", "Somebody had to.", "There is always something at the {place}."),
+        ("Well done.", "Well done {at}.", "Bravo.", "You can be proud."),
+        ("The {place} is small.", "Somebody had to.", "There is always something {at}."),
         (12, 30),
         ("sad", "poor you"),
     ),

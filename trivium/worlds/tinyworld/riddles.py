@@ -93,7 +93,7 @@ def sort(rng: random.Random) -> Draft:
     )
     given = pick_several(rng, items, 3)
     answer = ", ".join(sorted(given, key=order.index))
-    verb = pick(rng, ("Sort these", "Put in order these", "Please sort the"))
+    verb = pick(rng, ("Sort these", "Order these", "Please sort the"))
     return checkable((f"{verb} {what}: {', '.join(given)}.",), (f"{answer}.",), (tuple(given),))
 
 
