@@ -159,6 +159,15 @@ def count(connection: Connection) -> Counts:
     return Counts(pairs, len(raters), sum(raters), choices.total(), simulated_votes, dict(choices))
 
 
+def count_people(connection: Connection, round: int) -> dict[int, int]:
+    """Votes of people on a round's pairs, by rater; "skip" is none."""
+    query = sa.select(tables.votes.c.rater_id, sa.func.count()).select_from(
+        tables.votes.join(tables.pairs).join(tables.raters)
+    )
+    wanted = (tables.pairs.c.round == round, tables.votes.c.choice != "skip", sa.not_(tables.raters.c.simulated))
+    return dict(connection.execute(query.where(*wanted).group_by(tables.votes.c.rater_id)).all())
+
+
 def in_rounds(rounds: Sequence[int] | None) -> list[sa.ColumnElement[bool]]:
     return [] if rounds is None else [tables.pairs.c.round.in_(list(rounds))]
 

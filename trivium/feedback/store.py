@@ -169,6 +169,24 @@ class Store:
             pair_id, _ = min(open_pairs, key=lambda row: (row[1], _shuffled(rater_id, row[0])))
             return queries.select_pairs(connection, tables.pairs.c.id == pair_id)[0]
 
+    def pair(self, number: int) -> StoredPair:
+        """raises  DataError when there is no pair of this id"""
+        with self._read() as connection:
+            found = queries.select_pairs(connection, tables.pairs.c.id == number)
+        if not found:
+            raise DataError(f"pair {number}: there is none of that id")
+        return found[0]
+
+    def open_pairs(self, rater_id: int, round: int) -> list[tuple[int, int]]:
+        """(pair id, votes so far) of each pair of the round that this rater has not voted on, as they were added."""
+        with self._read() as connection:
+            return sorted(queries.select_open(connection, rater_id, round))
+
+    def people_votes(self, round: int) -> dict[int, int]:
+        """Votes of people on one round's pairs, by rater; "skip" is none."""
+        with self._read() as connection:
+            return queries.count_people(connection, round)
+
     def labelled_pairs(
         self,
         rounds: Sequence[int] | None = None,

@@ -111,7 +111,10 @@ def figures(phase: PhaseLog, story: Story) -> list[Figure]:
 def _evaluation(phase: PhaseLog, name: str, story: Story) -> Figure:
     title, told = words.told_of(phase, name, story)
     training = phase.columns.get(name, [])
-    lines = [Series("", phase.evaluations.get(name) or charts.smooth(training)), Series("training", training, "raw")]
+    lines = [
+        Series("", phase.evaluations.get(name) or charts.smooth(training)),
+        Series("training", charts.smooth(training, share=0.08), "raw"),
+    ]
     guides: list[tuple[str, float]] = []
     if name == "win_rate":
         guides.append(("no difference", 0.5))

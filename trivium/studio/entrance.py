@@ -1,66 +1,76 @@
 """How people come in: the owner by the secret in the address, others by an invitation; a cookie remembers them."""
 
-import hashlib
 import secrets
+from typing import Annotated
 
 from fastapi import APIRouter, HTTPException, Request
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.datastructures import URL
 from starlette.responses import RedirectResponse, Response
 
-from trivium.studio.auth import Anyone, Person
-from trivium.studio.studio import Studio
+from trivium.studio.auth import Anyone, Member, Person
+from trivium.studio.people import STAY
+from trivium.studio.studio import Here, Json, show
 
 routes = APIRouter()
-STAY = 30 * 24 * 3600  # seconds that a cookie is kept
 
 
-class Door:
-    """Who holds which key."""
+class Acceptance(BaseModel):
+    """An invitation, and the name of the person who uses it."""
 
-    def __init__(self, studio: Studio, secret: str) -> None:
-        self._secret = secret
-        self._sessions: dict[str, Person] = {}
+    model_config = ConfigDict(extra="forbid")
 
-    def opens(self, secret: str) -> bool:
-        return secrets.compare_digest(secret.encode(), self._secret.encode())
-
-    def owner(self) -> Person:
-        return Person(0, "me", "owner")
-
-    def enter(self, person: Person) -> str:
-        key = secrets.token_urlsafe(32)
-        self._sessions[hashlib.sha256(key.encode()).hexdigest()] = person
-        return key
-
-    async def person_of(self, request: Request) -> Person | None:
-        key = request.cookies.get(cookie_of(request.url), "")
-        return self._sessions.get(hashlib.sha256(key.encode()).hexdigest())
-
-
-def cookie_of(url: URL) -> str:
-    """Cookies are the same for every port of a machine: each studio names its own."""
-    return f"trivium-{url.port or 0}"
+    secret: Annotated[str, Field(min_length=1, max_length=100)]
+    name: Annotated[str, Field(min_length=1, max_length=60)]
 
 
 @routes.get("/open", include_in_schema=False)
-def come_in(request: Request, who: Anyone, token: str = "") -> Response:
+def come_in(request: Request, here: Here, who: Anyone, token: str = "") -> Response:
     """The address that `trivium studio` prints: its secret becomes a cookie, and leaves the address bar."""
-    door: Door = request.app.state.door
-    answer = RedirectResponse("/", status_code=303)
-    if not door.opens(token):
+    if not secrets.compare_digest(token.encode(), request.app.state.secret.encode()):
         raise HTTPException(401, "this address is not valid any more; take the one that `trivium studio` printed last")
-    remember(answer, request, door.enter(door.owner()))
+    answer = RedirectResponse("/", status_code=303)
+    remember(answer, request, here, here.people.owner())
     return answer
 
 
-def remember(answer: Response, request: Request, key: str) -> None:
-    """Let the browser, and no script in it, keep the key."""
+@routes.get("/join", include_in_schema=False)
+def join(here: Here, who: Anyone) -> Response:
+    """Where an invitation leads. Its secret stands behind the #: it is sent once, when a name is given."""
+    return show(here, None, "join")
+
+
+@routes.post("/api/join", status_code=201)
+def accept(told: Acceptance, request: Request, here: Here, who: Anyone) -> Response:
+    """Use an invitation."""
+    person = here.people.accept(told.secret, told.name)
+    answer = Json({"name": person.name, "role": person.role}, status_code=201)
+    remember(answer, request, here, person)
+    return answer
+
+
+@routes.post("/api/leave")
+def leave(request: Request, here: Here, who: Member) -> Response:
+    """End the session of this browser."""
+    here.people.leave(request.cookies.get(cookie_of(request.url), ""))
+    answer = Json({"left": True})
+    answer.delete_cookie(cookie_of(request.url), path="/", httponly=True, samesite="strict")
+    return answer
+
+
+def remember(answer: Response, request: Request, here: Here, person: Person) -> None:
+    """Let the browser, and no script in it, keep the key of a new session."""
     answer.set_cookie(
         cookie_of(request.url),
-        key,
+        here.people.begin_session(person, request.headers.get("user-agent", "")),
         max_age=STAY,
         httponly=True,
         samesite="strict",
         secure=request.url.scheme == "https",
         path="/",
     )
+
+
+def cookie_of(url: URL) -> str:
+    """Cookies are the same for every port of a machine: each studio names its own."""
+    return f"trivium-{url.port or 0}"

@@ -12,13 +12,14 @@ from pathlib import Path
 import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from trivium.errors import ConfigError, RunError, TriviumError
 from trivium.runs import read_run
 from trivium.studio import entrance, files
-from trivium.studio.auth import Owner
+from trivium.studio.auth import Owner, Person
 from trivium.studio.guard import Guard, loopback_names
 from trivium.studio.pages import ROUTERS
 from trivium.studio.studio import Here, Json, Studio, open_studio, show, studio_of
@@ -35,8 +36,13 @@ def build_app(studio: Studio, *, names: Collection[str], secret: str) -> FastAPI
     """
     app = FastAPI(title="Trivium studio", docs_url=None, redoc_url=None, openapi_url=None)
     app.state.studio = studio
-    app.state.door = entrance.Door(studio, secret)
-    app.state.person_of = app.state.door.person_of
+    app.state.secret = secret
+
+    async def person_of(request: Request) -> Person | None:
+        key = request.cookies.get(entrance.cookie_of(request.url))
+        return await run_in_threadpool(studio.people.who, key) if key else None
+
+    app.state.person_of = person_of
     for router in (entrance.routes, files.routes, *ROUTERS):
         app.include_router(router)
 
@@ -89,7 +95,7 @@ def serve_studio(run: Path, *, host: str, port: int, names: Collection[str], bro
     names  under which others reach it
     raises RunError when there is no run; ConfigError when the address cannot be listened on
     """
-    studio = open_studio(read_run(run))
+    studio = open_studio(read_run(run), is_open=host not in LOOPBACK)
     with closing(_listen(host, port)) as listening:
         port = listening.getsockname()[1]
         secret = secrets.token_urlsafe(24)
@@ -109,7 +115,7 @@ def serve_studio(run: Path, *, host: str, port: int, names: Collection[str], bro
 
 
 def addresses(host: str, port: int, names: Collection[str]) -> set[str]:
-    """What the Host header may say: the address listened on, and the names that were given, with or without the port."""
+    """What the Host header may say: the address listened on, and the names that were given, with and without port."""
     found = {f"{f'[{host}]' if ':' in host else host}:{port}", *loopback_names(port)}
     if host not in LOOPBACK:
         for name in (*names, *(() if names else (socket.gethostname(),))):

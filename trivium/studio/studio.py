@@ -3,7 +3,7 @@
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, cast
@@ -13,9 +13,15 @@ from fastapi import Depends, HTTPException, Request
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.responses import HTMLResponse, JSONResponse
 
+from trivium.config import read_settings, resolve
+from trivium.feedback.store import Store
 from trivium.report import words
 from trivium.runs import Run
+from trivium.story.asking import Asker
 from trivium.studio.auth import Person
+from trivium.studio.ballots import Ballots
+from trivium.studio.people import People
+from trivium.studio.seeing import Data
 from trivium.studio.voices import Voices
 from trivium.studio.watching import Log
 from trivium.studio.work import Work
@@ -72,16 +78,36 @@ class Studio:
     log: Log
     work: Work
     voices: Voices
+    data: Data
+    store: Store
+    ballots: Ballots
+    people: People
+    is_open: bool  # to other machines
     turns: Turns
-    limits: Limits = field(default_factory=Limits)
 
     def close(self) -> None:
         """What is at work on the run goes on."""
+        self.ballots.asker.close()
+        self.people.close()
+        self.store.close()
 
 
-def open_studio(run: Run, limits: Limits | None = None) -> Studio:
-    limits = limits or Limits()
-    return Studio(run, Log(run), Work(run), Voices(run), Turns(limits), limits)
+def open_studio(run: Run, limits: Limits | None = None, *, is_open: bool = False) -> Studio:
+    store = Store.open(run.feedback)
+    voices = Voices(run)
+    ballots = Ballots(store, Asker(run, store, voices.open_folder), resolve(read_settings(run.recipe)).seed)
+    return Studio(
+        run,
+        Log(run),
+        Work(run),
+        voices,
+        Data(run),
+        store,
+        ballots,
+        People(run.path, store),
+        is_open,
+        Turns(limits or Limits()),
+    )
 
 
 def studio_of(request: Request) -> Studio:

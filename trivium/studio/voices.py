@@ -62,12 +62,15 @@ class Voices:
 
     def open(self, voice: Voice) -> Opened:
         """The model, from memory if it is there."""
-        key = weights_fingerprint(voice.folder)
+        return self.open_folder(voice.folder)
+
+    def open_folder(self, folder: Path) -> Opened:
+        key = weights_fingerprint(folder)
         with self._lock:  # one at a time: two who ask for the same model wait for one load
             if key not in self._open:
                 wanted = resolve(read_settings(self.run.recipe)).compute.device
                 device = "cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu"
-                self._open[key] = open_model(voice.folder, device=device)
+                self._open[key] = open_model(folder, device=device)
             self._open.move_to_end(key)
             while len(self._open) > MOST_OPEN:
                 self._open.popitem(last=False)
