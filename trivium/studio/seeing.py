@@ -11,6 +11,7 @@ from trivium.feedback.store import Store
 from trivium.records import Dialogue, Document, Pair
 from trivium.runs import Run
 from trivium.story import inspecting
+from trivium.story.stages import encode_whole
 from trivium.text.dialogue import Rendered
 from trivium.text.tokenizer import Tokenizer
 
@@ -78,7 +79,7 @@ def pair_text(pair: Pair) -> str:
 
 
 def see_documents(documents: Sequence[Document], tokenizer: Tokenizer) -> list[Seen]:
-    ids = inspecting.encode_whole(tokenizer, documents)
+    ids = encode_whole(tokenizer, documents)
     return [Seen(one.source, inspecting.all_but_first(own)) for one, own in zip(documents, ids, strict=True)]
 
 

@@ -71,3 +71,28 @@ function layout(place, figure) {
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
   for (const place of document.querySelectorAll(".plot")) if (place.figure) draw(place, place.figure);
 });
+
+/** Models by strength: a filled mark as they are, a hollow one at equal length of the answers. */
+export async function ladder(place, models) {
+  const Plotly = await plotly();
+  const [ink, soft, rule, paper, card] = ["--ink", "--soft", "--line", "--paper", "--card"].map((name) => colour(place, name));
+  const traces = models.flatMap((model, i) => ["plain", "at_equal_length"].map((kind, k) => {
+    const [strength, low, high] = model[kind];
+    const c = colour(place, `--${model.css}`);
+    return {
+      x: [strength], y: [models.length - i - (k ? 0.22 : -0.02)], mode: "markers", name: k ? "at equal length" : model.name,
+      marker: { size: 11, color: k ? paper : c, line: { color: c, width: 2 } },
+      error_x: { type: "data", symmetric: false, array: [high - strength], arrayminus: [strength - low], color: c, thickness: 2, width: 0 },
+      hovertemplate: `%{x:.2f} nats (${low.toFixed(2)} to ${high.toFixed(2)})<extra>${k ? "at equal length" : ""}</extra>`,
+    };
+  }));
+  await Plotly.react(place, traces, {
+    height: place.clientHeight, showlegend: false, hovermode: "closest", dragmode: false,
+    margin: { l: 76, r: 16, t: 6, b: 30 }, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
+    font: { family: getComputedStyle(document.body).fontFamily, color: ink, size: 13 },
+    hoverlabel: { bgcolor: card, bordercolor: rule, font: { color: ink } },
+    xaxis: { gridcolor: rule, zeroline: true, zerolinecolor: soft, tickfont: { color: soft, size: 11 }, nticks: 7, fixedrange: true },
+    yaxis: { tickvals: models.map((_, i) => models.length - i - 0.1), ticktext: models.map((model) => model.name), range: [0.4, models.length + 0.5], showgrid: false, zeroline: false, fixedrange: true },
+  }, { displayModeBar: false, responsive: true });
+  matchMedia("(prefers-color-scheme: dark)").onchange = () => ladder(place, models);
+}
