@@ -9,7 +9,13 @@ from trivium.studio.server import addresses
 from .conftest import Place
 
 FOREIGN_HOSTS = ["evil.example", "evil.example:8000", "127.0.0.1:9000", "127.0.0.1", "127.0.0.1:8000.evil.example", ""]
-FOREIGN_ORIGINS = ["http://evil.example", "null", "http://127.0.0.1:9000", "file://", "http://127.0.0.1:8000@evil.example"]
+FOREIGN_ORIGINS = [
+    "http://evil.example",
+    "null",
+    "http://127.0.0.1:9000",
+    "file://",
+    "http://127.0.0.1:8000@evil.example",
+]
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND"]
 
 
