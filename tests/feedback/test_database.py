@@ -7,11 +7,10 @@ from pathlib import Path
 from time import sleep
 
 import pytest
-import sqlalchemy as sa
 
 from tests.feedback.ballots import filled, vote
 from trivium.errors import ConfigError, DataError, RunError
-from trivium.feedback import database, tables
+from trivium.feedback import database
 from trivium.feedback.database import journal_mode
 from trivium.feedback.store import Store
 
@@ -100,13 +99,6 @@ def test_a_server_without_its_driver_or_out_of_reach_is_named_without_its_passwo
         Store.open("postgresql://ann:secret@/votes?host=/nowhere")
     assert "see that it can be reached" in str(refused.value) or "PostgreSQL needs psycopg" in str(refused.value)
     assert "secret" not in str(refused.value)
-
-
-def test_another_schema_is_refused(store: Store, place: str) -> None:
-    with store._writer.begin() as connection:
-        connection.execute(sa.update(tables.version), {"version": 99})
-    with pytest.raises(DataError, match="schema version 99, but this Trivium reads 1; update Trivium"):
-        Store.open(place)
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import pytest
 from fastapi.testclient import TestClient
 
+from trivium.feedback.people import Person, Role
 from trivium.runs import Run
-from trivium.studio.auth import Person, Role
-from trivium.studio.entrance import cookie_of
+from trivium.studio.entrance import cookie_of, owner_of
 from trivium.studio.guard import loopback_names
 from trivium.studio.server import build_app
 from trivium.studio.studio import Studio, open_studio
@@ -110,15 +110,16 @@ def place(run: Run) -> Iterator[Place]:
 def entered(studio: Studio, app: Any, role: Role | None) -> TestClient:
     client = TestClient(app, base_url="http://127.0.0.1:8000", raise_server_exceptions=True)
     if role is not None:
-        name = f"{role} {len(studio.people.sessions())}"
-        person = studio.people.owner() if role == "owner" else somebody(studio, role, name)
-        client.cookies.set(cookie_of(client.base_url), studio.people.begin_session(person, "test"))  # type: ignore[arg-type]
+        person = (
+            owner_of(studio) if role == "owner" else somebody(studio, role, f"{role} {len(studio.people.people())}")
+        )
+        client.cookies.set(cookie_of(client.base_url), studio.people.open_session(person.id))  # type: ignore[arg-type]
     return client
 
 
 def somebody(studio: Studio, role: Role, name: str) -> Person:
     """A person of that role who has used an invitation."""
-    return studio.people.accept(studio.people.invite(role, ""), name)
+    return studio.people.accept(studio.people.invite(role, by=owner_of(studio)), name)[0]
 
 
 class Served(NamedTuple):

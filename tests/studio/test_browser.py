@@ -1,4 +1,4 @@
-"""A person's way through the studio in Chromium, at a desk and on a phone: watch, talk, fill, vote, take back, go round."""
+"""A person's way through the studio in Chromium, at a desk and on a phone: watch, talk, fill, vote, go round."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -85,6 +85,13 @@ def test_a_person_watches_talks_votes_and_goes_round(chromium: Any, served: Serv
             page.keyboard.press(("ArrowLeft", "ArrowRight", "1", "2", "t", "b")[number % 6])
         page.wait_for_function("old => document.getElementById('ballot').dataset.pair != old", arg=shown)
     page.wait_for_function("() => document.getElementById('count').textContent == '20'")
+    last = page.get_attribute("#ballot", "data-pair")
+    page.click("#undo")
+    page.wait_for_function("() => document.getElementById('count').textContent == '19'")
+    page.wait_for_timeout(300)
+    page.keyboard.press("2")
+    page.wait_for_function("() => document.getElementById('count').textContent == '20'")
+    assert page.get_attribute("#ballot", "data-pair") == last
     visit.fits()
 
     visit.go("Judges")

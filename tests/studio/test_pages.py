@@ -3,16 +3,16 @@
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from trivium.runs import Journal, Run, holder
-from trivium.studio.auth import Person
 from trivium.studio.studio import Limits, open_studio
 from trivium.studio.watching import Log, told
 from trivium.studio.work import State, Work
 
-from .conftest import ENVIRONMENT, TINY, Place, somebody
+from .conftest import ENVIRONMENT, TINY, Place
 
 RESTING = State(False, False, "", "")
 ASKED = {"model": "instruct", "messages": [{"role": "user", "content": "Where is Ada?"}]}
@@ -107,26 +107,24 @@ def test_what_is_too_much_is_refused(place: Place) -> None:
 def test_a_full_queue_says_429(run: Run) -> None:
     from fastapi.testclient import TestClient
 
-    from trivium.studio.entrance import cookie_of
+    from trivium.studio.entrance import cookie_of, owner_of
     from trivium.studio.server import build_app
 
     studio = open_studio(run, Limits(writing=0, waiting=0))
     client = TestClient(build_app(studio, names={"127.0.0.1:8000"}, secret="s"), base_url="http://127.0.0.1:8000")
-    key = studio.people.begin_session(studio.people.owner(), "")
+    key = studio.people.open_session(owner_of(studio).id)
     client.cookies.set(cookie_of(client.base_url), key)  # type: ignore[arg-type]
     assert client.post("/api/write", json=ASKED).status_code == 429
     assert client.post("/api/fill", json={"text": "The ___."}).headers["retry-after"] == "2"
     studio.close()
 
 
-def pairs_for(place: Place, client: object, count: int) -> list[dict[str, object]]:
+def pairs_for(place: Place, client: Any, count: int) -> list[dict[str, Any]]:
     """Wait until so many were written."""
-    found: list[dict[str, object]] = []
-    for _ in range(100):
-        besides = ",".join(str(pair["id"]) for pair in found)
-        found += client.get(f"/api/pairs?count=4&besides={besides}").json()["pairs"]  # type: ignore[attr-defined]
-        if len(found) >= count:
-            return found[:count]
+    for _ in range(200):
+        found: list[dict[str, Any]] = client.get(f"/api/pairs?count={count}").json()["pairs"]
+        if len(found) == count:
+            return found
         time.sleep(0.05)
     raise AssertionError(place.studio.ballots.asker.trouble or "no pairs")
 
@@ -136,10 +134,11 @@ def test_a_vote_means_the_answer_that_was_seen_on_that_side(place: Place) -> Non
     store, swapped = place.studio.store, set()
     for number, ballot in enumerate(pairs_for(place, client, 12)):
         side = ("left", "right")[number % 2]
-        told = {"pair": ballot["id"], "shown": side, "key": f"k{number}", "seconds": 1.5, "comment": "why not"}
+        told = {"showing": ballot["id"], "shown": side, "key": f"k{number}", "seconds": 1.5, "comment": "why not"}
         answer = client.post("/api/votes", json=told)
         assert answer.status_code == 201
-        vote, pair = store.votes()[-1], store.pair(int(str(ballot["id"])))
+        vote = store.votes()[-1]
+        (pair,) = [pair for pair in store.pairs() if pair.id == vote.pair_id]
         assert {"first": pair.first, "second": pair.second}[vote.choice] == ballot[side]
         assert (vote.seconds, vote.comment) == (1.5, "why not")
         swapped.add(vote.shown_swapped)
@@ -150,20 +149,28 @@ def test_a_vote_means_the_answer_that_was_seen_on_that_side(place: Place) -> Non
 def test_a_vote_that_is_sent_again_is_one_vote(place: Place) -> None:
     client = place.come_in("rater")
     (ballot,) = pairs_for(place, client, 1)
-    told = {"pair": ballot["id"], "shown": "left", "key": "once"}
+    told = {"showing": ballot["id"], "shown": "left", "key": "once"}
     first, second = client.post("/api/votes", json=told).json(), client.post("/api/votes", json=told).json()
     assert first == second
+    assert first["progress"]["mine"] == 1
     assert client.post("/api/votes", json={**told, "shown": "right"}).status_code == 400
     assert client.post("/api/votes", json={**told, "key": "other"}).status_code == 400
-    assert client.post("/api/votes", json={**told, "pair": 10**9}).status_code == 400
-    assert place.studio.ballots.progress(person(place, client)).mine == 1
+    assert client.post("/api/votes", json={**told, "showing": 10**9}).status_code == 400
+    assert place.come_in("rater").post("/api/votes", json={**told, "key": "theirs"}).status_code == 400
 
 
-def person(place: Place, client: object) -> Person:
-    key = next(iter(client.cookies.values()))  # type: ignore[attr-defined]
-    found = place.studio.people.who(key)
-    assert found
-    return found
+def test_the_last_vote_is_taken_back_and_its_pair_asked_again(place: Place) -> None:
+    client = place.come_in("rater")
+    ballot, other = pairs_for(place, client, 2)
+    assert client.post("/api/votes/undo", json={"key": "none"}).status_code == 409
+    client.post("/api/votes", json={"showing": ballot["id"], "shown": "left", "key": "a"})
+    back = client.post("/api/votes/undo", json={"key": "u"}).json()
+    assert back["progress"]["mine"] == 0
+    assert ballot in pairs_for(place, client, 2)
+    client.post("/api/votes", json={"showing": ballot["id"], "shown": "right", "key": "b"})
+    mine = [vote for vote in place.studio.store.history() if not vote.simulated]
+    assert [vote.withdrawn_at is None for vote in mine] == [False, True]
+    assert client.get("/api/pairs?count=1").json()["pairs"] == [other]
 
 
 def test_a_ballot_does_not_tell_whose_answers_they_are(place: Place) -> None:
@@ -174,17 +181,6 @@ def test_a_ballot_does_not_tell_whose_answers_they_are(place: Place) -> None:
     assert len(models) == 2  # the new policy, and every fourth time the one before it
     assert not [model for model in models if model in text]
     assert "round-1" not in text
-
-
-def test_two_raters_meet_some_of_the_same_pairs_but_not_at_the_same_time(place: Place) -> None:
-    ada, bob = place.come_in("rater"), place.come_in("rater")
-    hers = pairs_for(place, ada, 8)
-    his = {pair["id"] for pair in pairs_for(place, bob, 8)}
-    assert not his & {pair["id"] for pair in hers}
-    for number, pair in enumerate(hers):
-        ada.post("/api/votes", json={"pair": pair["id"], "shown": "left", "key": f"a{number}"})
-    more = {pair["id"] for pair in pairs_for(place, bob, 16)}
-    assert more & {pair["id"] for pair in hers}
 
 
 def test_guidelines_are_a_file_of_the_run(place: Place) -> None:
@@ -199,12 +195,12 @@ def test_guidelines_are_a_file_of_the_run(place: Place) -> None:
 def test_votes_are_found_by_words_and_exported_whole(place: Place) -> None:
     client = place.come_in("owner")
     (ballot,) = pairs_for(place, client, 1)
-    client.post("/api/votes", json={"pair": ballot["id"], "shown": "tie", "key": "k", "comment": "=HYPERLINK(1)"})
+    client.post("/api/votes", json={"showing": ballot["id"], "shown": "tie", "key": "k", "comment": "=HYPERLINK(1)"})
     found = client.get("/api/votes?words=hyperlink").json()
     assert found["total"] == 1
-    assert client.get("/api/votes?choice=tie&rater=me").json()["total"] == 1
+    assert client.get("/api/votes?choice=tie&rater=me&words=hyper").json()["total"] == 1
     lines = client.get("/api/votes/export").text.splitlines()
-    assert len(lines) == len(place.studio.store.votes())
+    assert len(lines) == len(place.studio.store.history())
     assert "'=HYPERLINK(1)" in client.get("/api/votes/export?form=csv").text
 
 
@@ -218,14 +214,14 @@ def test_the_data_are_shown_as_the_model_sees_them(place: Place, sort: str) -> N
 
 
 def test_raters_are_judged_and_models_stand_in_order(place: Place) -> None:
-    ada, bob = place.come_in("rater"), place.come_in("rater")
-    for number, pair in enumerate(pairs_for(place, ada, 12)):
-        for name, client in (("a", ada), ("b", bob)):
-            client.post("/api/votes", json={"pair": pair["id"], "shown": "tie", "key": f"{name}{number}", "seconds": 2})
+    rater = place.come_in("rater")
+    for number, ballot in enumerate(pairs_for(place, rater, 12)):
+        rater.post("/api/votes", json={"showing": ballot["id"], "shown": "tie", "key": f"k{number}", "seconds": 2})
     viewer = place.come_in("viewer")
-    judged = {one["name"]: one for one in viewer.get("/api/judges").json()["raters"]}
-    assert judged["rater 0"]["votes"] == 12
-    assert judged["rater 0"]["ties"] == 1
+    judged = {one["rater"]: one for one in viewer.get("/api/judges").json()["raters"]}
+    mine = next(one for name, one in judged.items() if name.startswith("rater"))
+    assert mine["votes"] == 12
+    assert mine["ties"]["rate"] == 1
     ladder = viewer.get("/api/standings").json()
     assert {model["name"] for model in ladder["models"]} == {"instruct", "round 1"}
     for model in ladder["models"]:
@@ -269,7 +265,3 @@ def wait_for(what: object, seconds: float = 60) -> None:
     while not what():  # type: ignore[operator]
         assert time.monotonic() < until
         time.sleep(0.1)
-
-
-def test_the_owner_and_a_rater_of_another_name_are_two_people(place: Place) -> None:
-    assert somebody(place.studio, "rater", "Ada").rater_id != place.studio.people.owner().rater_id

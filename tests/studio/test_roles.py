@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from fastapi.routing import APIRoute
 
-from trivium.studio.auth import EVERYBODY, Allow, AllowAnyone, Role
+from trivium.feedback.people import Role
+from trivium.studio.auth import EVERYBODY, Allow, AllowAnyone
 
 from .conftest import Place
 
@@ -88,7 +89,7 @@ def test_a_withdrawn_or_invented_invitation_opens_nothing(place: Place) -> None:
 def test_no_secret_is_kept_readable(place: Place) -> None:
     owner = place.come_in("owner")
     secret = owner.post("/api/invitations", json={}).json()["secret"]
-    data = b"".join(path.read_bytes() for path in place.studio.run.path.glob("people.db*"))
+    data = b"".join(path.read_bytes() for path in place.studio.run.path.glob("feedback.db*"))
     assert secret.encode() not in data
     assert next(iter(owner.cookies.values())).encode() not in data
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic, sleep
-from typing import Literal
+from typing import Literal, cast
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
@@ -76,6 +76,19 @@ def reading_engine(path: Path) -> Engine:
 def empty_engine() -> Engine:
     """A database in memory, for what was never written down."""
     return sa.create_engine("sqlite://", poolclass=sa.pool.StaticPool)
+
+
+def copy_in_memory(path: Path) -> Engine:
+    """What a SQLite file holds, to be changed without changing the file."""
+    engine = empty_engine()
+    source = reading_engine(path)
+    with source.connect() as held, engine.connect() as copy:
+        cast(sqlite3.Connection, held.connection.dbapi_connection).rollback()
+        cast(sqlite3.Connection, held.connection.dbapi_connection).backup(
+            cast(sqlite3.Connection, copy.connection.dbapi_connection)
+        )
+    source.dispose()
+    return engine
 
 
 def _connected_to_read(connection: sqlite3.Connection, _: object) -> None:

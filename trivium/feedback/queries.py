@@ -56,11 +56,12 @@ def insert_votes(connection: Connection, new: Sequence[NewVote]) -> list[Vote]:
     # ballots before keys: a twin that PostgreSQL commits between the two looks is then found by its key, not refused
     taken = _voted(connection, new)
     keys = list(dict.fromkeys(vote.idempotency_key for vote in new))
-    made = {key: (vote.pair_id, vote.rater_id, vote.choice) for key, vote in _votes_by_key(connection, keys).items()}
+    made = {key: _content(vote) for key, vote in _votes_by_key(connection, keys).items()}
+    withdrawn = _withdrawn(connection, new)
     now = datetime.now(UTC).isoformat(timespec="microseconds")
     rows = []
     for vote in new:
-        content, ballot = (vote.pair_id, vote.rater_id, vote.choice), (vote.pair_id, vote.rater_id)
+        content, ballot = _content(vote), (vote.pair_id, vote.rater_id, vote.repeat)
         if vote.idempotency_key in made:
             if made[vote.idempotency_key] != content:
                 raise DataError(f'idempotency key "{vote.idempotency_key}" already made another vote; use a fresh key')
@@ -69,25 +70,39 @@ def insert_votes(connection: Connection, new: Sequence[NewVote]) -> list[Vote]:
             raise DataError(f"rater {vote.rater_id} has already voted on pair {vote.pair_id}; votes are never changed")
         made[vote.idempotency_key] = content
         taken.add(ballot)
-        rows.append({**vote._asdict(), "created_at": now})
+        rows.append({**vote._asdict(), "created_at": now, "attempt": withdrawn[ballot]})
     if rows:
         connection.execute(sa.insert(tables.votes), rows)
     stored = _votes_by_key(connection, keys)
     return [stored[vote.idempotency_key] for vote in new]
 
 
-def _voted(connection: Connection, new: Sequence[NewVote]) -> set[tuple[int, int]]:
-    """Which (pair, rater) of these have a vote already."""
+def _content(vote: NewVote | Vote) -> tuple[int, int, int, str]:
+    return vote.pair_id, vote.rater_id, vote.repeat, vote.choice
+
+
+def _voted(connection: Connection, new: Sequence[NewVote]) -> set[tuple[int, int, int]]:
+    """Which (pair, rater, repeat) of these have a vote that counts."""
+    return {ballot for ballot, withdrawn in _ballots(connection, new) if not withdrawn}
+
+
+def _withdrawn(connection: Connection, new: Sequence[NewVote]) -> Counter[tuple[int, int, int]]:
+    """How many votes on each (pair, rater, repeat) of these were withdrawn."""
+    return Counter(ballot for ballot, withdrawn in _ballots(connection, new) if withdrawn)
+
+
+def _ballots(connection: Connection, new: Sequence[NewVote]) -> Iterator[tuple[tuple[int, int, int], bool]]:
+    """(pair, rater, repeat) of the votes on these pairs by these raters, and whether each was withdrawn."""
     pairs_of: dict[int, set[int]] = defaultdict(set)
     for vote in new:
         pairs_of[vote.rater_id].add(vote.pair_id)
-    found: set[tuple[int, int]] = set()
+    columns = (tables.votes.c.pair_id, tables.votes.c.repeat, tables.withdrawals.c.id.is_not(None))
     for rater_id, pair_ids in pairs_of.items():
+        own = sa.select(*columns).outerjoin_from(tables.votes, tables.withdrawals)
+        own = own.where(tables.votes.c.rater_id == rater_id)
         for some in _chunks(sorted(pair_ids)):
-            own = sa.select(tables.votes.c.pair_id).where(tables.votes.c.rater_id == rater_id)
-            rows = connection.execute(own.where(tables.votes.c.pair_id.in_(some)))
-            found.update((pair_id, rater_id) for (pair_id,) in rows)
-    return found
+            for pair_id, repeat, withdrawn in connection.execute(own.where(tables.votes.c.pair_id.in_(some))):
+                yield (pair_id, rater_id, repeat), withdrawn
 
 
 def _votes_by_key(connection: Connection, keys: Sequence[str]) -> dict[str, Vote]:
@@ -120,18 +135,30 @@ def select_pairs(connection: Connection, *where: sa.ColumnElement[bool]) -> list
 
 
 def select_votes(connection: Connection, *where: sa.ColumnElement[bool]) -> list[Vote]:
-    """In the order they came."""
-    query = sa.select(tables.votes, tables.raters.c.name, tables.raters.c.simulated)
-    query = query.join_from(tables.votes, tables.raters).join(tables.pairs)
+    """In the order they came; withdrawn ones too, unless `counting` is among the conditions."""
+    query = sa.select(tables.votes, tables.raters.c.name, tables.raters.c.simulated, tables.withdrawals.c.created_at)
+    query = query.join_from(tables.votes, tables.raters).join(tables.pairs).outerjoin(tables.withdrawals)
     return [Vote(*row) for row in connection.execute(query.where(*where).order_by(tables.votes.c.id))]
+
+
+def counting() -> sa.ColumnElement[bool]:
+    """The votes that were not withdrawn, where withdrawals are joined to votes."""
+    return tables.withdrawals.c.id.is_(None)
+
+
+def valid_votes() -> sa.Subquery:
+    """The votes that were not withdrawn, as a table."""
+    query = sa.select(tables.votes).outerjoin_from(tables.votes, tables.withdrawals).where(counting())
+    return query.subquery("valid_votes")
 
 
 def select_open(connection: Connection, rater_id: int, round: int) -> list[tuple[int, int]]:
     """(pair id, votes so far) of each pair of the round that the rater has not voted on."""
-    own = tables.votes.alias()
+    own, valid = valid_votes(), valid_votes().alias("cast")
     done = sa.select(own.c.pair_id).where(own.c.rater_id == rater_id)
-    counted = sa.select(tables.pairs.c.id, sa.func.count(tables.votes.c.id))
-    counted = counted.select_from(tables.pairs.outerjoin(tables.votes)).group_by(tables.pairs.c.id)
+    counted = sa.select(tables.pairs.c.id, sa.func.count(valid.c.id))
+    counted = counted.select_from(tables.pairs.outerjoin(valid, valid.c.pair_id == tables.pairs.c.id))
+    counted = counted.group_by(tables.pairs.c.id)
     asked = counted.where(tables.pairs.c.round == round, tables.pairs.c.id.not_in(done))
     return [(pair_id, votes) for pair_id, votes in connection.execute(asked)]
 
@@ -140,7 +167,8 @@ def select_content(connection: Connection, *where: sa.ColumnElement[bool]) -> li
     """Who chose what in which round, in an order that is the same in every database."""
     pairs, raters = tables.pairs.c, tables.raters.c
     query = sa.select(pairs.content_key, pairs.round, raters.name, raters.simulated, tables.votes.c.choice)
-    query = query.join_from(tables.votes, tables.pairs).join(tables.raters).where(*where)
+    query = query.join_from(tables.votes, tables.pairs).join(tables.raters)
+    query = query.outerjoin(tables.withdrawals).where(counting(), tables.votes.c.repeat == 0, *where)
     return sorted(list(row) for row in connection.execute(query))  # here: databases sort text differently
 
 
@@ -150,6 +178,8 @@ def count(connection: Connection) -> Counts:
     votes = connection.execute(
         sa.select(tables.votes.c.choice, tables.raters.c.simulated, sa.func.count())
         .join_from(tables.votes, tables.raters)
+        .outerjoin(tables.withdrawals)
+        .where(counting())
         .group_by(tables.votes.c.choice, tables.raters.c.simulated)
     ).all()
     choices = Counter(dict.fromkeys(get_args(Choice), 0))
@@ -157,15 +187,6 @@ def count(connection: Connection) -> Counts:
         choices[choice] += number
     simulated_votes = sum(number for _, simulated, number in votes if simulated)
     return Counts(pairs, len(raters), sum(raters), choices.total(), simulated_votes, dict(choices))
-
-
-def count_people(connection: Connection, round: int) -> dict[int, int]:
-    """Votes of people on a round's pairs, by rater; "skip" is none."""
-    query = sa.select(tables.votes.c.rater_id, sa.func.count()).select_from(
-        tables.votes.join(tables.pairs).join(tables.raters)
-    )
-    wanted = (tables.pairs.c.round == round, tables.votes.c.choice != "skip", sa.not_(tables.raters.c.simulated))
-    return dict(connection.execute(query.where(*wanted).group_by(tables.votes.c.rater_id)).all())
 
 
 def in_rounds(rounds: Sequence[int] | None) -> list[sa.ColumnElement[bool]]:

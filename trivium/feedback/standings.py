@@ -1,88 +1,159 @@
-"""Which model's answers people prefer: Bradley-Terry strengths with intervals, with and without the length of answers.
+"""Which model is preferred: Bradley-Terry strengths with and without covariates, and who beat whom. Numbers only."""
 
-Comparisons in, numbers out; no store. M models, N comparisons.
-"""
-
+from collections import Counter
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from trivium.feedback.agreement import Floats, Interval, Strengths, bradley_terry, tally, win_rate
+from trivium.errors import DataError
+from trivium.feedback.agreement import Interval, wilson_interval
+from trivium.feedback.votes import Comparison
 
-RESAMPLES = 300
-PRIOR = 0.1  # draws added between every two models, as in bradley_terry
-STEPS = 25  # of Newton's; few are needed
+Floats = NDArray[np.float64]
+Covariate = Literal["length", "repetition"]
+_WORTH = {"first": 1.0, "second": 0.0, "tie": 0.5, "both_bad": 0.5}
 
 
-class Comparison(NamedTuple):
-    """Answers of two models, and which was preferred."""
+class Standing(NamedTuple):
+    """A model's strength, nats, the mean over all models being 0: P(i beats j) = sigmoid(s_i - s_j)."""
 
-    first: str  # the model
-    second: str
-    choice: str  # as a vote has it
-    longer: float  # the first answer's length minus the second's, in logarithms
+    model: str
+    strength: float
+    low: float
+    high: float
+    votes: int
+
+
+class Effect(NamedTuple):
+    """What a covariate does to the preference, nats per standard deviation of its difference."""
+
+    covariate: Covariate
+    effect: float
+    low: float
+    high: float
 
 
 class Standings(NamedTuple):
-    """Strengths in nats with mean 0: one nat more is 73 % of the comparisons."""
-
-    names: list[str]  # (M,) the strongest first
-    plain: Strengths  # (M,)
-    at_equal_length: Strengths  # (M,)
-    pull: Interval  # nats by which an answer gains that is e times as long
-    wins: list[list[Interval | None]]  # (M, M) how often the row beat the column, ties half
+    players: list[Standing]  # the strongest first
+    effects: list[Effect]
     comparisons: int
 
 
-def standings(comparisons: Sequence[Comparison]) -> Standings | None:
-    """None when no two different models were compared."""
-    kept = [one for one in comparisons if one.choice != "skip" and one.first != one.second]
-    if not kept:
-        return None
-    names, wins, ties = tally((one.first, one.second, one.choice) for one in kept)
-    plain = bradley_terry(wins, ties, resamples=RESAMPLES, prior=PRIOR)
-    at_equal_length, pull = _at_equal_length(kept, names)
-    order = np.argsort(-plain.strength)
-    counted = [[_won(wins, ties, i, j) for j in order] for i in order]
-    in_order = [Strengths(*(column[order] for column in found)) for found in (plain, at_equal_length)]
-    return Standings([names[i] for i in order], in_order[0], in_order[1], pull, counted, len(kept))
+class WinMatrix(NamedTuple):
+    models: list[str]
+    rates: list[list[Interval | None]]  # the row against the column, a tie half a win; None where they never met
+    counts: list[list[int]]
 
 
-def _won(wins: Floats, ties: Floats, i: int, j: int) -> Interval | None:
-    won, drawn, lost = int(wins[i, j]), int(ties[i, j]), int(wins[j, i])
-    return win_rate(won, drawn, lost) if i != j and won + drawn + lost else None
+def between_models(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """Those that say something: two models, both known, and a judgement."""
+    return [
+        one
+        for one in comparisons
+        if one.choice != "skip" and one.first_model and one.second_model and one.first_model != one.second_model
+    ]
 
 
-def _at_equal_length(kept: Sequence[Comparison], names: Sequence[str]) -> tuple[Strengths, Interval]:
-    """Logistic regression on who wrote the answers and on their lengths, with percentile bootstrap intervals.
+def standings(
+    comparisons: Sequence[Comparison],
+    *,
+    covariates: Sequence[Covariate] = (),
+    prior: float = 0.1,
+    resamples: int = 200,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> Standings:
+    """Bradley-Terry as a logistic regression, and percentile bootstrap intervals over comparisons.
 
-    Length is one more player, as in Dubois et al. 2024, "Length-controlled AlpacaEval", arXiv:2404.04475, who have
-    further terms.
+    P(first) = sigmoid(s_first - s_second + sum_c b_c x_c), x_c the difference of the answers in covariate c, divided by
+    its root mean square: strengths with covariates are those at equal length or equal repetition.
+
+    prior   > 0: weight of s^2 / 2 and b^2 / 2 in the loss, nats; keeps who never lost finite
+    Chiang et al. 2024, section 4, arXiv:2403.04132; covariates after Li et al. 2024, "Does style matter?"
     """
-    place = {name: i for i, name in enumerate(names)}
-    x = np.zeros((len(kept), len(names) + 1))
-    for row, one in zip(x, kept, strict=True):
-        row[place[one.first]], row[place[one.second]], row[-1] = 1, -1, one.longer
-    y = np.array([{"first": 1.0, "second": 0.0}.get(one.choice, 0.5) for one in kept])
-    generator = np.random.default_rng(0)
-    drawn = (generator.integers(len(kept), size=len(kept)) for _ in range(RESAMPLES))
-    fits = np.array([_fit(x, y), *(_fit(x[some], y[some]) for some in drawn)])  # (1 + R, M + 1)
-    low, high = np.quantile(fits[1:], [0.025, 0.975], axis=0)
-    return Strengths(fits[0, :-1], low[:-1], high[:-1]), Interval(fits[0, -1], low[-1], high[-1])
+    if not prior > 0:
+        raise DataError(f"prior = {prior}: must be positive, or a model that never loses is infinitely strong")
+    kept = between_models(comparisons)
+    models = sorted({model for one in kept for model in (one.first_model, one.second_model)})
+    if not kept:
+        return Standings([], [], 0)
+    design, worth = _design(kept, models, covariates)
+    chance = np.random.default_rng(seed)
+    weights = np.concatenate(
+        [np.ones((1, len(kept))), chance.multinomial(len(kept), np.full(len(kept), 1 / len(kept)), size=resamples)]
+    )
+    found = np.array([_fit(design, worth, weight, prior) for weight in weights])  # (1 + resamples, models + covariates)
+    found[:, : len(models)] -= found[:, : len(models)].mean(1, keepdims=True)
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(found[1:], [tail, 1 - tail], axis=0) if resamples else found[[0, 0]]
+    votes = Counter(model for one in kept for model in (one.first_model, one.second_model))
+    rows = [(float(found[0, i]), float(low[i]), float(high[i])) for i in range(found.shape[1])]
+    players = [Standing(model, *row, votes[model]) for model, row in zip(models, rows, strict=False)]
+    effects = [Effect(name, *row) for name, row in zip(covariates, rows[len(models) :], strict=True)]
+    return Standings(sorted(players, key=lambda player: -player.strength), effects, len(kept))
 
 
-def _fit(x: Floats, y: Floats) -> Floats:
-    """(M + 1,) coefficients of the highest likelihood, by Newton's steps; the last is that of length."""
-    weights: Floats = np.zeros(x.shape[1])
-    pull = np.full(x.shape[1], PRIOR / 2)  # toward 0, as so many draws would
-    for _ in range(STEPS):
-        p = 1 / (1 + np.exp(-np.clip(x @ weights, -30, 30)))
-        gradient = x.T @ (y - p) - pull * weights
-        hessian = (x * (p * (1 - p))[:, None]).T @ x + np.diag(pull)
+def _design(
+    kept: Sequence[Comparison], models: Sequence[str], covariates: Sequence[Covariate]
+) -> tuple[Floats, Floats]:
+    """(N, models + covariates) and what each comparison was worth to the first answer, (N,)."""
+    place = {model: i for i, model in enumerate(models)}
+    design = np.zeros((len(kept), len(models) + len(covariates)))
+    for row, one in zip(design, kept, strict=True):
+        row[place[one.first_model]] += 1
+        row[place[one.second_model]] -= 1
+        for column, name in enumerate(covariates, start=len(models)):
+            row[column] = covariate(name, one.first) - covariate(name, one.second)
+    spread = np.sqrt((design[:, len(models) :] ** 2).mean(0))
+    design[:, len(models) :] /= np.where(spread > 0, spread, 1)
+    return design, np.array([_WORTH[one.choice] for one in kept])
+
+
+def covariate(name: Covariate, answer: str) -> float:
+    """length: log of 1 + characters; repetition: share of the words that stood there before, in [0, 1)."""
+    if name == "length":
+        return float(np.log1p(len(answer)))
+    if name == "repetition":
+        words = answer.lower().split()
+        return 1 - len(set(words)) / len(words) if words else 0.0
+    raise DataError(f'covariate "{name}" is unknown; choose length or repetition')
+
+
+def _fit(design: Floats, worth: Floats, weight: Floats, prior: float, *, max_steps: int = 100) -> Floats:
+    """(columns,) of the highest penalised likelihood, by Newton's steps of bounded length."""
+    found = np.zeros(design.shape[1])
+    for _ in range(max_steps):
+        chance = 1 / (1 + np.exp(-np.clip(design @ found, -50, 50)))
+        gradient = design.T @ (weight * (worth - chance)) - prior * found
+        hessian = (design * (weight * chance * (1 - chance))[:, None]).T @ design + prior * np.eye(len(found))
         step = np.linalg.solve(hessian, gradient)
-        weights = weights + step / max(1.0, float(np.abs(step).max()))
-        if np.abs(step).max() < 1e-6:
-            break
-    weights[:-1] -= weights[:-1].mean()
-    return weights
+        found += step * min(1.0, 2 / max(2.0, float(np.abs(step).max())))
+        if np.abs(step).max() < 1e-8:
+            return found
+    raise AssertionError("Newton's steps on a strictly concave likelihood must end")
+
+
+def win_matrix(comparisons: Sequence[Comparison], *, confidence: float = 0.95) -> WinMatrix:
+    """How often each model was preferred to each other one."""
+    kept = between_models(comparisons)
+    models = sorted({model for one in kept for model in (one.first_model, one.second_model)})
+    place = {model: i for i, model in enumerate(models)}
+    won, met = np.zeros((2, len(models), len(models)))
+    for one in kept:
+        i, j = place[one.first_model], place[one.second_model]
+        won[i, j] += _WORTH[one.choice]
+        won[j, i] += 1 - _WORTH[one.choice]
+        met[i, j] += 1
+        met[j, i] += 1
+    rates = [
+        [
+            Interval(won[i, j] / met[i, j], *wilson_interval(won[i, j], met[i, j], confidence=confidence))
+            if met[i, j]
+            else None
+            for j in range(len(models))
+        ]
+        for i in range(len(models))
+    ]
+    return WinMatrix(models, rates, met.astype(int).tolist())

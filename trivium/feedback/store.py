@@ -17,32 +17,48 @@ from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import IntegrityError, ProgrammingError
 
 from trivium.errors import DataError
-from trivium.feedback import database, queries, tables
+from trivium.feedback import database, migrations, queries, queue, tables
 from trivium.feedback.votes import (
     SIMULATED,
+    USUAL_SHARES,
+    Answer,
     Choice,
+    Comparison,
     Counts,
     LabelledPair,
     NewPair,
+    NewQueued,
     NewVote,
+    Queued,
     Rater,
+    Shares,
+    Showing,
     Shown,
     StoredPair,
     Vote,
+    check_answer,
     check_name,
     check_pair,
+    check_queued,
+    check_shares,
     check_vote,
     choice_of,
     label,
 )
 
 __all__ = [
+    "Answer",
     "Choice",
+    "Comparison",
     "Counts",
     "LabelledPair",
     "NewPair",
+    "NewQueued",
     "NewVote",
+    "Queued",
     "Rater",
+    "Shares",
+    "Showing",
     "Shown",
     "Store",
     "StoredPair",
@@ -91,10 +107,13 @@ class Store:
         with database.named_errors(str(path)):
             store = cls(database.reading_engine(path), name=str(path))
         try:
-            if not store._has_tables():
+            with store.read() as connection:
+                current = migrations.is_current(connection, store.name)
+            if not current:  # it is brought up to date in a copy in memory; the file stays
                 store.close()
-                store = cls._empty(str(path))
-            store._check_version()
+                with database.named_errors(str(path)):
+                    store = cls(database.copy_in_memory(path), name=str(path))
+                store._prepare()
         except BaseException:
             store.close()
             raise
@@ -103,7 +122,7 @@ class Store:
     @classmethod
     def _empty(cls, name: str) -> Self:
         store = cls(database.empty_engine(), name=name)
-        store._write(tables.create)
+        store._prepare()
         return store
 
     def close(self) -> None:
@@ -120,14 +139,14 @@ class Store:
         check_name("rater", name)
         if name.lower().startswith(SIMULATED) != simulated:
             raise DataError(f'rater "{name}": simulated raters, and only they, have names beginning with "{SIMULATED}"')
-        return self._write(lambda connection: queries.insert_rater(connection, name, simulated=simulated))
+        return self.write(lambda connection: queries.insert_rater(connection, name, simulated=simulated))
 
     def add_pairs(self, pairs: Iterable[NewPair]) -> list[int]:
         """Their ids, in order. The same content twice is one pair, with the round and source it came with first."""
         new = list(pairs)
         for pair in new:
             check_pair(pair)
-        return self._write(lambda connection: queries.insert_pairs(connection, new))
+        return self.write(lambda connection: queries.insert_pairs(connection, new))
 
     def add_vote(self, vote: NewVote) -> Vote:
         """The vote as stored, once it is durable. See add_votes."""
@@ -143,49 +162,95 @@ class Store:
         new = list(votes)
         for vote in new:
             check_vote(vote)
-        return self._write(lambda connection: queries.insert_votes(connection, new))
+        return self.write(lambda connection: queries.insert_votes(connection, new))
 
     def raters(self) -> list[Rater]:
-        with self._read() as connection:
+        with self.read() as connection:
             return queries.select_raters(connection)
 
     def pairs(self, round: int | None = None) -> list[StoredPair]:
-        with self._read() as connection:
-            return queries.select_pairs(connection, *([] if round is None else [tables.pairs.c.round == round]))
+        with self.read() as connection:
+            return queries.select_pairs(connection, *_of_round(round))
 
     def votes(self, round: int | None = None) -> list[Vote]:
-        """All votes, or those on one round's pairs, in the order they came."""
-        with self._read() as connection:
-            return queries.select_votes(connection, *([] if round is None else [tables.pairs.c.round == round]))
+        """All votes that were not withdrawn, or those on one round's pairs, in the order they came."""
+        with self.read() as connection:
+            return queries.select_votes(connection, queries.counting(), *_of_round(round))
+
+    def history(self) -> list[Vote]:
+        """All votes ever cast, in the order they came, withdrawn ones too."""
+        with self.read() as connection:
+            return queries.select_votes(connection)
+
+    def enqueue(self, items: Iterable[NewQueued]) -> list[int]:
+        """Pairs to be voted on; their ids, in order. One that is in the queue already stays as it came first."""
+        new = list(items)
+        for item in new:
+            check_queued(item)
+        return self.write(lambda connection: queue.enqueue(connection, new))
+
+    def waiting(self, round: int | None = None) -> list[Queued]:
+        """The pairs in the queue that nobody has voted on, in the order they came."""
+        with self.read() as connection:
+            return [entry for entry in queue.select_queue(connection, round) if not entry.votes]
+
+    def queued(self) -> dict[int, Queued]:
+        """Every pair that ever was in the queue, by its id."""
+        with self.read() as connection:
+            return {entry.pair_id: entry for entry in queue.select_queue(connection)}
+
+    def next_showings(
+        self, rater_id: int, *, round: int | None = None, count: int = 2, shares: Shares = USUAL_SHARES, seed: int = 0
+    ) -> list[Showing]:
+        """Up to `count` pairs for this rater to vote on: first those given and not answered, on the same sides, then
+        new ones from the queue."""
+        check_shares(shares)
+
+        def give(connection: Connection) -> list[Showing]:
+            return queue.next_showings(connection, rater_id, round=round, count=count, shares=shares, seed=seed)
+
+        return self.write(give)
+
+    def showing(self, showing_id: int, rater_id: int) -> Showing:
+        """raises  DataError when this rater was given no such showing"""
+        with self.read() as connection:
+            return queue.require_showing(connection, showing_id, rater_id)
+
+    def answer(self, said: Answer) -> Vote:
+        """The vote on a showing, once it is durable. A repeated key gives the vote that it made before.
+
+        raises  DataError as add_votes, and when the showing is not this rater's
+        """
+        check_answer(said)
+        return self.write(lambda connection: queue.answer(connection, said))
+
+    def undo(self, rater_id: int, idempotency_key: str) -> Vote | None:
+        """Withdraws the rater's last vote by a new row, and gives it back; None when there is none to withdraw."""
+        return self.write(lambda connection: queue.withdraw_last(connection, rater_id, idempotency_key))
+
+    def comparisons(self, rounds: Sequence[int] | None = None) -> list[Comparison]:
+        """The votes that count, as comparisons of models. Repeats measure the rater and are left out."""
+        with self.read() as connection:
+            votes = queries.select_votes(connection, queries.counting(), *queries.in_rounds(rounds))
+            pairs = {pair.id: pair for pair in queries.select_pairs(connection, *queries.in_rounds(rounds))}
+        compared = ((pairs[vote.pair_id], vote) for vote in votes if not vote.repeat)
+        return [
+            Comparison(
+                pair.first_model, pair.second_model, pair.first, pair.second, vote.choice, pair.round, vote.simulated
+            )
+            for pair, vote in compared
+        ]
 
     def next_pair(self, rater_id: int, round: int) -> StoredPair | None:
         """A pair of the round this rater has not voted on: among those with the fewest votes, one that differs from
         rater to rater, so that many voting at once do not all meet the same pair. The same until somebody votes."""
-        with self._read() as connection:
+        with self.read() as connection:
             queries.require(connection, tables.raters, {rater_id})
             open_pairs = queries.select_open(connection, rater_id, round)
             if not open_pairs:
                 return None
             pair_id, _ = min(open_pairs, key=lambda row: (row[1], _shuffled(rater_id, row[0])))
             return queries.select_pairs(connection, tables.pairs.c.id == pair_id)[0]
-
-    def pair(self, number: int) -> StoredPair:
-        """raises  DataError when there is no pair of this id"""
-        with self._read() as connection:
-            found = queries.select_pairs(connection, tables.pairs.c.id == number)
-        if not found:
-            raise DataError(f"pair {number}: there is none of that id")
-        return found[0]
-
-    def open_pairs(self, rater_id: int, round: int) -> list[tuple[int, int]]:
-        """(pair id, votes so far) of each pair of the round that this rater has not voted on, as they were added."""
-        with self._read() as connection:
-            return sorted(queries.select_open(connection, rater_id, round))
-
-    def people_votes(self, round: int) -> dict[int, int]:
-        """Votes of people on one round's pairs, by rater; "skip" is none."""
-        with self._read() as connection:
-            return queries.count_people(connection, round)
 
     def labelled_pairs(
         self,
@@ -198,51 +263,42 @@ class Store:
 
         among  ids of the votes that count; all do when it is None
         """
-        with self._read() as connection:
-            votes = queries.select_votes(connection, *queries.in_rounds(rounds))
+        with self.read() as connection:
+            # votes that a round has settled on stay its votes
+            valid = [queries.counting()] if among is None else []
+            votes = queries.select_votes(connection, *valid, *queries.in_rounds(rounds))
             # after the votes: none may lack its pair
             pairs = queries.select_pairs(connection, *queries.in_rounds(rounds))
         by_pair: dict[int, list[Vote]] = defaultdict(list)
         for vote in votes:
             counts = (include_simulated or not vote.simulated) and (among is None or vote.id in among)
-            if counts and vote.choice != "skip":
+            if counts and vote.choice != "skip" and not vote.repeat:
                 by_pair[vote.pair_id].append(vote)
         return [label(pair, by_pair[pair.id]) for pair in pairs if pair.id in by_pair]
 
     def counts(self) -> Counts:
-        with self._read() as connection:
+        with self.read() as connection:
             return queries.count(connection)
 
     def fingerprint(self, rounds: Sequence[int] | None = None) -> str:
         """16 hexadecimal digits that name the votes' content: who chose what in which round. The same in every
         database, whatever the order, the times and the ids."""
-        with self._read() as connection:
+        with self.read() as connection:
             rows = queries.select_content(connection, *queries.in_rounds(rounds))
         return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
 
     def _prepare(self) -> None:
-        if not self._has_tables():
-            self._write(tables.create)
-        self._check_version()
-
-    def _has_tables(self) -> bool:
-        with self._read() as connection:
-            return sa.inspect(connection).has_table(tables.version.name)
-
-    def _check_version(self) -> None:
-        with self._read() as connection:
-            found = connection.scalar(sa.select(sa.func.max(tables.version.c.version)))
-        if found != tables.SCHEMA_VERSION:
-            raise DataError(
-                f"{self.name}: schema version {found}, but this Trivium reads {tables.SCHEMA_VERSION}; update Trivium"
-            )
+        with self.read() as connection:
+            current = migrations.is_current(connection, self.name)
+        if not current:
+            self.write(lambda connection: migrations.upgrade(connection, self.name))
 
     @contextmanager
-    def _read(self) -> Iterator[Connection]:
+    def read(self) -> Iterator[Connection]:
         with database.named_errors(self.name), self._reader.connect() as connection:
             yield connection
 
-    def _write(self, work: Callable[[Connection], _T]) -> _T:
+    def write(self, work: Callable[[Connection], _T]) -> _T:
         """Do the work in one transaction and commit. Where another writer came between our look and our insert (it can
         in PostgreSQL, not in SQLite), look again."""
         with database.named_errors(self.name):
@@ -254,6 +310,10 @@ class Store:
                     continue
             with self._writer.begin() as connection:
                 return work(connection)
+
+
+def _of_round(round: int | None) -> list[sa.ColumnElement[bool]]:
+    return [] if round is None else [tables.pairs.c.round == round]
 
 
 def _shuffled(rater_id: int, pair_id: int) -> bytes:

@@ -5,11 +5,9 @@ import re
 from typing import cast
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection, Dialect
+from sqlalchemy.engine import Dialect
 
 from trivium.records import Message
-
-SCHEMA_VERSION = 1
 
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -48,8 +46,9 @@ def _json(value: object) -> str:
     return _LONE_SURROGATE.sub(lambda half: f"\\u{ord(half[0]):04x}", text)
 
 
-schema = sa.MetaData()
-version = sa.Table("schema_version", schema, sa.Column("version", sa.Integer, primary_key=True, autoincrement=False))
+# A change here needs a migration of its own in migrations/versions/; a test compares the two.
+NAMES = {"ix": "ix_%(column_0_label)s", "uq": "%(table_name)s_%(column_0_N_name)s_key"}  # as PostgreSQL names them
+schema = sa.MetaData(naming_convention=NAMES)
 raters = sa.Table(
     "raters",
     schema,
@@ -70,6 +69,27 @@ pairs = sa.Table(
     sa.Column("second_model", sa.String(200), nullable=False),
     sa.Column("source", sa.Text, nullable=False),
 )
+queue = sa.Table(
+    "queue",
+    schema,
+    sa.Column("id", sa.Integer, primary_key=True),  # their order
+    sa.Column("pair_id", sa.ForeignKey("pairs.id"), nullable=False, unique=True),
+    sa.Column("policy", sa.String(20), nullable=False),
+    sa.Column("score", sa.Float),
+    sa.Column("known", sa.String(8)),
+)
+showings = sa.Table(
+    "showings",
+    schema,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("pair_id", sa.ForeignKey("pairs.id"), nullable=False, index=True),
+    sa.Column("rater_id", sa.ForeignKey("raters.id"), nullable=False),
+    sa.Column("repeat", sa.Integer, nullable=False),
+    sa.Column("purpose", sa.String(10), nullable=False),
+    sa.Column("shown_swapped", sa.Boolean, nullable=False),
+    sa.Column("shown_at", sa.String(32), nullable=False),  # ISO 8601, UTC
+    sa.UniqueConstraint("rater_id", "pair_id", "repeat"),
+)
 votes = sa.Table(
     "votes",
     schema,
@@ -82,11 +102,48 @@ votes = sa.Table(
     sa.Column("comment", _AnyText, nullable=False),
     sa.Column("created_at", sa.String(32), nullable=False),  # ISO 8601, UTC
     sa.Column("idempotency_key", sa.String(200), nullable=False, unique=True),
-    sa.UniqueConstraint("pair_id", "rater_id"),
+    sa.Column("repeat", sa.Integer, nullable=False, server_default="0"),  # the same rater, asked again
+    sa.Column("attempt", sa.Integer, nullable=False, server_default="0"),  # votes withdrawn before this one
+    sa.UniqueConstraint("pair_id", "rater_id", "repeat", "attempt"),
 )
-
-
-def create(connection: Connection) -> None:
-    schema.create_all(connection)
-    if connection.scalar(sa.select(version.c.version)) is None:
-        connection.execute(sa.insert(version), {"version": SCHEMA_VERSION})
+withdrawals = sa.Table(
+    "withdrawals",
+    schema,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("vote_id", sa.ForeignKey("votes.id"), nullable=False, unique=True),
+    sa.Column("created_at", sa.String(32), nullable=False),
+    sa.Column("idempotency_key", sa.String(200), nullable=False, unique=True),
+)
+people = sa.Table(
+    "people",
+    schema,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("name", sa.String(200), nullable=False, unique=True),
+    sa.Column("role", sa.String(10), nullable=False),
+    sa.Column("rater_id", sa.ForeignKey("raters.id"), unique=True),  # none: a viewer does not vote
+    sa.Column("password_hash", sa.String(200)),
+    sa.Column("created_at", sa.String(32), nullable=False),
+)
+invitations = sa.Table(
+    "invitations",
+    schema,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("token_hash", sa.String(64), nullable=False, unique=True),
+    sa.Column("role", sa.String(10), nullable=False),
+    sa.Column("note", sa.String(200), nullable=False),
+    sa.Column("invited_by", sa.ForeignKey("people.id"), nullable=False),
+    sa.Column("created_at", sa.String(32), nullable=False),
+    sa.Column("expires_at", sa.String(32), nullable=False),
+    sa.Column("ended_at", sa.String(32)),  # used, or cancelled
+)
+sessions = sa.Table(
+    "sessions",
+    schema,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("token_hash", sa.String(64), nullable=False, unique=True),
+    sa.Column("person_id", sa.ForeignKey("people.id"), nullable=False, index=True),
+    sa.Column("agent", sa.String(200), nullable=False),
+    sa.Column("created_at", sa.String(32), nullable=False),
+    sa.Column("expires_at", sa.String(32), nullable=False),
+    sa.Column("revoked_at", sa.String(32)),
+)

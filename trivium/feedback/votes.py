@@ -15,7 +15,10 @@ from trivium.records import Message, Pair
 
 Choice = Literal["first", "second", "tie", "both_bad", "skip"]
 Shown = Literal["left", "right", "tie", "both_bad", "skip"]
+Policy = Literal["random", "active", "comparison", "known", "given"]  # how a pair was chosen to be voted on
+Purpose = Literal["fresh", "shared", "again", "known"]  # why a rater is shown a pair
 
+IMPORTED = "imported"  # the rater that votes from files of other tools are filed under
 SIMULATED = "simulated"  # the first word of every simulated rater's name, and of no other's
 
 _WORTH_OF_FIRST: dict[str, float] = {"first": 1.0, "second": 0.0, "tie": 0.5, "both_bad": 0.5}
@@ -69,6 +72,7 @@ class NewVote(NamedTuple):
     shown_swapped: bool = False  # the first answer stood on the right
     seconds: float = 0.0  # taken to decide
     comment: str = ""
+    repeat: int = 0  # how often this rater was asked about the pair before; those after the first only measure
 
 
 class Vote(NamedTuple):
@@ -81,7 +85,79 @@ class Vote(NamedTuple):
     comment: str
     created_at: str  # ISO 8601, UTC
     idempotency_key: str
+    repeat: int
+    attempt: int  # votes of this rater on this asking that were withdrawn before
     rater: str
+    simulated: bool
+    withdrawn_at: str | None  # ISO 8601, UTC; None: it counts
+
+
+class NewQueued(NamedTuple):
+    """A pair to be voted on."""
+
+    pair: NewPair
+    policy: Policy = "random"
+    score: float | None = None  # how uncertain the reward ensemble is, nats
+    known: Choice | None = None  # the answer that is right, where it is known
+
+
+class Queued(NamedTuple):
+    """A pair in the queue, and how many raters have voted on it."""
+
+    pair_id: int
+    round: int
+    policy: Policy
+    score: float | None
+    known: Choice | None
+    votes: int
+
+
+class Shares(NamedTuple):
+    """Of the pairs that a rater is shown: how many are asked for measuring. The rest is fresh."""
+
+    shared: float = 0.1  # others have voted on it: agreement
+    again: float = 0.05  # the same rater has, with the sides exchanged: consistency
+    known: float = 0.05  # the right answer is known
+
+
+USUAL_SHARES = Shares()
+
+
+class Showing(NamedTuple):
+    """A pair as one rater sees it. It names no model."""
+
+    id: int
+    pair_id: int
+    rater_id: int
+    repeat: int
+    purpose: Purpose
+    shown_swapped: bool
+    shown_at: str  # ISO 8601, UTC
+    prompt: tuple[Message, ...]
+    left: str
+    right: str
+
+
+class Answer(NamedTuple):
+    """What a rater says about a showing, by where the answers stood."""
+
+    showing_id: int
+    rater_id: int
+    shown: Shown
+    idempotency_key: str  # made once by the asker, sent again with every retry
+    seconds: float = 0.0
+    comment: str = ""
+
+
+class Comparison(NamedTuple):
+    """A vote between two models, each known by its fingerprint."""
+
+    first_model: str
+    second_model: str
+    first: str
+    second: str
+    choice: Choice
+    round: int
     simulated: bool
 
 
@@ -137,6 +213,30 @@ def check_pair(pair: NewPair) -> None:
     for field in ("first_model", "second_model", "source"):
         if value := getattr(pair, field):
             check_name(f"{pair.source}: {field}", value)
+
+
+def check_queued(queued: NewQueued) -> None:
+    check_pair(queued.pair)
+    if queued.policy not in get_args(Policy):
+        raise DataError(f'policy "{queued.policy}" is unknown; choose one of {", ".join(get_args(Policy))}')
+    if (queued.policy == "known") != (queued.known is not None):
+        raise DataError(f'{queued.pair.source}: policy "known", and no other, comes with the answer that is right')
+    if queued.known is not None and queued.known not in ("first", "second"):
+        raise DataError(f'{queued.pair.source}: known = "{queued.known}": must be first or second')
+    if queued.score is not None and not isfinite(queued.score):
+        raise DataError(f"{queued.pair.source}: score = {queued.score}: must be finite")
+
+
+def check_answer(answer: Answer) -> None:
+    if answer.shown not in get_args(Shown):
+        raise DataError(f'"{answer.shown}" is no answer; choose one of {", ".join(get_args(Shown))}')
+    choice = choice_of(answer.shown, shown_swapped=False)
+    check_vote(NewVote(0, answer.rater_id, choice, answer.idempotency_key, seconds=answer.seconds))
+
+
+def check_shares(shares: Shares) -> None:
+    if min(shares) < 0 or sum(shares) > 1:
+        raise DataError(f"{shares}: shares must not be negative, nor more than 1 together")
 
 
 def check_vote(vote: NewVote) -> None:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from trivium.config import Recipe, read_settings, resolve
 from trivium.errors import RunError
 from trivium.evaluate.tasks import reply_to
-from trivium.feedback.store import NewPair, Store
+from trivium.feedback.store import NewPair, NewQueued, Store
 from trivium.generate.sampling import Sampling, stream_seed
 from trivium.records import Message
 from trivium.runs import Run
@@ -71,7 +71,7 @@ class Asker:
                 writers = self._current()
                 asked = list(itertools.islice(writers.prompts, BATCH))
                 self.empty = not asked
-                if not asked or self._store.add_pairs(answered(asked, writers, self._open, next(self._batches))):
+                if not asked or self._store.enqueue(answered(asked, writers, self._open, next(self._batches))):
                     self.trouble = ""
                     return
             raise RunError("the model answers every prompt the same way twice; raise votes.temperature")
@@ -100,7 +100,7 @@ def model_before(run: Run, source: Path) -> Path | None:
 
 def answered(
     prompts: Sequence[tuple[Message, ...]], writers: Writers, opened: Callable[[Path], Opened], batch: int
-) -> list[NewPair]:
+) -> list[NewQueued]:
     """Two different answers to each prompt. Which model's comes first is drawn; where the answers are equal: none."""
     recipe = writers.recipe
     sampling = Sampling(temperature=recipe.votes.temperature, max_new_tokens=recipe.align.max_new_tokens)
@@ -117,7 +117,10 @@ def answered(
         replies = reply_to(*opened(folder), [prompts[number] for number, _ in slots], sampling, seeds=seeds)
         said |= {slot: (reply.text, stamp) for slot, reply in zip(slots, replies, strict=True)}
     return [
-        NewPair(prompt, said[n, 0][0], said[n, 1][0], writers.round, said[n, 0][1], said[n, 1][1])
+        NewQueued(
+            NewPair(prompt, said[n, 0][0], said[n, 1][0], writers.round, said[n, 0][1], said[n, 1][1]),
+            policy="random" if said[n, 0][1] == said[n, 1][1] else "comparison",
+        )
         for n, prompt in enumerate(prompts)
         if said[n, 0][0] != said[n, 1][0]
     ]

@@ -9,6 +9,7 @@ import msgspec
 from trivium.batch import PairBatch, RolloutBatch, TokenBatch
 from trivium.errors import RunError
 from trivium.feedback.store import LabelledPair, Store
+from trivium.feedback.votes import IMPORTED
 from trivium.model.heads import RewardModel, add_reward_head
 from trivium.model.hub import load_reward
 from trivium.model.transformer import Transformer
@@ -35,7 +36,6 @@ from trivium.train.phase import Phase
 ATTEMPTS = 4  # to get as many votes as are wanted: equal answers are no pair
 REPLAYED = 10_000  # dialogues with answers known to be right, learned on beside the reward
 EPOCHS = 2  # over the votes, where the recipe does not say how many steps
-IMPORTED = "imported"  # the rater that votes from files are filed under
 
 
 class Votes(NamedTuple):

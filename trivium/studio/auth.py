@@ -1,20 +1,13 @@
 """Who is asking: people, their roles, the cookie that names them. Every route declares who may call it."""
 
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Literal, NamedTuple, cast
+from typing import Annotated, cast
 
 from fastapi import Depends, HTTPException, Request
 
-Role = Literal["owner", "rater", "viewer"]
+from trivium.feedback.people import Person, Role
+
 EVERYBODY: tuple[Role, ...] = ("owner", "rater", "viewer")
-
-
-class Person(NamedTuple):
-    """Somebody who has come in."""
-
-    rater_id: int  # whose votes these are
-    name: str
-    role: Role
 
 
 class Allow:

@@ -8,11 +8,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.datastructures import URL
 from starlette.responses import RedirectResponse, Response
 
-from trivium.studio.auth import Anyone, Member, Person
-from trivium.studio.people import STAY
-from trivium.studio.studio import Here, Json, show
+from trivium.feedback.people import Person
+from trivium.studio.auth import Anyone, Member
+from trivium.studio.studio import Here, Json, Studio, show
 
 routes = APIRouter()
+STAY = 30  # days that a session lasts
+OWNER = "me"
 
 
 class Acceptance(BaseModel):
@@ -30,8 +32,15 @@ def come_in(request: Request, here: Here, who: Anyone, token: str = "") -> Respo
     if not secrets.compare_digest(token.encode(), request.app.state.secret.encode()):
         raise HTTPException(401, "this address is not valid any more; take the one that `trivium studio` printed last")
     answer = RedirectResponse("/", status_code=303)
-    remember(answer, request, here, here.people.owner())
+    agent = request.headers.get("user-agent", "")
+    remember(answer, request, here.people.open_session(owner_of(here).id, days=STAY, agent=agent))
     return answer
+
+
+def owner_of(here: Studio) -> Person:
+    """Whoever started the studio: the first owner."""
+    known = next((person for person in here.people.people() if person.role == "owner"), None)
+    return known or here.people.found(OWNER)
 
 
 @routes.get("/join", include_in_schema=False)
@@ -43,27 +52,27 @@ def join(here: Here, who: Anyone) -> Response:
 @routes.post("/api/join", status_code=201)
 def accept(told: Acceptance, request: Request, here: Here, who: Anyone) -> Response:
     """Use an invitation."""
-    person = here.people.accept(told.secret, told.name)
+    person, key = here.people.accept(told.secret, told.name, agent=request.headers.get("user-agent", ""))
     answer = Json({"name": person.name, "role": person.role}, status_code=201)
-    remember(answer, request, here, person)
+    remember(answer, request, key)
     return answer
 
 
 @routes.post("/api/leave")
 def leave(request: Request, here: Here, who: Member) -> Response:
     """End the session of this browser."""
-    here.people.leave(request.cookies.get(cookie_of(request.url), ""))
+    here.people.sign_out(request.cookies.get(cookie_of(request.url), ""))
     answer = Json({"left": True})
     answer.delete_cookie(cookie_of(request.url), path="/", httponly=True, samesite="strict")
     return answer
 
 
-def remember(answer: Response, request: Request, here: Here, person: Person) -> None:
+def remember(answer: Response, request: Request, key: str) -> None:
     """Let the browser, and no script in it, keep the key of a new session."""
     answer.set_cookie(
         cookie_of(request.url),
-        here.people.begin_session(person, request.headers.get("user-agent", "")),
-        max_age=STAY,
+        key,
+        max_age=STAY * 24 * 3600,
         httponly=True,
         samesite="strict",
         secure=request.url.scheme == "https",

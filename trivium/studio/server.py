@@ -17,9 +17,10 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from trivium.errors import ConfigError, RunError, TriviumError
+from trivium.feedback.people import Person
 from trivium.runs import read_run
 from trivium.studio import entrance, files
-from trivium.studio.auth import Owner, Person
+from trivium.studio.auth import Owner
 from trivium.studio.guard import Guard, loopback_names
 from trivium.studio.pages import ROUTERS
 from trivium.studio.studio import Here, Json, Studio, open_studio, show, studio_of
@@ -40,7 +41,7 @@ def build_app(studio: Studio, *, names: Collection[str], secret: str) -> FastAPI
 
     async def person_of(request: Request) -> Person | None:
         key = request.cookies.get(entrance.cookie_of(request.url))
-        return await run_in_threadpool(studio.people.who, key) if key else None
+        return await run_in_threadpool(studio.people.person_of, key) if key else None
 
     app.state.person_of = person_of
     for router in (entrance.routes, files.routes, *ROUTERS):

@@ -14,13 +14,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.responses import HTMLResponse, JSONResponse
 
 from trivium.config import read_settings, resolve
+from trivium.feedback.people import People, Person
 from trivium.feedback.store import Store
 from trivium.report import words
 from trivium.runs import Run
 from trivium.story.asking import Asker
-from trivium.studio.auth import Person
 from trivium.studio.ballots import Ballots
-from trivium.studio.people import People
 from trivium.studio.seeing import Data
 from trivium.studio.voices import Voices
 from trivium.studio.watching import Log
@@ -88,7 +87,6 @@ class Studio:
     def close(self) -> None:
         """What is at work on the run goes on."""
         self.ballots.asker.close()
-        self.people.close()
         self.store.close()
 
 
@@ -104,7 +102,7 @@ def open_studio(run: Run, limits: Limits | None = None, *, is_open: bool = False
         Data(run),
         store,
         ballots,
-        People(run.path, store),
+        People(store),
         is_open,
         Turns(limits or Limits()),
     )

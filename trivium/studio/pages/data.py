@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query
 from starlette.responses import Response, StreamingResponse
 
+from trivium.feedback.exchange import carried, rows_of
 from trivium.feedback.store import StoredPair, Vote
 from trivium.studio.auth import Reader
 from trivium.studio.seeing import Sort
@@ -26,7 +27,15 @@ SORTS = (
     ("pairs", "Pairs", "Phase III: each answer’s reward is read at its last token.", "Nobody has voted yet."),
     ("votes", "Votes", "Every vote as it was cast. Nothing is ever edited.", "Nobody has voted yet."),
 )
-EXPORTS = (("jsonl", "JSON lines"), ("csv", "a table (CSV)"))
+EXPORTS = (
+    ("csv", "a table (CSV)"),
+    ("votes", "all that is known (JSON lines)"),
+    ("trl", "TRL"),
+    ("hh", "HH-RLHF"),
+    ("arena", "Arena"),
+    ("argilla", "Argilla"),
+)
+Form = Literal["csv", "votes", "trl", "hh", "arena", "argilla"]
 PAGE = 12  # votes
 Words = Annotated[str, Query(max_length=200)]
 PageNumber = Annotated[int, Query(ge=0, le=1_000_000)]
@@ -52,7 +61,7 @@ def votes(
 ) -> Response:
     """The votes, the newest first."""
     pairs = {pair.id: pair for pair in here.store.pairs()}
-    cast = here.store.votes()
+    cast = here.store.history()
     wanted = words.lower().split()
     found = [
         vote
@@ -83,20 +92,21 @@ def as_row(vote: Vote, pair: StoredPair) -> dict[str, Any]:
         "comment": vote.comment,
         "seconds": vote.seconds,
         "swapped": vote.shown_swapped,
+        "withdrawn": vote.withdrawn_at is not None,
         "at": vote.created_at[:16].replace("T", " "),
     }
 
 
 @routes.get("/api/votes/export", response_class=StreamingResponse)
-def export(here: Here, who: Reader, form: Literal["jsonl", "csv"] = "jsonl") -> Response:
+def export(here: Here, who: Reader, form: Form = "votes") -> Response:
     """All votes with their pairs, as a file."""
-    pairs = {pair.id: pair for pair in here.store.pairs()}
-    rows = [as_row(vote, pairs[vote.pair_id]) for vote in here.store.votes()]
-    name = f"{here.run.path.resolve().name}-votes.{form}"
+    name = f"{here.run.path.resolve().name}-{form}.{'csv' if form == 'csv' else 'jsonl'}"
     headers = {"Content-Disposition": f'attachment; filename="{name}"'}
     if form == "csv":
+        pairs = {pair.id: pair for pair in here.store.pairs()}
+        rows = [as_row(vote, pairs[vote.pair_id]) for vote in here.store.history()]
         return StreamingResponse(as_csv(rows), media_type="text/csv; charset=utf-8", headers=headers)
-    lines = (json.dumps(row) + "\n" for row in rows)
+    lines = (json.dumps(row) + "\n" for row in rows_of(carried(here.store), form))
     return StreamingResponse(lines, media_type="application/x-ndjson", headers=headers)
 
 

@@ -5,46 +5,45 @@ from typing import Any
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from trivium.feedback.agreement import Interval, ceiling_range
-from trivium.feedback.raters import RaterStatistics, rater_statistics, team_agreement
+from trivium.feedback.agreement import Interval
+from trivium.feedback.raters import Assessment
+from trivium.feedback.stats import summarise
 from trivium.report import charts
 from trivium.report.charts import Mark
+from trivium.story.exchanging import plain
 from trivium.studio.auth import Reader
 from trivium.studio.studio import Here, Json, show
 
 routes = APIRouter()
+SHARES = (
+    ("agreement", "agrees with others", "nobody else has voted on these pairs"),
+    ("consistency", "agrees with itself", "no pair was asked again yet"),
+    ("known_right", "known answers right", "no pair with a known answer yet"),
+    ("left", "takes the left", ""),
+    ("ties", "ties", ""),
+)
 
 
 @routes.get("/judges")
 def judges(here: Here, who: Reader) -> Response:
-    votes = here.store.votes()
-    team = team_agreement(votes)
-    return show(
-        here,
-        who,
-        "judges",
-        rows=[row_of(one) for one in rater_statistics(votes)],
-        team=team,
-        ceiling=ceiling_range(team.rate) if team else None,
-    )
+    found = summarise(here.store)
+    raters = sorted(found.raters, key=lambda one: (one.simulated, -one.votes))
+    rows = [row_of(one) for one in raters]
+    return show(here, who, "judges", rows=rows, team=found.agreement, ceiling=found.ceiling)
 
 
-def row_of(one: RaterStatistics) -> dict[str, Any]:
+def row_of(one: Assessment) -> dict[str, Any]:
     """The figures as they are told, with a track for each share."""
+    shares = [(title, told(getattr(one, key)), drawn(title, getattr(one, key)), empty) for key, title, empty in SHARES]
     return {
-        "name": one.name,
+        "name": one.rater,
         "simulated": one.simulated,
         "votes": f"{one.votes:,}",
-        "skipped": f"{one.skipped:,} skipped" if one.skipped else "",
-        "ties": f"{one.ties:.0%}",
-        "agreement": told(one.agreement),
-        "agreement_track": drawn("agrees with others", one.agreement),
-        "pairs": f"on {one.agreement_pairs:,} pairs" if one.agreement else "",
-        "left": told(one.left),
-        "left_track": drawn("takes the left answer", one.left),
+        "skipped": f"{one.skips:,} skipped" if one.skips else "",
+        "shares": shares,
         "seconds": f"{one.seconds:.1f} s" if one.seconds is not None else "–",
         "drift": f"{100 * one.drift:+.0f} points" if one.drift is not None else "–",
-        "flags": one.flags,
+        "flags": [flag.reason for flag in one.flags],
     }
 
 
@@ -61,5 +60,5 @@ def drawn(label: str, found: Interval | None) -> str:
 
 @routes.get("/api/judges")
 def figures(here: Here, who: Reader) -> Response:
-    """The same as numbers."""
-    return Json({"raters": [one._asdict() for one in rater_statistics(here.store.votes())]})
+    """The same as numbers, with 99 % intervals."""
+    return Json(plain(summarise(here.store)))

@@ -1,12 +1,11 @@
 """The standings: which model people prefer, by their blind votes; with and without the length of the answers."""
 
-from math import log
 from typing import Any
 
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from trivium.feedback.standings import Comparison, Standings, standings
+from trivium.feedback.standings import standings, win_matrix
 from trivium.shelf import weights_fingerprint
 from trivium.studio.auth import Reader
 from trivium.studio.studio import Here, Json, Studio, show
@@ -17,23 +16,16 @@ routes = APIRouter()
 
 @routes.get("/standings")
 def page(here: Here, who: Reader) -> Response:
-    found = look(here)
-    names = titles(here)
-    return show(
-        here,
-        who,
-        "standings",
-        first=as_figures(found, names) if found else None,
-        found=found,
-        names=[names.get(name, (name[:8], "text")) for name in found.names] if found else [],
-    )
+    found, names = look(here), titles(here)
+    matrix = win_matrix(here.store.comparisons())
+    named = [names.get(model, (model[:8], "text")) for model in matrix.models]
+    return show(here, who, "standings", first=found, matrix=matrix, names=named)
 
 
 @routes.get("/api/standings")
 def figures(here: Here, who: Reader) -> Response:
-    """Strengths in nats with their intervals; empty before two models were compared."""
-    found = look(here)
-    return Json(as_figures(found, titles(here)) if found else {"models": [], "comparisons": 0})
+    """Strengths in nats with 95 % intervals, the strongest first; no models before two were compared."""
+    return Json(look(here))
 
 
 def titles(here: Studio) -> dict[str, tuple[str, str]]:
@@ -41,32 +33,17 @@ def titles(here: Studio) -> dict[str, tuple[str, str]]:
     return {weights_fingerprint(voice.folder): (voice.title, voice.css) for voice in voices_of(here.run)}
 
 
-def look(here: Studio) -> Standings | None:
+def look(here: Studio) -> dict[str, Any]:
     """From all votes on answers of two different models."""
-    pairs = {pair.id: pair for pair in here.store.pairs() if pair.first_model != pair.second_model}
-    return standings(
-        [
-            Comparison(
-                pair.first_model,
-                pair.second_model,
-                vote.choice,
-                log((1 + len(pair.first)) / (1 + len(pair.second))),
-            )
-            for vote in here.store.votes()
-            if (pair := pairs.get(vote.pair_id)) and pair.first_model and pair.second_model
-        ]
-    )
-
-
-def as_figures(found: Standings, names: dict[str, tuple[str, str]]) -> dict[str, Any]:
+    comparisons, names = here.store.comparisons(), titles(here)
+    as_is = standings(comparisons)
+    equal = standings(comparisons, covariates=("length",))
+    at_equal_length = {player.model: player for player in equal.players}
     models = []
-    for i, name in enumerate(found.names):
-        title, css = names.get(name, (name[:8], "text"))
-        both = {"plain": found.plain, "at_equal_length": found.at_equal_length}
-        told = {
-            key: [round(float(column[i]), 4) for column in (one.strength, one.low, one.high)]
-            for key, one in both.items()
-        }
-        models.append({"name": title, "css": css, **told})
-    pull = [round(float(value), 4) for value in found.pull]
-    return {"models": models, "comparisons": found.comparisons, "pull_of_length": pull}
+    for player in as_is.players:
+        title, css = names.get(player.model, (player.model[:8], "text"))
+        both = {"plain": player, "at_equal_length": at_equal_length[player.model]}
+        told = {key: [round(x, 4) for x in (one.strength, one.low, one.high)] for key, one in both.items()}
+        models.append({"name": title, "css": css, "votes": player.votes, **told})
+    effects = [effect._asdict() for effect in equal.effects]
+    return {"models": models, "comparisons": as_is.comparisons, "effects": effects}

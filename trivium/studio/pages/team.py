@@ -6,10 +6,12 @@ from fastapi import APIRouter, Path
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
-from trivium.studio.auth import Owner, Role
-from trivium.studio.studio import Here, Json, show
+from trivium.feedback.people import Role
+from trivium.studio.auth import Owner
+from trivium.studio.studio import Here, Json, Studio, show
 
 routes = APIRouter()
+VALID = 7 * 24  # hours in which an invitation can be used
 Number = Annotated[int, Path(ge=1, lt=2**31)]
 
 
@@ -26,9 +28,14 @@ def team(here: Here, who: Owner) -> Response:
     return show(here, who, "team", first=listed(here), is_open=here.is_open)
 
 
-def listed(here: Here) -> dict[str, object]:
+def listed(here: Studio) -> dict[str, object]:
+    people = {person.id: person for person in here.people.people()}
     invitations = [invitation._asdict() for invitation in here.people.invitations()]
-    return {"invitations": invitations, "sessions": [session._asdict() for session in here.people.sessions()]}
+    sessions = [
+        session._asdict() | {"name": people[session.person_id].name, "role": people[session.person_id].role}
+        for session in reversed(here.people.sessions())
+    ]
+    return {"invitations": invitations, "sessions": sessions}
 
 
 @routes.get("/api/team")
@@ -39,17 +46,20 @@ def look(here: Here, who: Owner) -> Response:
 @routes.post("/api/invitations", status_code=201)
 def invite(wanted: Invited, here: Here, who: Owner) -> Response:
     """A link that one person can come in by. Its secret is told this once."""
-    return Json({"secret": here.people.invite(wanted.role, wanted.note), **listed(here)}, status_code=201)
+    return Json(
+        {"secret": here.people.invite(wanted.role, by=who, note=wanted.note, hours=VALID), **listed(here)},
+        status_code=201,
+    )
 
 
 @routes.delete("/api/invitations/{number}")
 def withdraw(number: Number, here: Here, who: Owner) -> Response:
-    here.people.withdraw(number)
+    here.people.cancel(number)
     return Json(listed(here))
 
 
 @routes.delete("/api/sessions/{number}")
 def end_session(number: Number, here: Here, who: Owner) -> Response:
     """Whoever it is has to come in anew, by another invitation."""
-    here.people.end_session(number)
+    here.people.revoke(number)
     return Json(listed(here))

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from trivium.errors import RunError
+from trivium.feedback.people import Person
 from trivium.feedback.store import Shown
 from trivium.publish import write_text
 from trivium.runs import Run
@@ -16,7 +17,7 @@ from trivium.studio.ballots import Slip
 from trivium.studio.studio import Here, Json, Studio, show
 
 routes = APIRouter()
-MOST_PAIRS = 8  # handed out at once
+MOST_PAIRS = 12  # handed out at once
 GUIDELINES = "guidelines.md"
 USUAL = """Prefer the answer that does what was asked.
 
@@ -27,17 +28,26 @@ Of two that are true, prefer the one that you would rather read.
 Length alone is no merit. When you cannot tell, a tie is a good answer; when neither is any good, say so."""
 
 
+Key = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9._:-]+$")]
+
+
 class Ballot(BaseModel):
     """A vote: which of the two, as they were shown."""
 
     model_config = ConfigDict(extra="forbid")
 
-    pair: int = Field(ge=1, lt=2**31)
+    showing: int = Field(ge=1, lt=2**31)
     shown: Shown
     seconds: float = Field(0, ge=0, le=1e6, allow_inf_nan=False)
     comment: Annotated[str, Field(max_length=2000)] = ""
-    key: Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9._:-]+$")]
+    key: Key
     """made once for this vote, and sent again with every retry"""
+
+
+class Undo(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    key: Key
 
 
 class Guidelines(BaseModel):
@@ -52,37 +62,47 @@ def vote(here: Here, who: Voter) -> Response:
         answering_model(here.run)
     except RunError:
         return show(here, who, "vote", first=None)
-    first = {**handed(here, who, 4, set()), **progress(here, who), "guidelines": guidelines_of(here.run)}
+    first = {**handed(here, who, 4), **progress(here, who), "guidelines": guidelines_of(here.run)}
     return show(here, who, "vote", first=first)
 
 
-def handed(here: Studio, who: Voter, count: int, besides: set[int]) -> dict[str, Any]:
-    pairs, asker = here.ballots.hand_out(who, count, besides), here.ballots.asker
+def handed(here: Studio, who: Person, count: int) -> dict[str, Any]:
+    pairs, asker = here.ballots.hand_out(rater_of(who), count), here.ballots.asker
     if not pairs and asker.trouble:
         raise RunError(asker.trouble)
     return {"pairs": pairs, "empty": asker.empty and not pairs}
 
 
-def progress(here: Studio, who: Voter) -> dict[str, Any]:
-    return {"progress": here.ballots.progress(who)._asdict()}
+def progress(here: Studio, who: Person) -> dict[str, Any]:
+    return {"progress": here.ballots.progress(rater_of(who))._asdict()}
+
+
+def rater_of(who: Person) -> int:
+    assert who.rater_id is not None, "only those who vote come here"
+    return who.rater_id
 
 
 @routes.get("/api/pairs")
-def pairs(
-    here: Here,
-    who: Voter,
-    count: Annotated[int, Query(ge=1, le=MOST_PAIRS)] = 4,
-    besides: Annotated[str, Query(pattern=r"^(\d{1,10}(,\d{1,10})*)?$", max_length=400)] = "",
-) -> Response:
-    """Pairs to vote on, besides those that are in hand."""
-    return Json(handed(here, who, count, {int(number) for number in besides.split(",") if number}))
+def pairs(here: Here, who: Voter, count: Annotated[int, Query(ge=1, le=MOST_PAIRS)] = 4) -> Response:
+    """Pairs to vote on: first those that were given and not answered."""
+    return Json(handed(here, who, count))
 
 
 @routes.post("/api/votes", status_code=201)
 def cast(ballot: Ballot, here: Here, who: Voter) -> Response:
     """Store a vote. It is durable when this answers; the same key again changes nothing."""
-    stored = here.ballots.cast(Slip(ballot.pair, ballot.shown, ballot.seconds, ballot.comment, ballot.key), who)
+    slip = Slip(ballot.showing, ballot.shown, ballot.seconds, ballot.comment, ballot.key)
+    stored = here.ballots.cast(slip, rater_of(who))
     return Json({"vote": stored.id, **progress(here, who)}, status_code=201)
+
+
+@routes.post("/api/votes/undo")
+def undo(wanted: Undo, here: Here, who: Voter) -> Response:
+    """Withdraw the last vote; its pair is asked again."""
+    vote = here.ballots.undo(rater_of(who), wanted.key)
+    if vote is None:
+        raise HTTPException(409, "there is no vote of yours to take back")
+    return Json({"vote": vote.id, **progress(here, who)})
 
 
 @routes.get("/api/guidelines")

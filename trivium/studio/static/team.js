@@ -2,14 +2,14 @@
 
 import { ask, attempt, el, find, first, tell } from "./studio.js";
 
-const day = (seconds) => new Date(1000 * seconds).toLocaleDateString(undefined, { day: "numeric", month: "short" });
+const day = (iso) => new Date(iso).toLocaleDateString(undefined, { day: "numeric", month: "short" });
 
 function show({ invitations, sessions }) {
   find("invitations").replaceChildren(...(invitations.length ? invitations.map((each) =>
-    el("div", { class: "line" }, el("b", {}, each.note || "for anybody"), el("span", {}, each.role), el("span", {}, `until ${day(each.until)}`),
+    el("div", { class: "line" }, el("b", {}, each.note || "for anybody"), el("span", {}, each.role), el("span", {}, `until ${day(each.expires_at)}`),
       el("button", { class: "plain danger", onclick: () => change(`/api/invitations/${each.id}`) }, "Withdraw"))) : [el("p", { class: "empty" }, "None. Make one above and send its link: it opens once.")]));
   find("sessions").replaceChildren(...sessions.map((each) =>
-    el("div", { class: "line" }, el("b", {}, each.name), el("span", {}, each.role), el("span", {}, `${browser(each.agent)}, since ${day(each.begun)}`),
+    el("div", { class: "line" }, el("b", {}, each.name), el("span", {}, each.role), el("span", {}, `${browser(each.agent)}, since ${day(each.created_at)}`),
       el("button", { class: "plain danger", onclick: () => change(`/api/sessions/${each.id}`) }, "End"))));
 }
 

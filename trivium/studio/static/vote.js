@@ -51,7 +51,7 @@ function vote(choice) {
   find("remark").hidden = true;
   show();
   refill();
-  post({ pair: pair.id, shown: choice, seconds, comment, key: crypto.randomUUID?.() ?? `${Date.now()}-${Math.random()}` }, pair, choice);
+  post({ showing: pair.id, shown: choice, seconds, comment, key: crypto.randomUUID?.() ?? `${Date.now()}-${Math.random()}` }, pair, choice);
 }
 
 /** Votes go out one after the other, in the order in which they were cast. */
@@ -80,7 +80,7 @@ async function undo() {
   if (!pair) return;
   find("undo").disabled = true;
   await sending;
-  const told = await attempt(() => ask("/api/votes/undo", { pair: pair.id, key: crypto.randomUUID?.() ?? String(Math.random()) }));
+  const told = await attempt(() => ask("/api/votes/undo", { key: crypto.randomUUID?.() ?? String(Math.random()) }));
   if (told) {
     cast.pop();
     hand = [pair, ...hand];
@@ -92,7 +92,7 @@ async function undo() {
 /** Fetch pairs until there are enough in hand. */
 async function refill() {
   if (fetching || hand.length > AHEAD) return;
-  fetching = ask(`/api/pairs?count=${AHEAD + 1}&besides=${hand.map((pair) => pair.id).join(",")}`);
+  fetching = ask(`/api/pairs?count=${Math.min(12, hand.length + unsent + 3)}`);
   try {
     const found = await fetching;
     const fresh = found.pairs.filter((pair) => !asked.has(pair.id));
