@@ -206,8 +206,7 @@ def vote(
     vote_in_terminal(run, rater=rater, count=count)
 
 
-feedback = App(name="feedback", help="The votes of a run: from files, to files, and what they come to.")
-app.command(feedback)
+feedback = app.command(App(name="feedback", help="The votes of a run: from files, to files, and what they come to."))
 
 
 @feedback.command(name="import")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import tomlkit
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from trivium.errors import ConfigError, did_you_mean
 from trivium.model.shape import ModelConfig, must_divide
@@ -152,6 +152,17 @@ class VotesConfig(Frozen):
     """share of the simulated votes that say the opposite of the truth"""
     temperature: float = Field(1.0, gt=0)
     """of the sampled answers"""
+    database: str = ""
+    """where votes are kept: postgresql://user@host/name, one for each run; empty: feedback.db in the run folder"""
+
+    @field_validator("database")
+    @classmethod
+    def _a_server_without_a_password(cls, url: str) -> str:
+        if url and not url.startswith(("postgresql://", "postgres://")):
+            raise ValueError("must be a postgresql:// URL, or empty for a file in the run folder")
+        if ":" in url.partition("://")[2].partition("/")[0].rpartition("@")[0]:
+            raise ValueError("must hold no password, for recipes are shown and shared; put it into PGPASSWORD")
+        return url
 
 
 class RewardConfig(OptimizerConfig):

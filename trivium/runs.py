@@ -123,6 +123,11 @@ class Run:
         return [self.round(number) for number in sorted(numbers) if number]
 
 
+def votes_of(run: Run, database: str = "") -> Path | str:
+    """Where a run's votes are kept: what TRIVIUM_DATABASE says, else the setting votes.database, else its own file."""
+    return os.environ.get("TRIVIUM_DATABASE") or database or run.feedback
+
+
 def read_run(path: Path) -> Run:
     """A run to look at, which may be at work.
 

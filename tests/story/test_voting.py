@@ -137,6 +137,20 @@ def test_a_vote_is_durable_before_the_next_pair_is_shown(run: Run, monkeypatch: 
     assert stored == [0, 1, 2]
 
 
+def test_the_last_vote_is_taken_back_and_its_pair_is_asked_about_again(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    say(monkeypatch, "u", "t", "b", "u", "u", "s", "1", "q")
+    vote_in_terminal(run.path, rater="ada", count=10)
+    assert "there is no vote of this session to take back" in capsys.readouterr().err
+    with Store.open(run.feedback) as store:
+        history = store.history()
+        assert [vote.choice for vote in history[:3]] == ["tie", "both_bad", "skip"]
+        assert [vote.pair_id for vote in history] == [1, 2, 1, 2]
+        assert [vote.withdrawn_at is None for vote in history] == [False, False, True, True]
+        assert len(store.votes()) == 2
+
+
 def test_voting_goes_on_while_another_process_holds_the_run(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     say(monkeypatch, "t")
     with open_run(run.path, create=False):

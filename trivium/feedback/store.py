@@ -96,12 +96,14 @@ class Store:
         return store
 
     @classmethod
-    def look(cls, path: Path) -> Self:
+    def look(cls, path: Path | str) -> Self:
         """The votes in a SQLite file, to read and not to write: nothing is made, changed or left beside it.
 
-        A file that is not there, or in which no tables are made yet, holds no votes.
+        A file that is not there, or in which no tables are made yet, holds no votes. A server, by URL, is opened.
         raises  RunError when it cannot be read; DataError as `open`
         """
+        if isinstance(path, str):
+            return cls.open(path)
         if not path.exists():
             return cls._empty(str(path))
         with database.named_errors(str(path)):

@@ -11,7 +11,7 @@ from trivium.config import Recipe, read_settings, resolve
 from trivium.errors import DataError, RunError
 from trivium.feedback.store import Counts, Store
 from trivium.publish import MANIFEST, file_fingerprint
-from trivium.runs import LINEAGE, Journal, Lineage, Run, read_lineage
+from trivium.runs import LINEAGE, Journal, Lineage, Run, read_lineage, votes_of
 from trivium.text.corpus import is_judged
 
 T = TypeVar("T")
@@ -138,7 +138,7 @@ def story_of(run: Run, recipe: Recipe, models: list[Model], phases: list[PhaseLo
         samples=_read_samples(run.samples),
         rewards=[(number, report) for number, report in reports if report],
         models=models,
-        votes=_count_votes(run.feedback),
+        votes=_count_votes(votes_of(run, recipe.votes.database)),
     )
 
 
@@ -230,8 +230,8 @@ def read_models(run: Run) -> list[Model]:
     return models
 
 
-def _count_votes(path: Path) -> Counts | None:
-    if not path.exists():
+def _count_votes(place: Path | str) -> Counts | None:
+    if isinstance(place, Path) and not place.exists():
         return None
-    with Store.look(path) as store:
+    with Store.look(place) as store:
         return store.counts()

@@ -7,13 +7,14 @@ from typing import Any
 
 import msgspec
 
+from trivium.config import read_settings, resolve
 from trivium.errors import ConfigError, DataError, did_you_mean
 from trivium.feedback.exchange import KINDS, carried, rows_of
 from trivium.feedback.importing import import_votes, read_votes
 from trivium.feedback.stats import summarise
 from trivium.feedback.store import Store
 from trivium.publish import write_text
-from trivium.runs import read_run
+from trivium.runs import Run, read_run, votes_of
 from trivium.show import Show
 from trivium.story.voting import coming_round
 
@@ -33,9 +34,15 @@ def import_feedback(run: Path, files: Sequence[Path], *, round: int | None) -> F
         if not file.is_file():
             raise DataError(f"{file}: there is no such file")
     votes = [vote for file in files for vote in read_votes(file, round=number)]
-    with Store.open(here.feedback) as store:
+    with Store.open(_place(here)) as store:
         new = import_votes(store, votes)
     return {"votes": len(votes), "new": new, "raters": sorted({vote.rater for vote in votes})}
+
+
+def _place(run: Run) -> Path | str:
+    """Where the votes are kept; a run that was only begun has no recipe yet."""
+    settings = read_settings(run.recipe) if run.recipe.exists() else {}
+    return votes_of(run, resolve(settings).votes.database)
 
 
 def told_of_import(found: Found) -> str:
@@ -48,7 +55,7 @@ def export_feedback(run: Path, *, to: str, out: Path | None) -> None:
     kind = next((kind for kind in KINDS if kind == to), None)
     if kind is None:
         raise ConfigError(f"to = {to}: must be one of {', '.join(KINDS)}{did_you_mean(to, KINDS)}")
-    with Store.look(read_run(run).feedback) as store:
+    with Store.look(_place(read_run(run))) as store:
         lines = [msgspec.json.encode(row).decode("utf-8") + "\n" for row in rows_of(carried(store), kind)]
     if out is None:
         sys.stdout.writelines(lines)
@@ -58,7 +65,7 @@ def export_feedback(run: Path, *, to: str, out: Path | None) -> None:
 
 def feedback_stats(run: Path) -> Found:
     """What the votes come to, as one object."""
-    with Store.look(read_run(run).feedback) as store:
+    with Store.look(_place(read_run(run))) as store:
         found: Found = plain(summarise(store))
     return found
 

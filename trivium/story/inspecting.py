@@ -20,7 +20,7 @@ from trivium.phases import instruct, pretrain
 from trivium.phases.align.reward import read_answer
 from trivium.plan import set_key
 from trivium.records import Dialogue, Document, Message, Pair
-from trivium.runs import Run, read_run
+from trivium.runs import Run, read_run, votes_of
 from trivium.shelf import is_done
 from trivium.show import Show, console_for
 from trivium.story.rounds import part
@@ -114,11 +114,11 @@ def limited(settings: Settings) -> Settings:
 def load(recipe: Recipe, run: Run | None) -> Data:
     """What the recipe names; of a run with votes, the pairs that were voted on."""
     pairs = load_pairs(recipe.data, quiet)
-    if run and run.feedback.exists():
-        with Store.look(run.feedback) as store:
+    if run:
+        with Store.look(votes_of(run, recipe.votes.database)) as store:
             labelled = store.labelled_pairs(include_simulated=recipe.votes.simulated)
-        train, held_out = part(labelled, recipe.reward.held_out_share) if labelled else ([], [])
-        pairs = Split([pair.decided() for pair in train], [pair.decided() for pair in held_out])
+        if labelled:
+            pairs = Split(*([p.decided() for p in side] for side in part(labelled, recipe.reward.held_out_share)))
     documents = load_documents(recipe.data, recipe.seed, quiet)
     return Data(documents, load_dialogues(recipe.data, recipe.seed, quiet), pairs)
 

@@ -21,7 +21,7 @@ from trivium.phases.align.sampling import import_pairs, sample_pairs, vote_simul
 from trivium.plan import choose_pairs
 from trivium.publish import write_text
 from trivium.records import Dialogue, Message, Pair
-from trivium.runs import Round
+from trivium.runs import Round, votes_of
 from trivium.shelf import is_done, open_model, parent_at, weights_fingerprint
 from trivium.story.stages import dialogue_rows, keep_answers
 from trivium.story.teller import Teller
@@ -91,7 +91,7 @@ def collect_votes(teller: Teller, round: Round) -> Votes:
     teller.show.heading(f"III. Align, round {round.number}", "answers that people preferred over others")
     recipe = teller.recipe
     settle_votes(teller)
-    with Store.open(teller.run.feedback) as store:
+    with Store.open(_place(teller)) as store:
         settled = _settled_votes(teller, round, store)
         labelled = store.labelled_pairs(include_simulated=recipe.votes.simulated, among=frozenset(settled.votes))
         counts = store.counts()
@@ -345,7 +345,10 @@ def current_round(teller: Teller, *, begin_next: bool = False) -> Round:
 
 def has_votes(teller: Teller) -> bool:
     """Whether anybody has voted in this run."""
-    if not teller.run.feedback.exists():
-        return False
-    with Store.open(teller.run.feedback) as store:
+    with Store.look(_place(teller)) as store:
         return store.counts().votes > 0
+
+
+def _place(teller: Teller) -> Path | str:
+    """Where the votes are kept."""
+    return votes_of(teller.run, teller.recipe.votes.database)

@@ -1,17 +1,18 @@
-"""Votes in the terminal: a prompt, two fresh answers, one key. Trains nothing and holds no lock."""
+"""Votes in the terminal: a prompt, two fresh answers, one key; another takes the last vote back. Trains nothing."""
 
 import itertools
 import os
 import select
 import sys
 import time
+import uuid
 import zlib
 from collections import Counter
 from collections.abc import Collection, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from rich.console import Console
@@ -28,7 +29,7 @@ from trivium.generate.sampling import stream_seed
 from trivium.phases.align.questions import Questions, questions
 from trivium.phases.align.sampling import sample_pairs
 from trivium.records import Message
-from trivium.runs import Run, read_run
+from trivium.runs import Run, read_run, votes_of
 from trivium.shelf import Opened, is_done, open_model, weights_fingerprint
 from trivium.text.corpus import is_judged, load_dialogues, load_pairs
 from trivium.text.schemas import quiet
@@ -44,6 +45,7 @@ KEYS |= {"left": "left", "right": "right", "tie": "tie", "both bad": "both_bad",
 KEYS |= {"\x1b[D": "left", "\x1b[C": "right", "\x1bOD": "left", "\x1bOC": "right"}  # arrows
 END = "\x04"  # what a terminal sends for the end of the input
 LEAVE = ("q", "quit", END)
+UNDO = ("u", "undo", "\x7f")  # backspace
 TOLD: dict[Shown, str] = {
     "left": "1 is better",
     "right": "2 is better",
@@ -81,7 +83,11 @@ def vote_in_terminal(run: Path, *, rater: str, count: int) -> None:
     here = read_run(run)
     source = answering_model(here)
     recipe = resolve(read_settings(here.recipe))
-    with listen(), Store.open(here.feedback) as store, join_world(recipe.compute.device) as world:
+    with (
+        listen(),
+        Store.open(votes_of(here, recipe.votes.database)) as store,
+        join_world(recipe.compute.device) as world,
+    ):
         voter = store.add_rater(rater)
         writer = Writer(
             open_model(source, device=world.device), recipe, coming_round(here), weights_fingerprint(source)
@@ -183,20 +189,33 @@ def is_swapped(pair: NewPair, seed: int, rater: int) -> bool:
 
 
 def _ask_about(pairs: Iterator[Fresh], store: Store, rater: Rater, count: int) -> None:
+    """One pair after the other; the last vote can be taken back, and its pair is then asked about again."""
     console = Console(stderr=True, highlight=False)
-    told = ""
     console.print(Text("Two answers to each prompt are being written …", style="dim"))
-    for number, fresh in enumerate(pairs, start=1):
+    told, asked = "", list[Fresh]()  # those voted on in this session, the last one last
+    coming = list[Fresh]()  # those taken back, and what stood on the screen then
+    while True:
+        fresh = coming.pop() if coming else next(pairs, None)
+        if fresh is None:
+            break
         if fresh.pair.prompt in voted_prompts(store, rater):  # in another terminal meanwhile
             continue
         console.clear()
-        show_pair(console, fresh, title=f"{number} of {count}", told=told)
+        show_pair(console, fresh, title=f"{len(asked) + 1} of {count}", told=told)
         shown_at = time.monotonic()
         shown = read_choice(console)
         if shown is None:
             return
-        seconds = time.monotonic() - shown_at
-        _store_vote(store, rater, fresh, shown, seconds)
+        if shown == "undo":
+            coming.append(fresh)
+            told = "there is no vote of this session to take back"
+            if asked:
+                store.undo(rater.id, f"terminal:{uuid.uuid4()}")
+                coming.append(asked.pop())
+                told = "taken back"
+            continue
+        _store_vote(store, rater, fresh, shown, time.monotonic() - shown_at)
+        asked.append(fresh)
         told = f"stored: {TOLD[shown]}"
     console.print(Text(told if told else "There is no prompt left that you have not voted on.", style="dim"))
 
@@ -208,7 +227,7 @@ def _store_vote(store: Store, rater: Rater, fresh: Fresh, shown: Shown, seconds:
             pair_id,
             rater.id,
             choice_of(shown, shown_swapped=fresh.swapped),
-            idempotency_key=f"terminal:{rater.id}:{fresh.pair.key}",
+            idempotency_key=f"terminal:{uuid.uuid4()}",
             shown_swapped=fresh.swapped,
             seconds=seconds,
         )
@@ -251,9 +270,20 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text)
 
 
-def read_choice(console: Console) -> Shown | None:
-    """What the rater chose, by where it is shown; None to leave. A single key at a terminal, a line elsewhere."""
-    legend = [("1", "or ←"), ("2", "or →"), ("t", "tie"), ("b", "both bad"), ("s", "skip"), ("q", "leave")]
+def read_choice(console: Console) -> Shown | Literal["undo"] | None:
+    """What the rater chose, by where it is shown, or to take the last vote back; None to leave.
+
+    A single key at a terminal, a line elsewhere.
+    """
+    legend = [
+        ("1", "or ←"),
+        ("2", "or →"),
+        ("t", "tie"),
+        ("b", "both bad"),
+        ("s", "skip"),
+        ("u", "undo"),
+        ("q", "leave"),
+    ]
     asked = Text("Which is better?   ")
     for key, name in legend:
         asked.append(key, style="bold cyan").append(f" {name}   ", style="dim")
@@ -262,6 +292,8 @@ def read_choice(console: Console) -> Shown | None:
         said = read_key(sys.stdin.fileno()) if sys.stdin.isatty() else read_line()
         if said in LEAVE:
             return None
+        if said in UNDO:
+            return "undo"
         if said in KEYS:
             return KEYS[said]
 
