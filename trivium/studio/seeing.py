@@ -30,8 +30,9 @@ class Seen(NamedTuple):
 class Data:
     """The run's data, read at the first question and kept. Threads may share it."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, store: Store) -> None:
         self.run = run
+        self._store = store
         self._kept: tuple[Recipe, inspecting.Data, Tokenizer] | None = None
         self._lock = threading.Lock()
 
@@ -66,8 +67,8 @@ class Data:
 
     def _pairs(self, recipe: Recipe) -> list[Pair]:
         """What was voted on, by majority."""
-        with Store.look(self.run.feedback) as store:
-            return [pair.decided() for pair in store.labelled_pairs(include_simulated=recipe.votes.simulated)]
+        voted = self._store.labelled_pairs(include_simulated=recipe.votes.simulated)
+        return [pair.decided() for pair in voted]
 
 
 def dialogue_text(dialogue: Dialogue) -> str:

@@ -17,7 +17,7 @@ from trivium.config import read_settings, resolve
 from trivium.feedback.people import People, Person
 from trivium.feedback.store import Store
 from trivium.report import words
-from trivium.runs import Run
+from trivium.runs import Run, votes_of
 from trivium.story.asking import Asker
 from trivium.studio.ballots import Ballots
 from trivium.studio.seeing import Data
@@ -91,15 +91,16 @@ class Studio:
 
 
 def open_studio(run: Run, limits: Limits | None = None, *, is_open: bool = False) -> Studio:
-    store = Store.open(run.feedback)
+    recipe = resolve(read_settings(run.recipe))
+    store = Store.open(votes_of(run, recipe.votes.database))
     voices = Voices(run)
-    ballots = Ballots(store, Asker(run, store, voices.open_folder), resolve(read_settings(run.recipe)).seed)
+    ballots = Ballots(store, Asker(run, store, voices.open_folder), recipe.seed)
     return Studio(
         run,
         Log(run),
         Work(run),
         voices,
-        Data(run),
+        Data(run, store),
         store,
         ballots,
         People(store),

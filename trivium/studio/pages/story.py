@@ -3,7 +3,7 @@
 from typing import Any
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from trivium.report import page
@@ -29,6 +29,10 @@ class Order(BaseModel):
     """train the next round of phase III when the last one is done"""
     people_only: bool = False
     """without the simulated judge, where the world has one"""
+    align_steps: int | None = Field(None, ge=1, le=1_000_000)
+    """steps of reinforcement; as many as the recipe says where it is left out"""
+    reward_steps: int | None = Field(None, ge=1, le=1_000_000)
+    """steps of the reward model, likewise"""
 
 
 @routes.get("/")
@@ -59,6 +63,8 @@ def start(order: Order, here: Here, who: Owner) -> dict[str, Any]:
     """Start the run, go on with it, or begin the next round."""
     flags = ["--round"] if order.next_round else []
     flags += ["--votes.no-simulated"] if order.people_only else []
+    for key, steps in (("align", order.align_steps), ("reward", order.reward_steps)):
+        flags += [f"--{key}.steps", str(steps)] if steps else []
     here.work.start(*flags)
     return {"started": True}
 
