@@ -6,7 +6,7 @@ import socket
 import sys
 import webbrowser
 from collections.abc import Collection
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import uvicorn
@@ -111,7 +111,7 @@ def serve_studio(run: Path, *, host: str, port: int, names: Collection[str], bro
         server = uvicorn.Server(settings)
         if browser:
             webbrowser.open(address)
-        with closing(studio):
+        with closing(studio), suppress(KeyboardInterrupt):
             asyncio.run(server.serve(sockets=[listening]))
 
 
