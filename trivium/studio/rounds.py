@@ -1,15 +1,21 @@
 """What each round of phase III learned from and what it changed, in figures with their intervals."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import msgspec
 from markupsafe import Markup
 
 from trivium.feedback.agreement import wilson_interval
+from trivium.feedback.standings import win_matrix
+from trivium.feedback.votes import Comparison
+from trivium.publish import MANIFEST, file_fingerprint
 from trivium.report import charts
 from trivium.report.charts import Mark
-from trivium.report.reading import Story
+from trivium.report.reading import WEIGHTS, Story
 from trivium.runs import Round, Run
+
+GLANCE = 100  # blind comparisons along the way, as phases/align/policy.py has it, which we may not import
 
 
 class Row(NamedTuple):
@@ -24,9 +30,31 @@ class Told(NamedTuple):
     rows: list[Row]
 
 
-def told(run: Run, story: Story) -> list[Told]:
-    """Every round that has begun, the newest first."""
-    return [Told(round.number, rows_of(round, story)) for round in reversed(run.rounds())]
+def told(run: Run, story: Story, comparisons: Sequence[Comparison]) -> list[Told]:
+    """Every round that has begun, the newest first.
+
+    comparisons  what raters said of answers of two models
+    """
+    return [
+        Told(round.number, [*rows_of(round, story), *blind_rows(run, round, comparisons)])
+        for round in reversed(run.rounds())
+    ]
+
+
+def blind_rows(run: Run, round: Round, comparisons: Sequence[Comparison]) -> list[Row]:
+    """How often people preferred this round's model to the one before it."""
+    before = run.round(round.number - 1).aligned if round.number > 1 else run.instruct
+    if not all((folder / MANIFEST).exists() for folder in (round.aligned, before)):
+        return []
+    matrix = win_matrix(comparisons)
+    place = {model: i for i, model in enumerate(matrix.models)}
+    ours, theirs = (place.get(file_fingerprint(folder, WEIGHTS)) for folder in (round.aligned, before))
+    won = matrix.rates[ours][theirs] if ours is not None and theirs is not None else None
+    name = f"beats {'instruct' if round.number == 1 else f'round {round.number - 1}'}"
+    if won is None:
+        return [Row(name, "–", "nobody has compared them blindly yet; every fourth pair to vote on does")]
+    told = f"of blind votes, {won.low:.0%} to {won.high:.0%}"
+    return [Row(name, f"{won.rate:.0%}", told, charts.track(name, [Mark("aligned", won.rate, won.low, won.high)]))]
 
 
 def rows_of(round: Round, story: Story) -> list[Row]:
@@ -65,10 +93,8 @@ def win_row(round: Round, story: Story, last: float) -> Row:
         rate, low, high = found["win_rate"], found["win_rate_low"], found["win_rate_high"]
     else:
         rate = last
-        low, high = wilson_interval(rate * GLANCE, GLANCE)
+        compared = min(GLANCE, story.recipe.evaluate.comparisons)
+        low, high = wilson_interval(rate * compared, compared)
     judge = ", by the simulated judge" if story.judge_is_simulated else ""
     track = charts.track("Win rate over instruct", [Mark("aligned", rate, low, high)])
     return Row("beats instruct", f"{rate:.0%}", f"of blind comparisons, {low:.0%} to {high:.0%}{judge}", track)
-
-
-GLANCE = 100
