@@ -354,6 +354,21 @@ def import_model(
 
 
 @app.command
+def studio(
+    run: RunFolder,
+    *,
+    host: Annotated[str, Parameter(help="the address to listen on; others need an invitation")] = "127.0.0.1",
+    port: Annotated[int, Parameter(help="0: a free one")] = 0,
+    name: Annotated[list[str], Parameter(help="under which others reach it, such as studio.example.org")] = [],  # noqa: B006
+    browser: Annotated[bool, Parameter(help="open it in the browser")] = True,
+) -> None:
+    """The web app: watch the run, talk to its models, vote, start the next round."""
+    from trivium.studio.server import serve_studio
+
+    serve_studio(run, host=host, port=port, names=name, browser=browser)
+
+
+@app.command
 def inspect(
     recipe: RecipeOrRun = None,
     *,

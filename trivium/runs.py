@@ -9,6 +9,8 @@ import os
 import re
 import shutil
 import socket
+import struct
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -151,6 +153,37 @@ def open_run(path: Path, *, create: bool) -> Iterator[Run]:
         for folder in _publishing_folders(run):
             sweep(folder)
         yield run
+
+
+def holder(run: Run) -> int | None:
+    """The process that is at work on the run, by its id; None when nobody is. Asks the system, and takes no lock.
+
+    The id is 0 where the process is on another machine that shares the folder.
+    raises  RunError when the lock cannot be looked at
+    """
+    if run.path.resolve() in _held_here:  # and closing the file would drop our own lock
+        return os.getpid()
+    with _refusals(run.path, "cannot be read", "look at its permissions"):
+        try:
+            descriptor = os.open(run.path / _LOCK, os.O_RDWR)
+        except FileNotFoundError:
+            return None
+        try:
+            return _asked(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _asked(descriptor: int) -> int | None:
+    """Who would be in the way of an exclusive lock."""
+    darwin = sys.platform == "darwin"  # where the fields of struct flock stand in another order
+    if darwin:
+        said = fcntl.fcntl(descriptor, fcntl.F_GETLK, struct.pack("qqihh", 0, 0, 0, fcntl.F_WRLCK, os.SEEK_SET))
+        _, _, pid, kind, _ = struct.unpack("qqihh", said)
+    else:
+        said = fcntl.fcntl(descriptor, fcntl.F_GETLK, struct.pack("hhqqi0q", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
+        kind, _, _, _, pid = struct.unpack("hhqqi0q", said)
+    return None if kind == fcntl.F_UNLCK else max(0, pid)
 
 
 def _is_run(path: Path) -> bool:

@@ -5,16 +5,19 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.foreign import write_folder
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+SERVING = ("trivium studio",)  # until they are stopped
 COMMANDS = [line.split("  #")[0].strip() for line in re.findall(r"^(?:trivium|make) .*$", README, re.MULTILINE)]
 SMALLER = {
     "--minutes": "--minutes 0.05 --model.num_layers 1 --model.width 16 "
@@ -39,7 +42,7 @@ def here(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("trivium")])
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("trivium") and not c.startswith(SERVING)])
 def test_the_command_does_what_it_says(command: str, here: Path) -> None:
     for flag, smaller in SMALLER.items():
         command = re.sub(rf"{flag}( [\d.]+)?(?= |$)", smaller, command, count=1)
@@ -55,6 +58,18 @@ def test_the_command_does_what_it_says(command: str, here: Path) -> None:
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.strip() or done.stderr.strip()
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith(SERVING)])
+def test_what_serves_prints_its_address_answers_there_and_ends_when_told(command: str, here: Path) -> None:
+    arguments = [sys.executable, "-m", "trivium", *shlex.split(command)[1:], "--no-browser"]
+    served = subprocess.Popen(arguments, cwd=here, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert served.stdout
+    address = served.stdout.readline().strip()
+    assert httpx.get(address, follow_redirects=False, timeout=30).status_code == 303
+    served.send_signal(signal.SIGINT)
+    _, said = served.communicate(timeout=30)
+    assert "Traceback" not in said
 
 
 def test_make_knows_the_commands_of_the_readme() -> None:

@@ -99,6 +99,14 @@ def bounds(series: Sequence[Series], guides: Sequence[float]) -> tuple[float, fl
     return low - max(FLAT, air), high + max(FLAT, air)
 
 
+def shown_range(series: Sequence[Series], unit: Unit, guides: Sequence[tuple[str, float]]) -> tuple[float, float]:
+    """The same with the guides of a chart; shares end at 0 and 1."""
+    low, high = bounds(series, [height for _, height in guides])
+    if unit is SHARE and low < 1 and high > 0:
+        return max(low, 0.0), min(high, 1.0)
+    return low, high
+
+
 def _scale(low: float, high: float, start: float, end: float) -> Scale:
     """Values to user units."""
     width = (high - low) or 1.0
@@ -120,9 +128,7 @@ def line_chart(label: str, series: Sequence[Series], unit: Unit, *, guides: Sequ
     drawn = [one for one in series if one.points]
     xs = [x for one in drawn for x, _ in one.points]
     x = _scale(min(0, *xs) if len(xs) > 1 else 0, max(xs), LEFT, RIGHT)
-    low, high = bounds(drawn, [height for _, height in guides])
-    if unit is SHARE and low < 1 and high > 0:
-        low, high = max(low, 0.0), min(high, 1.0)
+    low, high = shown_range(drawn, unit, guides)
     y = _scale(low, high, BOTTOM, TOP)
     parts = [_grid(x, y, max(xs), low, high, unit), *(_guide(y(height), name) for name, height in guides)]
     behind_first = sorted(drawn, key=lambda one: ("raw", "line", "dots").index(one.style))

@@ -7,15 +7,24 @@ from markupsafe import Markup
 from trivium.config import Recipe
 from trivium.feedback.agreement import wilson_interval
 from trivium.report import charts, results, words
-from trivium.report.charts import NUMBER, SHARE, Mark, Series
+from trivium.report.charts import NUMBER, SHARE, Mark, Series, Unit
 from trivium.report.paper import write_on_paper
 from trivium.report.reading import Measures, PhaseLog, Story
 
 
 class Figure(NamedTuple):
+    """Lines over the steps of a phase, and what they tell."""
+
     title: str
     told: str
-    svg: Markup
+    label: str  # what a screen reader says
+    lines: list[Series]  # the first is never empty
+    unit: Unit
+    guides: list[tuple[str, float]]  # heights to compare with
+
+    @property
+    def svg(self) -> Markup:
+        return charts.line_chart(self.label, self.lines, self.unit, guides=self.guides)
 
 
 class Chapter(NamedTuple):
@@ -71,35 +80,38 @@ def chapter(phase: PhaseLog, story: Story) -> Chapter:
 def figures(phase: PhaseLog, story: Story) -> list[Figure]:
     """Evaluations that people care about first, then loss and learning rate."""
     apart = [name for name in phase.evaluations if name != "loss"]
+    apart += [name for name in phase.columns if name in words.EVALUATIONS and name not in apart]
     drawn = [_evaluation(phase, name, story) for name in apart]
     if "win_rate" in apart:  # beside the reward, which it judges
         drawn.insert(1, drawn.pop(apart.index("win_rate")))
     if loss := phase.columns.get("loss"):
         held_out = Series("unseen", phase.evaluations.get("loss", []), "dots")
         lines = [Series("smoothed", charts.smooth(loss)), Series("each step", loss, "raw"), held_out]
-        svg = charts.line_chart(f"{phase.name}: loss by step", lines, NUMBER)
-        drawn.insert(
-            0 if phase.name.split("-")[0] != "align" else len(drawn), Figure("Loss", words.loss_caption(phase), svg)
-        )
+        figure = Figure("Loss", words.loss_caption(phase), f"{phase.name}: loss by step", lines, NUMBER, [])
+        drawn.insert(0 if phase.name.split("-")[0] != "align" else len(drawn), figure)
     if rate := phase.columns.get("learning_rate"):
-        svg = charts.line_chart(f"{phase.name}: learning rate by step", [Series("", rate)], SHARE)
-        drawn.append(Figure("Learning rate", "As a share of its peak: it warms up, stays, and cools down.", svg))
+        told = "As a share of its peak: it warms up, stays, and cools down."
+        label = f"{phase.name}: learning rate by step"
+        drawn.append(Figure("Learning rate", told, label, [Series("", rate)], SHARE, []))
     return drawn
 
 
 def _evaluation(phase: PhaseLog, name: str, story: Story) -> Figure:
     title, told = words.told_of(phase, name, story)
-    lines = [Series("", phase.evaluations[name])]
+    training = phase.columns.get(name, [])
+    lines = [
+        Series("", phase.evaluations.get(name) or charts.smooth(training)),
+        Series("training", charts.smooth(training, share=0.08), "raw"),
+    ]
     guides: list[tuple[str, float]] = []
     if name == "win_rate":
         guides.append(("no difference", 0.5))
     if name == "accuracy" and phase.name.startswith("reward"):
-        lines.append(Series("training", phase.columns.get("accuracy", []), "raw"))
         guides.append(("a coin", 0.5))
         number = phase.name.partition("-")[2]
         ceilings = [report.get("ceiling") for round, report in story.rewards if f"{round:03}" == number]
         guides += [("ceiling", ceiling) for ceiling in ceilings if ceiling]
-    return Figure(title, told, charts.line_chart(f"{phase.name}: {title}", lines, words.unit_of(name), guides=guides))
+    return Figure(title, told, f"{phase.name}: {title}", lines, words.unit_of(name), guides)
 
 
 def reward_section(number: int, report: Measures, story: Story) -> RewardSection:

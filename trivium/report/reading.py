@@ -122,14 +122,18 @@ def read_story(run: Run) -> Story:
     records = Journal(run.journal).read()
     if not records:
         raise RunError(f"{run.journal}: no step has been taken yet; start with `trivium run --out {run.path}`")
-    recipe = resolve(read_settings(run.recipe))
+    recipe, models = resolve(read_settings(run.recipe)), read_models(run)
+    return story_of(run, recipe, models, read_phases(records, recipe, published={model.phase for model in models}))
+
+
+def story_of(run: Run, recipe: Recipe, models: list[Model], phases: list[PhaseLog]) -> Story:
+    """All that lies in the run folder beside its journal. Raises as `read_story` does."""
     reports = [(round.number, _read_json(round.reward_report)) for round in run.rounds()]
-    models = _read_models(run)
     return Story(
         name=run.path.resolve().name,
         recipe=recipe,
         plan=_read_plan(run.plan),
-        phases=read_phases(records, recipe, published={model.phase for model in models}),
+        phases=phases,
         measures=_read_json(run.measures),
         samples=_read_samples(run.samples),
         rewards=[(number, report) for number, report in reports if report],
@@ -208,7 +212,7 @@ def _read_samples(path: Path) -> list[Sample]:
     return read
 
 
-def _read_models(run: Run) -> list[Model]:
+def read_models(run: Run) -> list[Model]:
     """Those that are published, parents first."""
     named = [("base", "pretrain", run.base), ("instruct", "instruct", run.instruct)]
     for round in run.rounds():

@@ -36,8 +36,14 @@ def fill_blanks(folder: Path, text: str, *, best: int) -> dict[str, Any]:
 
     returns  {"text": the filled text, "blanks": [{"fillings": [{"text", "probability"}]}]}
     """
+    blanks.parse(text)  # before a model is opened for a text that has none
+    return fill_with(open_model(latest_model(folder, prefer="base")), text, best=best)
+
+
+def fill_with(opened: Opened, text: str, *, best: int) -> dict[str, Any]:
+    """The same with a model that is open."""
     pieces, spaced = blanks.parse(text), blanks.opening_spaces(text)
-    model, tokenizer = open_model(latest_model(folder, prefer="base"))
+    model, tokenizer = opened
     done, found = pieces[0], []
     for number, space in enumerate(spaced, start=1):
         after, rest = pieces[number], "".join(pieces[number:])

@@ -1,14 +1,11 @@
 """`trivium serve`: the API by itself. Puts desks, guard and server together, and ends them in peace."""
 
-import asyncio
 import hmac
 import signal
-import socket
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-import uvicorn
 from fastapi import FastAPI, Request
 from starlette.exceptions import HTTPException
 from starlette.middleware.base import RequestResponseEndpoint
@@ -22,8 +19,8 @@ from trivium.story.talking import latest_model
 from trivium.studio.api import openai_routes
 from trivium.studio.asking import ApiError
 from trivium.studio.desk import Desk
+from trivium.studio.listening import LOOPBACK, listen, serve
 
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 RETRY = "2"  # seconds after which a full queue may be asked again
 
 
@@ -83,19 +80,14 @@ def serve_models(folders: Sequence[Path], *, host: str, port: int, names: Collec
         if name in found:
             raise ConfigError(f"models: {found[name]} and {folder} are both called {name}; rename one folder")
         found[name] = folder
-    with _listen(host, port) as listening:
+    with listen(host, port) as listening:
         desks = {name: Desk(*open_model(folder)) for name, folder in found.items()}
         app = build_api(desks, hosts={"127.0.0.1", "localhost", host, *names}, api_key=api_key)
         print(f"http://{host}:{listening.getsockname()[1]}/v1", flush=True)
         print(f"{', '.join(desks)}. Ctrl-C ends it.", file=sys.stderr)
-        settings = uvicorn.Config(
-            app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=3, lifespan="off"
-        )
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # which uvicorn raises again after it has ended in peace
         try:
-            asyncio.run(uvicorn.Server(settings).serve(sockets=[listening]))
-        except KeyboardInterrupt:  # raised again as well
-            pass
+            serve(app, listening)
         finally:
             for desk in desks.values():
                 desk.close()
@@ -108,14 +100,3 @@ def served(folder: Path) -> list[tuple[str, Path]]:
     run = Run(folder)
     last = [round.aligned for round in run.rounds() if is_done(round.aligned)][-1:]
     return [(stage.name, stage) for stage in (run.base, run.instruct, *last) if is_done(stage)]
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    listening = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listening.bind((host, port))
-    except (OSError, OverflowError) as reason:
-        listening.close()
-        raise ConfigError(f"host = {host}, port = {port}: cannot listen there ({reason}); choose another") from None
-    return listening

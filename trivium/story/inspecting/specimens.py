@@ -35,7 +35,7 @@ def sections_of(data: Data, rows: Rows, tokenizer: Tokenizer, recipe: Recipe, co
             "documents",
             "Documents",
             "phase I: the next token, everywhere",
-            list(_documents(data.documents.train[:count], tokenizer, recipe)),
+            list(document_specimens(data.documents.train[:count], tokenizer, recipe)),
         ),
         Section(
             "blanks",
@@ -60,7 +60,7 @@ def sections_of(data: Data, rows: Rows, tokenizer: Tokenizer, recipe: Recipe, co
             "pairs",
             "Pairs",
             "phase III: each answer's reward is read at its last token",
-            list(_pairs(data.pairs.train[:count], tokenizer, recipe)),
+            list(pair_specimens(data.pairs.train[:count], tokenizer, recipe)),
             "None yet: phase III asks for votes on the model's own answers.",
         ),
     ]
@@ -78,7 +78,7 @@ def all_but_first(ids: NDArray[np.int32]) -> Rendered:
     return Rendered(ids, np.arange(len(ids)) > 0)
 
 
-def _documents(records: Sequence[Document], tokenizer: Tokenizer, recipe: Recipe) -> Iterator[Specimen]:
+def document_specimens(records: Sequence[Document], tokenizer: Tokenizer, recipe: Recipe) -> Iterator[Specimen]:
     length = recipe.model.context_length
     for document, ids in zip(records, encode_whole(tokenizer, records), strict=True):
         told = f"longer than {length}: cut into pieces" if len(ids) > length else ""
@@ -133,9 +133,15 @@ def _dialogues(records: Sequence[Dialogue], tokenizer: Tokenizer, recipe: Recipe
     chosen = list(range(min(count, len(records))))
     if count and not any(fitted[i].turns_cut for i in chosen):
         chosen += [i for i, each in enumerate(fitted) if each.turns_cut][:1]
-    for i in chosen:
-        kind = f" ({records[i].kind})" if records[i].kind else ""
-        yield _dialogue(records[i].source + kind, fitted[i], tokenizer, length)
+    yield from dialogue_specimens([records[i] for i in chosen], [fitted[i] for i in chosen], tokenizer, length)
+
+
+def dialogue_specimens(
+    records: Sequence[Dialogue], fitted: Sequence[Fitted], tokenizer: Tokenizer, length: int
+) -> Iterator[Specimen]:
+    for dialogue, fits in zip(records, fitted, strict=True):
+        kind = f" ({dialogue.kind})" if dialogue.kind else ""
+        yield _dialogue(dialogue.source + kind, fits, tokenizer, length)
 
 
 def _dialogue(title: str, fitted: Fitted, tokenizer: Tokenizer, length: int) -> Specimen:
@@ -146,7 +152,7 @@ def _dialogue(title: str, fitted: Fitted, tokenizer: Tokenizer, length: int) -> 
     return specimen(title, fitted.rendered, tokenizer, told=told)
 
 
-def _pairs(records: Sequence[Pair], tokenizer: Tokenizer, recipe: Recipe) -> Iterator[Specimen]:
+def pair_specimens(records: Sequence[Pair], tokenizer: Tokenizer, recipe: Recipe) -> Iterator[Specimen]:
     for pair in records:
         names = ("tie", "tie") if pair.tie else ("preferred", "not preferred")
         for name, answer in zip(names, (pair.chosen, pair.rejected), strict=True):

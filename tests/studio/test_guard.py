@@ -1,0 +1,110 @@
+"""What no page of ours would send is refused before anybody reads it, on every route, method and stream."""
+
+import pytest
+from fastapi.routing import APIRoute
+
+from trivium.studio.guard import HEADERS, LARGEST_BODY
+from trivium.studio.server import addresses
+
+from .conftest import Place
+
+FOREIGN_HOSTS = ["evil.example", "evil.example:8000", "127.0.0.1:9000", "127.0.0.1", "127.0.0.1:8000.evil.example", ""]
+FOREIGN_ORIGINS = [
+    "http://evil.example",
+    "null",
+    "http://127.0.0.1:9000",
+    "file://",
+    "http://127.0.0.1:8000@evil.example",
+]
+METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND"]
+
+
+def paths(place: Place) -> list[str]:
+    found = {route.path for route in place.app.routes if isinstance(route, APIRoute)}
+    assert len(found) > 25
+    return sorted(path.replace("{number}", "1").replace("{name}", "studio.js") for path in found)
+
+
+@pytest.mark.parametrize("header", ["host", "origin"])
+def test_a_foreign_host_or_origin_is_refused_on_every_route_method_and_stream(place: Place, header: str) -> None:
+    client = place.come_in("owner")
+    before = place.studio.store.counts()
+    foreign, code = (FOREIGN_HOSTS, 421) if header == "host" else (FOREIGN_ORIGINS, 403)
+    for i, path in enumerate(paths(place)):
+        for method in METHODS:
+            headers = {header: foreign[i % len(foreign)], "content-type": "application/json"}
+            answer = client.request(method, path, headers=headers)
+            assert answer.status_code == code, (method, path, headers)
+            assert answer.headers["content-security-policy"] == HEADERS["Content-Security-Policy"]
+    for value in foreign:
+        assert client.get("/api/story", headers={header: value}).status_code == code
+    assert place.studio.store.counts() == before
+
+
+def test_our_own_names_are_let_in(place: Place) -> None:
+    client = place.come_in("owner")
+    for name in ("127.0.0.1:8000", "LOCALHOST:8000", "[::1]:8000"):
+        answer = client.get("/static/studio.js", headers={"host": name, "origin": f"http://{name}"})
+        assert answer.status_code == 200
+
+
+def test_writes_need_json(place: Place) -> None:
+    client = place.come_in("owner")
+    for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", ""):
+        answer = client.post("/api/votes", content=b"{}", headers={"content-type": kind})
+        assert answer.status_code == 415, kind
+
+
+@pytest.mark.parametrize("declared", [True, False])
+def test_a_body_may_have_so_many_bytes_and_no_more(place: Place, declared: bool) -> None:
+    client = place.come_in("owner")
+    data = b'{"text": "' + b"x" * LARGEST_BODY + b'"}'
+    sent = data if declared else iter([data[:1000], data[1000:]])
+    answer = client.put("/api/guidelines", content=sent, headers={"content-type": "application/json"})
+    assert answer.status_code in (400, 413)
+    assert not (place.studio.run.path / "guidelines.md").exists()
+
+
+def test_pages_and_scripts_bring_the_headers_that_bind_a_browser(place: Place) -> None:
+    client = place.come_in("owner")
+    for path in ("/", "/vote", "/static/studio.js", "/api/story", "/nowhere"):
+        headers = client.get(path).headers
+        for name, value in HEADERS.items():
+            assert headers[name] == value
+    policy = HEADERS["Content-Security-Policy"]
+    assert "unsafe" not in policy
+    assert "*" not in policy
+
+
+def test_pages_hold_no_script_and_no_style_of_their_own(place: Place) -> None:
+    client = place.come_in("owner")
+    for path in ("/", "/playground", "/vote", "/judges", "/standings", "/data", "/team", "/join"):
+        text = client.get(path).text
+        assert "<style" not in text
+        assert " style=" not in text
+        assert " onclick=" not in text
+        for script in text.split("<script")[1:]:
+            assert 'src="/static/' in script.split(">")[0] or 'type="application/json"' in script.split(">")[0]
+
+
+def test_only_files_of_a_list_are_served(place: Place) -> None:
+    client = place.come_in("owner")
+    for name in ("..%2fserver.py", "%2e%2e/server.py", "server.py", "people.db", "studio.js%00", "....//x"):
+        assert client.get(f"/static/{name}").status_code in (401, 404)
+
+
+def test_the_cookie_is_strict_and_out_of_reach_of_scripts(place: Place) -> None:
+    client = place.come_in()
+    answer = client.get("/open?token=sesame", follow_redirects=False)
+    assert answer.status_code == 303
+    told = answer.headers["set-cookie"].lower()
+    assert "samesite=strict" in told
+    assert "httponly" in told
+    assert "sesame" not in told
+    assert client.get("/").status_code == 200
+    assert client.get("/open?token=guess").status_code == 401
+
+
+def test_names_that_others_reach_it_by_are_added_only_where_others_can() -> None:
+    assert addresses("127.0.0.1", 80, []) == {"127.0.0.1:80", "localhost:80", "[::1]:80"}
+    assert "studio.example.org" in addresses("0.0.0.0", 80, ["studio.example.org"])

@@ -1,0 +1,96 @@
+"""Pairs handed out to raters, their votes taken in, and how far they have come. What a rater sees names no model."""
+
+import threading
+import time
+from collections import Counter
+from typing import Any, NamedTuple
+
+from trivium.feedback.stats import next_goal
+from trivium.feedback.store import Answer, Showing, Shown, Store, Vote
+from trivium.story.asking import Asker
+
+FRESH = 20.0  # seconds after which votes are counted anew: other programs may have stored some
+OFTEN = 2.0  # seconds between looks at how many pairs wait
+
+
+class Slip(NamedTuple):
+    """A vote as it comes from a page."""
+
+    showing: int
+    shown: Shown
+    seconds: float
+    comment: str
+    key: str
+
+
+class Progress(NamedTuple):
+    """How many votes of people the coming round has, and what the next number of them is good for."""
+
+    votes: int
+    goal: int
+    meaning: str
+    mine: int
+
+
+class Ballots:
+    """Threads may share it."""
+
+    def __init__(self, store: Store, asker: Asker, seed: int) -> None:
+        self.asker = asker
+        self._store = store
+        self._seed = seed
+        self._looked = 0.0
+        self._newest = 0  # vote that was counted
+        self._tally: tuple[int, float, Counter[int]] = (0, 0.0, Counter())  # round, counted at, votes by rater
+        self._pen = threading.Lock()  # one writes at a time: waiting here is fair, waiting in the database is not
+
+    def hand_out(self, rater_id: int, count: int) -> list[dict[str, Any]]:
+        """Up to `count` pairs for this rater, those given before first; more are written meanwhile."""
+        round = self.asker.round
+        with self._pen:
+            given = self._store.next_showings(rater_id, round=round, count=count, seed=self._seed)
+        if len(given) < count or time.monotonic() - self._looked > OFTEN:
+            self._looked = time.monotonic()
+            self.asker.want(len(self._store.waiting(round)))
+        return [as_ballot(showing) for showing in given]
+
+    def cast(self, slip: Slip, rater_id: int) -> Vote:
+        """The vote, once it is durable. The same key again gives the same vote."""
+        key = f"studio:{rater_id}:{slip.key}"
+        with self._pen:
+            before = self._counted()
+            vote = self._store.answer(Answer(slip.showing, rater_id, slip.shown, key, slip.seconds, slip.comment))
+            if vote.id > self._newest:
+                self._newest = vote.id
+                before[rater_id] += vote.choice != "skip"
+        return vote
+
+    def undo(self, rater_id: int, key: str) -> Vote | None:
+        """The rater's last vote, withdrawn by a new row; None when there is none."""
+        with self._pen:
+            vote = self._store.undo(rater_id, f"studio:{rater_id}:{key}")
+            self._tally = (0, 0.0, Counter())
+        return vote
+
+    def progress(self, rater_id: int) -> Progress:
+        """Toward enough for a better reward model, in steps that one can reach."""
+        with self._pen:
+            cast = self._counted()
+            votes, mine = cast.total(), cast[rater_id]
+        goal = next_goal(votes)
+        return Progress(votes, goal.votes, goal.meaning, mine)
+
+    def _counted(self) -> Counter[int]:
+        """Votes of people on the coming round's pairs, by rater."""
+        round, counted_at, cast = self._tally
+        if round != self.asker.round or time.monotonic() - counted_at > FRESH:
+            votes = self._store.votes(self.asker.round)
+            self._newest = max((vote.id for vote in votes), default=0)
+            cast = Counter(vote.rater_id for vote in votes if vote.choice != "skip" and not vote.simulated)
+            self._tally = (self.asker.round, time.monotonic(), cast)
+        return cast
+
+
+def as_ballot(showing: Showing) -> dict[str, Any]:
+    prompt = [{"role": message.role, "content": message.content} for message in showing.prompt]
+    return {"id": showing.id, "prompt": prompt, "left": showing.left, "right": showing.right}

@@ -1,0 +1,65 @@
+"""The team page: who is in, invitations for others, sessions to end."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.responses import Response
+
+from trivium.feedback.people import Role
+from trivium.studio.auth import Owner
+from trivium.studio.studio import Here, Json, Studio, show
+
+routes = APIRouter()
+VALID = 7 * 24  # hours in which an invitation can be used
+Number = Annotated[int, Path(ge=1, lt=2**31)]
+
+
+class Invited(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    role: Role = "rater"
+    note: Annotated[str, Field(max_length=80)] = ""
+    """whom it is for"""
+
+
+@routes.get("/team")
+def team(here: Here, who: Owner) -> Response:
+    return show(here, who, "team", first=listed(here), is_open=here.is_open)
+
+
+def listed(here: Studio) -> dict[str, object]:
+    people = {person.id: person for person in here.people.people()}
+    invitations = [invitation._asdict() for invitation in here.people.invitations()]
+    sessions = [
+        session._asdict() | {"name": people[session.person_id].name, "role": people[session.person_id].role}
+        for session in reversed(here.people.sessions())
+    ]
+    return {"invitations": invitations, "sessions": sessions}
+
+
+@routes.get("/api/team")
+def look(here: Here, who: Owner) -> Response:
+    return Json(listed(here))
+
+
+@routes.post("/api/invitations", status_code=201)
+def invite(wanted: Invited, here: Here, who: Owner) -> Response:
+    """A link that one person can come in by. Its secret is told this once."""
+    return Json(
+        {"secret": here.people.invite(wanted.role, by=who, note=wanted.note, hours=VALID), **listed(here)},
+        status_code=201,
+    )
+
+
+@routes.delete("/api/invitations/{number}")
+def withdraw(number: Number, here: Here, who: Owner) -> Response:
+    here.people.cancel(number)
+    return Json(listed(here))
+
+
+@routes.delete("/api/sessions/{number}")
+def end_session(number: Number, here: Here, who: Owner) -> Response:
+    """Whoever it is has to come in anew, by another invitation."""
+    here.people.revoke(number)
+    return Json(listed(here))

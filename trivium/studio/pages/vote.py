@@ -1,0 +1,127 @@
+"""The vote page: two answers, one key. The pairs, the votes, the guidelines beside them."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, HTTPException, Query
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.responses import Response
+
+from trivium.errors import RunError
+from trivium.feedback.people import Person
+from trivium.feedback.store import Shown
+from trivium.publish import write_text
+from trivium.runs import Run
+from trivium.story.voting import answering_model
+from trivium.studio.auth import Member, Owner, Voter
+from trivium.studio.ballots import Slip
+from trivium.studio.studio import Here, Json, Studio, show
+
+routes = APIRouter()
+MOST_PAIRS = 12  # handed out at once
+GUIDELINES = "guidelines.md"
+USUAL = """Prefer the answer that does what was asked.
+
+Of two that do, prefer the one that is true and makes sense.
+
+Of two that are true, prefer the one that you would rather read.
+
+Length alone is no merit. When you cannot tell, a tie is a good answer; when neither is any good, say so."""
+
+
+Key = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9._:-]+$")]
+
+
+class Ballot(BaseModel):
+    """A vote: which of the two, as they were shown."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    showing: int = Field(ge=1, lt=2**31)
+    shown: Shown
+    seconds: float = Field(0, ge=0, le=1e6, allow_inf_nan=False)
+    comment: Annotated[str, Field(max_length=2000)] = ""
+    key: Key
+    """made once for this vote, and sent again with every retry"""
+
+
+class Undo(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    key: Key
+
+
+class Guidelines(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    text: Annotated[str, Field(max_length=20_000)]
+
+
+@routes.get("/vote")
+def vote(here: Here, who: Voter) -> Response:
+    try:
+        answering_model(here.run)
+    except RunError:
+        return show(here, who, "vote", first=None)
+    first = {**handed(here, who, 4), **progress(here, who), "guidelines": guidelines_of(here.run)}
+    return show(here, who, "vote", first=first)
+
+
+def handed(here: Studio, who: Person, count: int) -> dict[str, Any]:
+    pairs, asker = here.ballots.hand_out(rater_of(who), count), here.ballots.asker
+    if not pairs and asker.trouble:
+        raise RunError(asker.trouble)
+    return {"pairs": pairs, "empty": asker.empty and not pairs}
+
+
+def progress(here: Studio, who: Person) -> dict[str, Any]:
+    return {"progress": here.ballots.progress(rater_of(who))._asdict()}
+
+
+def rater_of(who: Person) -> int:
+    assert who.rater_id is not None, "only those who vote come here"
+    return who.rater_id
+
+
+@routes.get("/api/pairs")
+def pairs(here: Here, who: Voter, count: Annotated[int, Query(ge=1, le=MOST_PAIRS)] = 4) -> Response:
+    """Pairs to vote on: first those that were given and not answered."""
+    return Json(handed(here, who, count))
+
+
+@routes.post("/api/votes", status_code=201)
+def cast(ballot: Ballot, here: Here, who: Voter) -> Response:
+    """Store a vote. It is durable when this answers; the same key again changes nothing."""
+    slip = Slip(ballot.showing, ballot.shown, ballot.seconds, ballot.comment, ballot.key)
+    stored = here.ballots.cast(slip, rater_of(who))
+    return Json({"vote": stored.id, **progress(here, who)}, status_code=201)
+
+
+@routes.post("/api/votes/undo")
+def undo(wanted: Undo, here: Here, who: Voter) -> Response:
+    """Withdraw the last vote; its pair is asked again."""
+    vote = here.ballots.undo(rater_of(who), wanted.key)
+    if vote is None:
+        raise HTTPException(409, "there is no vote of yours to take back")
+    return Json({"vote": vote.id, **progress(here, who)})
+
+
+@routes.get("/api/guidelines")
+def guidelines(here: Here, who: Member) -> Response:
+    return Json({"text": guidelines_of(here.run)})
+
+
+@routes.put("/api/guidelines")
+def write_guidelines(told: Guidelines, here: Here, who: Owner) -> Response:
+    """What raters read beside the answers; in guidelines.md of the run folder."""
+    write_text(here.run.path / GUIDELINES, told.text)
+    return Json({"text": told.text})
+
+
+def guidelines_of(run: Run) -> str:
+    """raises  HTTPException 409 when the file is no text"""
+    try:
+        return (run.path / GUIDELINES).read_text(encoding="utf-8")[:20_000]
+    except FileNotFoundError:
+        return USUAL
+    except (OSError, UnicodeDecodeError):
+        raise HTTPException(409, f"{GUIDELINES} in the run folder cannot be read as text; mend it there") from None
