@@ -101,7 +101,7 @@ def write(
     for token in stream(model, Request(prompt, seed), sampling, stop=stop):
         ids.append(token)
         text = tokenizer.decode(ids)
-        if not text.endswith("\ufffd"):  # a character still in the making
+        if len(text) > len(shown) and not text.endswith("\ufffd"):  # a character still in the making
             yield {"text": text[len(shown) :]}
             shown = text
     if len(rest := tokenizer.decode(ids)) > len(shown):

@@ -111,7 +111,7 @@ async function answerOf(thread, text) {
   showThreads();
   try {
     for await (const piece of lines("/api/write", { ...knobs(), model: thread.voice.name, messages: asked }, signal)) {
-      if (piece.text) {
+      if (piece.text !== undefined) {
         written.content += piece.text;
         thread.place.querySelector(".turn.writing").textContent = written.content;
       } else {
