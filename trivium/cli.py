@@ -142,7 +142,8 @@ def instruct(
 def reward(run: RunFolder, *, settings: Flags = None) -> None:
     """Phase III, first half: votes → a model that scores answers, and the report that says how far to trust it."""
     from trivium.story.opening import open_story
-    from trivium.story.rounds import collect_votes, current_round, make_reward
+    from trivium.story.rounds import collect_votes, current_round
+    from trivium.story.trusting import make_reward
 
     with open_story(run, out=None, minutes=None, flags=said(settings), new_round=True, must_exist=True) as teller:
         round = current_round(teller)
