@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from trivium.errors import ConfigError, did_you_mean
 from trivium.model.shape import ModelConfig, must_divide
+from trivium.terms import read_term
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Settings = dict[str, Any]  # a recipe as plain nested dictionaries, only what was said
@@ -184,6 +185,9 @@ class AlignConfig(OptimizerConfig):
 
     algorithm: Literal["grpo", "rloo", "rejection"] = "grpo"
     """what is made of a group of answers: grpo and rloo compare them, rejection imitates the best"""
+    rewards: tuple[str, ...] = ("model",)
+    """what an answer earns, as a sum of terms such as "model", "0.5 * exact", "number", "ended", "pattern ^[A-Z]",
+    "length 40", "function my_rules.py:score"; without "model" no votes are needed"""
     gate: bool = True
     """whether a reward model must be better than chance and than the longer answer before anything learns from it"""
     rows_per_step: int = Field(128, ge=2)
@@ -230,6 +234,19 @@ class AlignConfig(OptimizerConfig):
         if self.rows_per_step % self.group:
             raise ValueError(must_divide("group", self.group, "rows_per_step", self.rows_per_step))
         return self
+
+    @model_validator(mode="after")
+    def _known_rewards(self) -> Self:
+        if not self.rewards:
+            raise ValueError('rewards = []: must not be empty, nothing would be learned; give "model"')
+        for text in self.rewards:
+            read_term(text)
+        return self
+
+    @property
+    def uses_model(self) -> bool:
+        """Whether a reward model decides what an answer earns, for which there must be votes."""
+        return any(read_term(text).kind == "model" for text in self.rewards)
 
 
 class EvaluateConfig(Frozen):

@@ -189,6 +189,21 @@ def test_the_report_says_what_more_votes_would_buy_and_how_sure_it_is(finished: 
     assert 1 / 20 <= report["temperature"] <= 20
 
 
+def test_rules_alone_need_no_votes_and_no_reward_model(recipe: Path, stable: Any, tmp_path: Path) -> None:
+    """And the answers that the dialogues expect are known to the rules."""
+    run = Run(tmp_path / "run")
+    (tmp_path / "my_rules.py").write_text("def score(asked, said):\n    return -len(said)\n")
+    told = ("--align.rewards", "0.1 * function my_rules.py:score", "--align.rewards", "exact")
+    stable.finish("run", written_recipe(recipe, tmp_path), "--out", run.path, *told, folder=run.path)
+    verify(run.round(1).aligned)
+    assert not run.round(1).reward.exists()
+    assert not run.feedback.exists()
+    assert read_lineage(run.round(1).aligned).votes is None
+    rewards = [json.loads(line).get("metrics", {}).get("reward") for line in run.journal.read_text().splitlines()]
+    assert min(reward for reward in rewards if reward is not None) < 0
+    stable.finish("report", run.path, folder=run.path)
+
+
 def test_labelled_answers_teach_but_for_those_to_prompts_whose_votes_measure(tmp_path: Path) -> None:
     pairs = [labelled(f"Say {i}", i) for i in range(60)]
     train, held_out = part(pairs, 0.15)

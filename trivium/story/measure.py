@@ -73,7 +73,7 @@ def measure_run(teller: Teller) -> Measures:
             found[name]["loss"] = instruct.held_out_loss(model, tokenizer, exam.dialogues, teller.recipe, compute)
         if name == "aligned":
             found[name] |= measure_preference(model, models["instruct"], tokenizer, exam, teller.recipe)
-    if rounds:
+    if rounds and rounds[-1].reward_report.exists():
         found["reward"] = json.loads(rounds[-1].reward_report.read_text())
         found["votes"] = {"simulated": has_judge(teller) and teller.recipe.votes.simulated, "round": rounds[-1].number}
     return found

@@ -8,14 +8,13 @@ import msgspec
 from trivium.batch import RolloutBatch, TokenBatch
 from trivium.errors import RunError
 from trivium.feedback.store import LabelledPair, Store
-from trivium.model.hub import load_reward
 from trivium.model.transformer import Transformer
 from trivium.phases import instruct
 from trivium.phases.align import policy
 from trivium.phases.align.questions import Question, Questions, listed_questions, world_questions
 from trivium.phases.align.rollout import Writers
+from trivium.phases.align.rules import read_rules
 from trivium.phases.align.sampling import import_pairs, sample_pairs, vote_simulated
-from trivium.phases.align.scorer import Scorer
 from trivium.plan import choose_pairs
 from trivium.publish import write_text
 from trivium.records import Dialogue, Message, Pair
@@ -23,7 +22,7 @@ from trivium.runs import Round
 from trivium.shelf import is_done, open_model, parent_at, weights_fingerprint
 from trivium.story.stages import dialogue_rows, keep_answers
 from trivium.story.teller import Teller
-from trivium.story.trusting import Votes, check_trust, make_reward, round_up
+from trivium.story.trusting import NO_VOTES, Votes, make_reward, open_scorer, round_up
 from trivium.text.corpus import is_judged, load_pairs
 from trivium.text.packing import microbatches
 from trivium.text.schemas import quiet
@@ -46,7 +45,8 @@ def learning_questions(teller: Teller) -> Questions:
     """What the policy is asked while it learns."""
     if has_judge(teller):
         return world_questions(teller.recipe, held_out=False)
-    return listed_questions(_prompts(teller, held_out=False))
+    expected = {dialogue.prompt: dialogue.accepted or (dialogue.answer,) for dialogue in teller.dialogues().train}
+    return listed_questions(_prompts(teller, held_out=False), expected)
 
 
 def measuring_questions(teller: Teller) -> list[Question]:
@@ -175,21 +175,20 @@ def lessons(teller: Teller, tokenizer: Tokenizer) -> policy.Replay | None:
 
 
 def make_aligned(teller: Teller, round: Round, votes: Votes) -> Path:
-    """Reinforcement learning against the reward model → aligned."""
+    """Reinforcement learning against the reward model, and what else the recipe rewards → aligned."""
     if teller.is_done(round.aligned, f"align-{round.number:03}"):
         return round.aligned
-    device, slope = teller.compute.device, check_trust(teller, round)
+    device = teller.compute.device
+    scorer = open_scorer(teller, round) if teller.recipe.align.uses_model else None
+    rules = read_rules(teller.recipe.align.rewards, Path(teller.recipe.data.folder))
     start = make_imitator(teller, round, votes)
     model, tokenizer = open_model(start, device=device)
     reference = open_model(start if start == round.imitator else teller.run.instruct, device=device).model
-    judge = load_reward(round.reward, device=device)
-    scorer = Scorer(judge, tokenizer, teller.compute, slope)
-    for frozen in (reference, judge):
-        frozen.requires_grad_(False)
+    reference.requires_grad_(False)
     learn, measure, replay = learning_questions(teller), measuring_questions(teller), lessons(teller, tokenizer)
 
     def build(model: Transformer) -> Phase[RolloutBatch]:
-        writers = Writers(model, reference, scorer, tokenizer)
+        writers = Writers(model, reference, scorer, tokenizer, rules)
         return policy.build(teller.recipe, writers, learn, measure, teller.compute, round=round.number, replay=replay)
 
     teller.settle_steps("align", build, model)
@@ -202,7 +201,7 @@ def make_aligned(teller: Teller, round: Round, votes: Votes) -> Path:
         phase=f"align-{round.number:03}",
         parent=parent_at(start),
         data={},
-        votes=votes.fingerprint,
+        votes=votes.fingerprint or None,
         metrics=metrics,
     )
     return round.aligned
@@ -272,9 +271,22 @@ def tell_round(teller: Teller, number: int) -> Path:
     round = teller.run.round(number)
     if teller.is_done(round.aligned, f"align-{number:03}"):
         return round.aligned
-    votes = collect_votes(teller, round)
-    make_reward(teller, round, votes)
+    if teller.recipe.align.uses_model:
+        votes = collect_votes(teller, round)
+        make_reward(teller, round, votes)
+    else:
+        teller.show.heading(
+            f"III. Align, round {number}", "answers that earn " + ", ".join(teller.recipe.align.rewards)
+        )
+        votes = NO_VOTES
     return make_aligned(teller, round, votes)
+
+
+def may_align(teller: Teller) -> bool:
+    """Whether there is, or will be, something that says which answers are better."""
+    return bool(
+        has_judge(teller) or teller.recipe.data.pairs or has_votes(teller) or not teller.recipe.align.uses_model
+    )
 
 
 def current_round(teller: Teller, *, begin_next: bool = False) -> Round:

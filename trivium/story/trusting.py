@@ -10,6 +10,7 @@ from trivium.config import Recipe
 from trivium.errors import RewardError
 from trivium.feedback.store import LabelledPair
 from trivium.model.heads import RewardModel, add_reward_head
+from trivium.model.hub import load_reward
 from trivium.phases.align import reward, trust
 from trivium.phases.align.scorer import Scorer
 from trivium.records import Label, Pair
@@ -33,6 +34,9 @@ class Votes(NamedTuple):
     held_out: list[LabelledPair]
     fingerprint: str
     simulated: int  # how many of the pairs carry simulated votes
+
+
+NO_VOTES = Votes([], [], "", 0)
 
 
 def make_reward(teller: Teller, round: Round, votes: Votes) -> Path:
@@ -131,10 +135,10 @@ def tell_trust(teller: Teller, report: trust.RewardReport) -> None:
         )
 
 
-def check_trust(teller: Teller, round: Round) -> float:
-    """The reward per token that length alone adds, to be taken off where that is asked for.
+def open_scorer(teller: Teller, round: Round) -> Scorer:
+    """The round's reward model, without the pull of length where that is asked for.
 
-    raises  RewardError when nothing should learn from the reward model, unless align.gate says otherwise
+    raises  RewardError when nothing should learn from it, unless align.gate says otherwise
     """
     found = msgspec.json.decode(round.reward_report.read_bytes())
     report = trust.RewardReport(**{name: value for name, value in found.items() if name != "curve"})
@@ -143,7 +147,9 @@ def check_trust(teller: Teller, round: Round) -> float:
             f"{round.reward}: {reason}; vote more (`trivium vote {teller.run.path}`, then `trivium run "
             f"{teller.run.path} --round`), or set align.gate = false"
         )
-    return report.length_slope if teller.recipe.reward.debias_length else 0.0
+    model = load_reward(round.reward, device=teller.compute.device).requires_grad_(False)
+    slope = report.length_slope if teller.recipe.reward.debias_length else 0.0
+    return Scorer(model, Tokenizer.load(round.reward), teller.compute, slope)
 
 
 def round_up(value: float) -> int:

@@ -8,7 +8,7 @@ from trivium.errors import RewardError
 from trivium.publish import write_text
 from trivium.show import duration
 from trivium.story.measure import Measures, measure_run, table_rows
-from trivium.story.rounds import current_round, has_judge, has_votes, tell_round
+from trivium.story.rounds import current_round, may_align, tell_round
 from trivium.story.stages import make_base, make_instruct
 from trivium.story.teller import Teller
 
@@ -22,7 +22,7 @@ def tell_whole(teller: Teller, *, new_round: bool) -> Measures:
     make_instruct(teller)
     before = len(run.rounds())
     refusal: RewardError | None = None
-    if has_judge(teller) or teller.recipe.data.pairs or has_votes(teller):
+    if may_align(teller):
         try:
             tell_round(teller, current_round(teller, begin_next=new_round).number)
         except RewardError as reason:  # what was learned before is examined all the same

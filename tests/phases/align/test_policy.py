@@ -1,6 +1,7 @@
 """Reinforcement learning as a stream of batches: pure in (seed, step, weights), and worked by hand where it can be."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from trivium.compute import Compute
 from trivium.config import Recipe, resolve
 from trivium.distributed.world import alone
 from trivium.evaluate.preference import answer_logprobs
-from trivium.evaluate.tasks import as_reply, prompt_ids
+from trivium.evaluate.tasks import Reply, as_reply, prompt_ids
 from trivium.generate.engine import Answer
 from trivium.losses.policy import group_mean_advantages, leave_one_out_advantages
 from trivium.model.heads import RewardModel, add_reward_head
@@ -19,6 +20,7 @@ from trivium.model.transformer import Transformer
 from trivium.phases.align import policy
 from trivium.phases.align.questions import Question, listed_questions
 from trivium.phases.align.rollout import Rollout, Writers, reward_answers, roll_out
+from trivium.phases.align.rules import read_rules
 from trivium.phases.align.scorer import Scorer
 from trivium.phases.pretrain import next_token_objective
 from trivium.records import Message
@@ -141,6 +143,16 @@ def test_an_answer_is_rewarded_as_the_text_that_voters_would_read(writers: Write
     rewards = reward_answers(writers._replace(scorer=listening), asked, replies)
     assert seen[0].targets.tolist() == [*encoded, end] * 3
     assert len(set(rewards.tolist())) == 1
+
+
+def test_rules_are_added_to_what_the_reward_model_says_or_stand_alone(writers: Writers) -> None:
+    replies = [Reply("warm", True, [1, 2]), Reply("cold", False, [3])]
+    asked = [ASK(0)] * 2
+    plain = reward_answers(writers, asked, replies)
+    both = writers._replace(rules=read_rules(["0.5 * model", "2 * ended"], Path()))
+    torch.testing.assert_close(reward_answers(both, asked, replies), 0.5 * plain + torch.tensor([2.0, 0.0]))
+    alone_ = writers._replace(scorer=None, rules=read_rules(["2 * ended"], Path()))
+    assert reward_answers(alone_, asked, replies).tolist() == [2, 0]
 
 
 def test_near_oneself_there_is_no_kl(writers: Writers) -> None:

@@ -15,6 +15,7 @@ from trivium.generate.sampling import Sampling, stream_seed
 from trivium.losses.policy import kl_in_reward
 from trivium.model.transformer import Transformer
 from trivium.phases.align.questions import Question, Questions
+from trivium.phases.align.rules import MODEL_ALONE, Rules
 from trivium.phases.align.scorer import Scorer
 from trivium.text.branches import pack_answers
 from trivium.text.tokenizer import Tokenizer
@@ -26,7 +27,7 @@ class Rollout(NamedTuple):
     """One step's answers. P prompts, G answers to each, A = P G."""
 
     batches: list[RolloutBatch]  # all answers, in order
-    rewards: Tensor  # (A,) of the reward model, before KL and penalty
+    rewards: Tensor  # (A,) of the reward model and the rules, before KL and penalty
     kl: Tensor  # (A,) nats per answer, k1
     replies: list[Reply]
     questions: list[Question]
@@ -37,8 +38,9 @@ class Writers(NamedTuple):
 
     policy: Transformer
     reference: Transformer
-    scorer: Scorer
+    scorer: Scorer | None  # None where only rules reward
     tokenizer: Tokenizer
+    rules: Rules = MODEL_ALONE
 
 
 def roll_out(
@@ -99,5 +101,9 @@ def logprobs_now(model: Transformer, answers: Answered, settings: AlignConfig, c
 
 
 def reward_answers(writers: Writers, asked: Sequence[Question], replies: Sequence[Reply]) -> Tensor:
-    """(A,) reward of each answer. One that never ended is read as if it had, and pays its penalty elsewhere."""
-    return writers.scorer.rewards([question.prompt for question in asked], [reply.text for reply in replies])
+    """(A,) what each answer earns. One that never ended is read as if it had, and pays its penalty elsewhere."""
+    found = writers.rules.rewards(asked, replies)
+    if writers.scorer is None:
+        return found
+    scored = writers.scorer.rewards([question.prompt for question in asked], [reply.text for reply in replies])
+    return found + writers.rules.model * scored
