@@ -66,6 +66,21 @@ class PairBatch(NamedTuple):
         return torch.tensor(float(len(self.preference)))
 
 
+class LabelBatch(NamedTuple):
+    """Single answers, up to their end tokens, called good or bad. A answers."""
+
+    answers: Answered
+    labels: Tensor  # (A,) float32; 1 good, 0 bad
+
+    @property
+    def tokens(self) -> Tensor:
+        return self.answers.tokens
+
+    @property
+    def count(self) -> Tensor:  # type: ignore[override]
+        return torch.tensor(float(len(self.labels)))
+
+
 class RolloutBatch(NamedTuple):
     """Answers that the live policy wrote, with what they earned. A answers of N tokens in all."""
 

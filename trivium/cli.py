@@ -1,6 +1,5 @@
 """The verbs, in the order of the story. Parses and delegates; results on stdout, progress on stderr."""
 
-import json as json_module
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -10,48 +9,29 @@ from typing import Annotated, Any, Literal
 
 import cyclopts
 from cyclopts import App, Parameter
-from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from pydantic import ValidationError
 
 from trivium import __version__
-from trivium.config import Recipe, Settings, first_error, merge
+from trivium.ballot import feedback
+from trivium.config import first_error
 from trivium.errors import ConfigError, Interrupted, TriviumError
-
-
-def draft_of(model: type[BaseModel]) -> type[BaseModel]:
-    """The same fields, without their rules: a flag is judged only together with the recipe it changes."""
-    fields: dict[str, Any] = {}
-    for name, field in model.model_fields.items():
-        kind: Any = field.annotation
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            kind = draft_of(kind)
-            fields[name] = (kind, kind())
-        else:
-            fields[name] = (kind, field.get_default())
-    made = create_model(model.__name__, __config__=ConfigDict(extra="forbid"), **fields)
-    for name, field in model.model_fields.items():
-        made.model_fields[name].description = field.description
-    return made
-
+from trivium.flags import (
+    AsJson,
+    Flags,
+    From,
+    Minutes,
+    ModelFolder,
+    Out,
+    PhaseMinutes,
+    RecipeOrRun,
+    RunFolder,
+    print_json,
+    said,
+)
 
 # How long an idle thread of GNU's OpenMP waits awake, in turns of a loop. Its own default is hundreds of thousands:
 # with another program on the same cores a step then takes twenty times as long, with this twice (docs/log.md).
 SPINS = "2000"
-
-Draft: Any = draft_of(Recipe)
-Flags = Annotated[Draft, Parameter(name="*", group="Settings")]
-Minutes = Annotated[float | None, Parameter(help="time for the whole run; decides size and steps  [default: 10]")]
-PhaseMinutes = Annotated[
-    float | None, Parameter(help="time up to the end of this phase; decides size and steps  [default: 10]")
-]
-Out = Annotated[Path | None, Parameter(help="the run folder  [default: runs/NAME of the recipe]")]
-From = Annotated[
-    Path | None,
-    Parameter(name="--from", help="a model folder to go on from: any Llama, Qwen2 or Qwen3  [start.folder]"),
-]
-AsJson = Annotated[bool, Parameter(name="--json", negative="", help="print the result as one JSON object")]
-RecipeOrRun = Annotated[Path | None, Parameter(help="a recipe file, or a run folder to go on with")]
-RunFolder = Annotated[Path, Parameter(help="a run folder")]
-ModelFolder = Annotated[Path, Parameter(help="a model folder such as runs/NAME/instruct, or a run folder")]
 
 app = App(
     name="trivium",
@@ -59,15 +39,6 @@ app = App(
     help="Pretrain, instruct and align a language model: from raw text to a chat model aligned on your votes.",
     help_format="plaintext",
 )
-
-
-def said(settings: Any, start: Path | None = None) -> Settings:
-    """Only what was given on the command line.
-
-    start  what --from says, the short name of --start.folder
-    """
-    given: Settings = {} if settings is None else dict(settings.model_dump(exclude_unset=True))
-    return merge(given, {"start": {"folder": str(start)}}) if start else given
 
 
 @app.command
@@ -154,7 +125,8 @@ def reward(
     settings: Flags = None,
 ) -> None:
     """Phase III, first half: votes → a model that scores answers, and the report that says how far to trust it."""
-    from trivium.story.rounds import collect_votes, current_round, make_reward
+    from trivium.story.rounds import collect_votes, current_round
+    from trivium.story.trusting import make_reward
 
     with _third_phase(run, minutes, out, start, settings) as teller:
         round = current_round(teller)
@@ -254,48 +226,7 @@ def vote(
     vote_in_terminal(run, rater=rater, count=count)
 
 
-feedback = app.command(App(name="feedback", help="The votes of a run: from files, to files, and what they come to."))
-
-
-@feedback.command(name="import")
-def import_feedback(
-    run: RunFolder,
-    files: Annotated[list[Path], Parameter(help="votes or pairs: .jsonl, .json, .csv or .parquet")],
-    *,
-    round: Annotated[
-        int | None, Parameter(help="whose training uses pairs of other tools  [default: the next]")
-    ] = None,
-    json: AsJson = False,
-) -> None:
-    """Votes from files in the common preference schemas. The same file twice changes nothing."""
-    from trivium.story.exchanging import import_feedback, told_of_import
-
-    found = import_feedback(run, files, round=round)
-    print_json(found) if json else print(told_of_import(found))
-
-
-@feedback.command(name="export")
-def export_feedback(
-    run: RunFolder,
-    *,
-    to: Annotated[
-        str, Parameter(help="trl, trl-conversational, trl-implicit, trl-unpaired, hh, arena, argilla, votes")
-    ],
-    out: Annotated[Path | None, Parameter(help="a .jsonl file  [default: stdout]")] = None,
-) -> None:
-    """Every vote as a row of a common preference schema; imported again, they are the same votes."""
-    from trivium.story.exchanging import export_feedback
-
-    export_feedback(run, to=to, out=out)
-
-
-@feedback.command(name="stats")
-def feedback_stats(run: RunFolder, *, json: AsJson = False) -> None:
-    """Who voted how, how far the voters agree, and what the votes are enough for."""
-    from trivium.story.exchanging import feedback_stats, print_stats
-
-    found = feedback_stats(run)
-    print_json(found) if json else print_stats(found)
+feedback = app.command(feedback)
 
 
 @app.command
@@ -421,10 +352,6 @@ def doctor(
     print_json(found) if json else print_findings(found)
     if not found["fit"]:
         sys.exit(1)
-
-
-def print_json(found: object) -> None:
-    print(json_module.dumps(found, ensure_ascii=False))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from trivium.errors import ConfigError, did_you_mean
 from trivium.model.shape import ModelConfig, must_divide
+from trivium.terms import read_term
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Settings = dict[str, Any]  # a recipe as plain nested dictionaries, only what was said
@@ -193,13 +194,24 @@ class RewardConfig(OptimizerConfig):
     """weight of the penalty that keeps the mean reward near zero"""
     held_out_share: Annotated[float, Field(gt=0, lt=0.9)] = 0.15
     """share of the prompts whose votes only measure"""
+    labels: tuple[str, ...] = ()
+    """files of single answers that somebody called good or bad (prompt, completion, label), learned beside the votes"""
+    debias_length: bool = False
+    """whether what length alone adds to the reward, at equal votes, is taken off again"""
+    learning_curve: bool = True
+    """whether a second model learns from half of the votes, to tell what as many votes again would buy"""
 
 
 class AlignConfig(OptimizerConfig):
     """Phase III: reinforcement learning against the reward model, held near the instruct model."""
 
-    algorithm: Literal["grpo", "rloo"] = "grpo"
-    """how advantages are made from a group of answers"""
+    algorithm: Literal["grpo", "rloo", "rejection"] = "grpo"
+    """what is made of a group of answers: grpo and rloo compare them, rejection imitates the best"""
+    rewards: tuple[str, ...] = ("model",)
+    """what an answer earns, as a sum of terms such as "model", "0.5 * exact", "number", "ended", "pattern ^[A-Z]",
+    "length 40", "function my_rules.py:score"; without "model" no votes are needed"""
+    gate: bool = True
+    """whether a reward model must be better than chance and than the longer answer before anything learns from it"""
     rows_per_step: int = Field(128, ge=2)
     """answers written in a step: prompts times group"""
     microbatch_rows: int = Field(128, ge=1)
@@ -224,6 +236,14 @@ class AlignConfig(OptimizerConfig):
     """how far the probability ratio may fall"""
     clip_high: float = Field(0.28, gt=0)
     """how far it may rise"""
+    ratio: Literal["token", "sequence"] = "token"
+    """whether each token is clipped by itself, or an answer's tokens all together (GSPO)"""
+    spread: bool = False
+    """grpo: whether advantages are divided by the group's spread, which favours prompts whose answers hardly differ"""
+    weigh: Literal["tokens", "answers"] = "tokens"
+    """what weighs the same: every token (DAPO), or every answer whatever its length (GRPO as published)"""
+    kl_loss: float = Field(0.0, ge=0)
+    """weight of the KL to the reference in the loss (k2), beside its price in the reward"""
     unended_penalty: float = Field(2.0, ge=0)
     """reward lost by an answer that never ends"""
     replay: float = Field(0.3, ge=0)
@@ -236,6 +256,19 @@ class AlignConfig(OptimizerConfig):
         if self.rows_per_step % self.group:
             raise ValueError(must_divide("group", self.group, "rows_per_step", self.rows_per_step))
         return self
+
+    @model_validator(mode="after")
+    def _known_rewards(self) -> Self:
+        if not self.rewards:
+            raise ValueError('rewards = []: must not be empty, nothing would be learned; give "model"')
+        for text in self.rewards:
+            read_term(text)
+        return self
+
+    @property
+    def uses_model(self) -> bool:
+        """Whether a reward model decides what an answer earns, for which there must be votes."""
+        return any(read_term(text).kind == "model" for text in self.rewards)
 
 
 class EvaluateConfig(Frozen):

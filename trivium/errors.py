@@ -24,6 +24,10 @@ class RunError(TriviumError):
     """A run folder that cannot be used now: locked, unwritable, or not a run."""
 
 
+class RewardError(TriviumError):
+    """A reward model that nothing should learn from."""
+
+
 class Interrupted(BaseException):
     """The user or the system asked to stop; what can be saved is saved. Exit code 130.
 

@@ -45,3 +45,12 @@ class Pair(NamedTuple):
     rejected: str
     source: str
     tie: bool = False  # neither was preferred: chosen and rejected count half each
+
+
+class Label(NamedTuple):
+    """One answer to a prompt, and whether somebody called it good."""
+
+    prompt: tuple[Message, ...]
+    answer: str
+    good: bool
+    source: str

@@ -14,11 +14,16 @@ from torch import Tensor
 
 from trivium.errors import ConfigError
 from trivium.losses.policy import (
+    answer_weights,
+    best_of_group,
     clipped_policy_loss,
     group_mean_advantages,
+    group_spread_advantages,
     kl_in_reward,
     kl_k2_loss,
+    kl_k3,
     leave_one_out_advantages,
+    sequence_logprobs,
 )
 
 V = 5
@@ -179,3 +184,35 @@ def test_a_group_of_one_has_nothing_to_compare_with() -> None:
     for advantages in (leave_one_out_advantages, group_mean_advantages):
         with pytest.raises(ConfigError, match=r"align.group = 1: must be at least 2; sample more"):
             advantages(torch.ones(3, 1))
+
+
+def test_the_mean_of_k3_over_all_answers_is_the_kl_and_no_estimate_is_negative() -> None:
+    logprobs = logprobs_of(fresh_logits())
+    estimates = kl_k3(logprobs, REFERENCE_LOGPROBS)
+    mean = (logprobs.sum(-1).exp() * estimates.sum(-1)).sum().item()
+    assert mean == pytest.approx(exact_kl(fresh_logits()).item(), rel=1e-5)
+    assert estimates.min() >= 0
+    assert not estimates.requires_grad
+
+
+def test_advantages_by_spread_by_hand() -> None:
+    found = group_spread_advantages(torch.tensor([[1.0, 2.0, 3.0], [2.0, 2.0, 2.0]]))
+    torch.testing.assert_close(found, torch.tensor([[-1.0, 0.0, 1.0], [0.0, 0.0, 0.0]]))
+
+
+def test_the_first_of_the_best_is_imitated() -> None:
+    assert best_of_group(torch.tensor([[1.0, 3.0, 3.0], [0.0, -1.0, -2.0]])).tolist() == [[0, 1, 0], [1, 0, 0]]
+
+
+def test_a_sequences_tokens_share_the_mean_ratio_and_keep_their_own_gradient() -> None:
+    logprobs = torch.tensor([-1.0, -2.0, -3.0], requires_grad=True)
+    shared = sequence_logprobs(logprobs, torch.tensor([-1.5, -3.0, -3.0]), torch.tensor([0, 0, 1]), 2)
+    assert (shared - torch.tensor([-1.5, -3.0, -3.0])).tolist() == [0.75, 0.75, 0.0]
+    (shared * torch.tensor([1.0, 2.0, 3.0])).sum().backward()
+    assert logprobs.grad is not None
+    assert logprobs.grad.tolist() == [1.0, 2.0, 3.0]
+
+
+def test_answers_that_weigh_the_same_whatever_their_length() -> None:
+    weights = answer_weights(torch.tensor([0, 0, 0, 1]), 2)
+    torch.testing.assert_close(weights, torch.tensor([2 / 3, 2 / 3, 2 / 3, 2.0]))

@@ -188,6 +188,7 @@ microbatch_rows = 2
 [votes]
 pairs = 16
 [align]
+gate = false
 rows_per_step = 8
 microbatch_rows = 8
 group = 4

@@ -22,7 +22,7 @@ COMMANDS = [line.split("  #")[0].strip() for line in re.findall(r"^(?:trivium|ma
 SMALLER = {
     "--minutes": "--minutes 0.05 --model.num_layers 1 --model.width 16 "
     "--pretrain.steps 3 --instruct.steps 3 --reward.steps 2 --align.steps 2 --align.rows_per_step 8 "
-    "--align.microbatch_rows 8 --align.max_new_tokens 8 --evaluate.comparisons 4 --evaluate.blanks 4",
+    "--align.microbatch_rows 8 --align.max_new_tokens 8 --evaluate.comparisons 4 --evaluate.blanks 4 --align.no-gate",
     "--instruct.lora-rank": "--minutes 0.05 --instruct.steps 3 --instruct.lora-rank 16",
     "--round": "--round --votes.pairs 12 --align.steps 1",
 }

@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
+from trivium.config import resolve
 from trivium.feedback.store import LabelledPair, NewVote, Store
 from trivium.publish import file_fingerprint, verify
 from trivium.records import Message
 from trivium.runs import Run, read_lineage
 from trivium.story.rounds import part
+from trivium.story.trusting import labelled_answers
 
 FROM_FILES = """
 [data]
@@ -159,3 +161,68 @@ def test_alignment_without_votes_says_how_to_get_them(recipe: Path, stable: Any,
     ended = stable.start("align", run, folder=run)
     assert ended.code == 2
     assert f"nobody has voted yet; vote with `trivium vote {run}`" in " ".join(ended.said.split())
+
+
+def test_nothing_learns_from_a_reward_model_that_nobody_can_trust(finished: Path, stable: Any, tmp_path: Path) -> None:
+    """A refusal with figures and a remedy; the reward model and its report stay, and the rest is examined."""
+    run = Run(tmp_path / "run")
+    shutil.copytree(finished, run.path)
+    ended = stable.start("run", run.path, "--round", "--votes.pairs", "20", "--align.gate", folder=run.path)
+    assert ended.code == 2
+    said = " ".join(ended.said.split())
+    assert f"RewardError: {run.round(2).reward}: it agrees with 0." in said
+    assert f"vote more (`trivium vote {run.path}`" in said
+    assert "set align.gate = false" in said
+    verify(run.round(2).reward)
+    assert not run.round(2).aligned.exists()
+    assert json.loads((run.path / "measures.json").read_text())["votes"]["round"] == 1
+    again = stable.start("align", run.path, folder=run.path)
+    assert again.code == 2
+
+
+def test_the_report_says_what_more_votes_would_buy_and_how_sure_it_is(finished: Path) -> None:
+    report = json.loads((finished / "rounds" / "001" / "reward" / "report.json").read_text())
+    curve = report["curve"]
+    assert curve["votes"] > 1
+    assert curve["gain_low"] <= curve["gain"] <= curve["gain_high"]
+    assert report["accuracy"] - curve["half_accuracy"] == pytest.approx(curve["gain"])
+    assert 1 / 20 <= report["temperature"] <= 20
+
+
+def test_rules_alone_need_no_votes_and_no_reward_model(recipe: Path, stable: Any, tmp_path: Path) -> None:
+    """And the answers that the dialogues expect are known to the rules."""
+    run = Run(tmp_path / "run")
+    (tmp_path / "my_rules.py").write_text("def score(asked, said):\n    return -len(said)\n")
+    told = ("--align.rewards", "0.1 * function my_rules.py:score", "--align.rewards", "exact")
+    stable.finish("run", written_recipe(recipe, tmp_path), "--out", run.path, *told, folder=run.path)
+    verify(run.round(1).aligned)
+    assert not run.round(1).reward.exists()
+    assert not run.feedback.exists()
+    assert read_lineage(run.round(1).aligned).votes is None
+    rewards = [json.loads(line).get("metrics", {}).get("reward") for line in run.journal.read_text().splitlines()]
+    assert min(reward for reward in rewards if reward is not None) < 0
+    stable.finish("report", run.path, folder=run.path)
+
+
+def test_labelled_answers_teach_but_for_those_to_prompts_whose_votes_measure(tmp_path: Path) -> None:
+    pairs = [labelled(f"Say {i}", i) for i in range(60)]
+    train, held_out = part(pairs, 0.15)
+    rows = [{"prompt": f"say  {i}", "completion": f"Gladly: {i}.", "label": i % 2 == 0} for i in range(60)]
+    (tmp_path / "labels.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    recipe = resolve({"data": {"folder": str(tmp_path)}, "reward": {"labels": ["labels.jsonl"]}})
+    found = {label.prompt[0].content.replace("say  ", "Say ") for label in labelled_answers(recipe)}
+    assert held_out
+    assert found == {pair.prompt[0].content for pair in train}
+
+
+def test_labelled_answers_change_what_a_round_learns(finished: Path, stable: Any, tmp_path: Path) -> None:
+    rows = [{"prompt": f"Say {i}", "completion": f"Gladly: {i}.", "label": i % 2 == 0} for i in range(12)]
+    (tmp_path / "labels.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    prints = set()
+    for told in ((), ("--reward.labels", tmp_path / "labels.jsonl")):
+        run = Run(tmp_path / f"run{len(told)}")
+        shutil.copytree(finished, run.path)
+        shutil.rmtree(run.round(1).path)
+        stable.finish("reward", run.path, *told, folder=run.path)
+        prints.add(file_fingerprint(run.round(1).reward, "model.safetensors"))
+    assert len(prints) == 2

@@ -8,6 +8,8 @@ from torch import Tensor
 
 from trivium.errors import ConfigError
 
+FLAT = 1e-6  # a group whose rewards spread less than this has nothing to teach
+
 
 def leave_one_out_advantages(rewards: Tensor) -> Tensor:
     """Reward minus the mean reward of the *other* answers to the same prompt.
@@ -34,6 +36,29 @@ def group_mean_advantages(rewards: Tensor) -> Tensor:
     return rewards - rewards.mean(-1, keepdim=True)
 
 
+def group_spread_advantages(rewards: Tensor) -> Tensor:
+    """Reward minus the group's mean, divided by the group's standard deviation; 0 where the group has no spread.
+
+    rewards  (P, G) any unit; G >= 2
+    returns  (P, G) no unit
+    raises   ConfigError when a group has a single answer
+    GRPO as published: Shao et al. 2024, section 4.1.2, arXiv:2402.03300
+    """
+    centred = group_mean_advantages(rewards)
+    spread = rewards.std(-1, keepdim=True)
+    return torch.where(spread > FLAT, centred / spread.clamp_min(FLAT), 0.0)
+
+
+def best_of_group(rewards: Tensor) -> Tensor:
+    """1 for the best answer to each prompt, 0 for the others: with ratio 1 the policy loss is then plain imitation.
+
+    rewards  (P, G); of equally good ones the first is taken
+    returns  (P, G)
+    Rejection-sampling fine-tuning: Touvron et al. 2023, section 3.2.3, arXiv:2307.09288
+    """
+    return torch.nn.functional.one_hot(rewards.argmax(-1), rewards.shape[-1]).to(rewards.dtype)
+
+
 def _group_size(rewards: Tensor) -> int:
     if rewards.shape[-1] < 2:
         raise ConfigError(f"align.group = {rewards.shape[-1]}: must be at least 2; sample more answers per prompt")
@@ -57,6 +82,30 @@ def clipped_policy_loss(
     return -torch.minimum(ratio * advantages, clipped * advantages)
 
 
+def sequence_logprobs(logprobs: Tensor, old_logprobs: Tensor, owners: Tensor, count: int) -> Tensor:
+    """Log-probabilities whose every token has its answer's mean log-ratio to the old ones, and its own gradient.
+
+    logprobs, old_logprobs  (N,) nats
+    owners                  (N,) int64; which answer each token belongs to, 0 to count - 1
+    returns                 (N,) nats, for `clipped_policy_loss`: all tokens of an answer are clipped together
+    Zheng et al. 2025 (GSPO), eq. 7 and 10, arXiv:2507.18071
+    """
+    lengths = torch.zeros(count, device=logprobs.device).index_add(0, owners, torch.ones_like(logprobs))
+    ratio = torch.zeros(count, device=logprobs.device).index_add(0, owners, (logprobs - old_logprobs).detach())
+    return old_logprobs + (ratio / lengths)[owners] + logprobs - logprobs.detach()
+
+
+def answer_weights(owners: Tensor, count: int) -> Tensor:
+    """What each token weighs when every answer weighs the same, whatever its length: the mean token weighs 1.
+
+    owners   (N,) int64; which answer each token belongs to, 0 to count - 1
+    returns  (N,) summing to N
+    GRPO as published (Shao et al. 2024, eq. 3); Liu et al. 2025 show that it favours long wrong answers
+    """
+    lengths = torch.bincount(owners, minlength=count).float()
+    return (len(owners) / count) / lengths[owners]
+
+
 def kl_in_reward(logprobs: Tensor, reference_logprobs: Tensor, owners: Tensor, count: int) -> Tensor:
     """Unbiased estimate (k1) of the KL from policy to reference, one number per answer, for use inside the reward.
 
@@ -77,3 +126,14 @@ def kl_k2_loss(logprobs: Tensor, reference_logprobs: Tensor) -> Tensor:
     Schulman 2020; Tang and Munos 2025, arXiv:2506.09477
     """
     return (logprobs - reference_logprobs).square() / 2
+
+
+def kl_k3(logprobs: Tensor, reference_logprobs: Tensor) -> Tensor:
+    """Estimate (k3) of the KL's value, one number per token: unbiased, never negative, of less variance than k1.
+
+    logprobs, reference_logprobs  (N,) nats of tokens that the policy wrote
+    returns                       (N,) nats, no gradient: as a loss it would have that of the other KL
+    Schulman 2020, "Approximating KL divergence"; Tang and Munos 2025, arXiv:2506.09477
+    """
+    ratio = (reference_logprobs - logprobs).detach()
+    return ratio.expm1() - ratio

@@ -25,3 +25,14 @@ def centering_penalty(first: Tensor, second: Tensor) -> Tensor:
     Eisenstein et al. 2023, arXiv:2312.09244, section 2
     """
     return ((first + second) / 2).square()
+
+
+def label_loss(rewards: Tensor, labels: Tensor, *, smoothing: float = 0.0) -> Tensor:
+    """Negative log-likelihood of single answers called good or bad when P(good) = sigmoid(reward), one loss per answer.
+
+    rewards    (A,) log-odds
+    labels     (A,) share of the votes that called it good: 0 to 1
+    smoothing  as in `bradley_terry_loss`; this is that loss against an answer of reward 0
+    returns    (A,) nats
+    """
+    return bradley_terry_loss(rewards, labels, smoothing=smoothing)

@@ -229,6 +229,15 @@ def reward_rows(report: Measures, story: Story) -> list[tuple[str, str, str]]:
                 "Voters err. This is what even the truth would reach against such votes.",
             )
         )
+    if curve := report.get("curve"):
+        rows.append(
+            (
+                "more votes",
+                f"{100 * curve['gain']:+.1f} points",
+                f"What {curve['votes']:,} more would buy, if they buy what the last half bought: "
+                f"{100 * curve['gain_low']:+.1f} to {100 * curve['gain_high']:+.1f}.",
+            )
+        )
     rows += [
         (
             "the longer wins",

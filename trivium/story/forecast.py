@@ -25,8 +25,8 @@ from trivium.shelf import is_done
 from trivium.show import Show, console_for, duration
 from trivium.story.needs import disk_of, layout_of, memory_of
 from trivium.story.opening import DEFAULT_MINUTES, begin, go_on, name_of, would_compile
-from trivium.story.rounds import EPOCHS, round_up
 from trivium.story.start import with_start
+from trivium.story.trusting import EPOCHS, round_up
 from trivium.text.corpus import check_files, load_pairs
 from trivium.text.schemas import quiet
 

@@ -87,7 +87,7 @@ def measure_run(teller: Teller, questions: Sequence[Dialogue] = ()) -> Measures:
         if name == "aligned":
             found[name] |= measure_preference(model, models["instruct"], tokenizer, exam, teller.recipe)
     found["changes"] = changes(found)
-    if rounds:
+    if rounds and rounds[-1].reward_report.exists():
         found["reward"] = json.loads(rounds[-1].reward_report.read_text())
         found["votes"] = {"simulated": has_judge(teller) and teller.recipe.votes.simulated, "round": rounds[-1].number}
     return found

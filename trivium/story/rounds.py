@@ -2,21 +2,19 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import msgspec
 
-from trivium.batch import PairBatch, RolloutBatch, TokenBatch
+from trivium.batch import RolloutBatch, TokenBatch
 from trivium.errors import RunError
 from trivium.feedback.store import LabelledPair, Store
 from trivium.feedback.votes import IMPORTED
-from trivium.model.heads import RewardModel, add_reward_head
-from trivium.model.hub import load_reward
 from trivium.model.transformer import Transformer
 from trivium.phases import instruct
-from trivium.phases.align import policy, reward
+from trivium.phases.align import policy
 from trivium.phases.align.questions import Question, Questions, listed_questions, world_questions
 from trivium.phases.align.rollout import Writers
+from trivium.phases.align.rules import read_rules
 from trivium.phases.align.sampling import import_pairs, sample_pairs, vote_simulated
 from trivium.plan import choose_pairs
 from trivium.publish import write_text
@@ -25,6 +23,7 @@ from trivium.runs import Round, votes_of
 from trivium.shelf import is_done, open_model, parent_at, weights_fingerprint
 from trivium.story.stages import dialogue_rows, keep_answers
 from trivium.story.teller import Teller
+from trivium.story.trusting import NO_VOTES, Votes, make_reward, open_scorer, round_up
 from trivium.text.corpus import is_judged, load_pairs
 from trivium.text.packing import microbatches
 from trivium.text.schemas import quiet
@@ -35,16 +34,6 @@ from trivium.train.phase import Phase
 
 ATTEMPTS = 4  # to get as many votes as are wanted: equal answers are no pair
 REPLAYED = 10_000  # dialogues with answers known to be right, learned on beside the reward
-EPOCHS = 2  # over the votes, where the recipe does not say how many steps
-
-
-class Votes(NamedTuple):
-    """The votes a round learns from, parted by prompt."""
-
-    train: list[LabelledPair]
-    held_out: list[LabelledPair]
-    fingerprint: str
-    simulated: int  # how many of the pairs carry simulated votes
 
 
 def has_judge(teller: Teller) -> bool:
@@ -56,7 +45,8 @@ def learning_questions(teller: Teller) -> Questions:
     """What the policy is asked while it learns."""
     if has_judge(teller):
         return world_questions(teller.recipe, held_out=False)
-    return listed_questions(_prompts(teller, held_out=False))
+    expected = {dialogue.prompt: dialogue.accepted or (dialogue.answer,) for dialogue in teller.dialogues().train}
+    return listed_questions(_prompts(teller, held_out=False), expected)
 
 
 def measuring_questions(teller: Teller) -> list[Question]:
@@ -170,55 +160,6 @@ def _as_labelled(pair: Pair) -> LabelledPair:
     return LabelledPair(pair.prompt, pair.chosen, pair.rejected, preference, 1, False, 0, pair.source, 0)
 
 
-def make_reward(teller: Teller, round: Round, votes: Votes) -> Path:
-    """Instruct + votes → a reward model, and the report that says how far to trust it."""
-    if teller.is_done(round.reward, f"reward-{round.number:03}"):
-        return round.reward
-    trunk, tokenizer = open_model(teller.run.instruct, device=teller.compute.device)
-
-    def build(model: RewardModel) -> Phase[PairBatch]:
-        name = f"reward-{round.number:03}"
-        return reward.build(
-            teller.recipe, model, tokenizer, votes.train, votes.held_out, teller.compute, teller.world, name=name
-        )
-
-    model = add_reward_head(trunk, teller.recipe.seed).to(teller.compute.device)
-    if teller.is_open("reward.steps"):
-        teller.settle("reward.steps", max(1, round_up(EPOCHS * len(votes.train) / teller.recipe.reward.rows_per_step)))
-    teller.settle_warmup("reward")
-    teller.show.say(
-        f"  reward model: {len(votes.train):,} votes to learn from, {len(votes.held_out):,} held out, "
-        f"{teller.recipe.reward.steps} steps"
-    )
-    teller.train(build, model)
-    ceiling = 1 - teller.recipe.votes.noise if votes.simulated == len(votes.train) + len(votes.held_out) else None
-    report = reward.measure(model, tokenizer, votes.held_out, teller.compute, ceiling=ceiling)
-    metrics = {name: value for name, value in report._asdict().items() if isinstance(value, (int, float))}
-    data = {"feedback.db": votes.fingerprint}
-    teller.publish(
-        round.reward,
-        model,
-        tokenizer,
-        phase=f"reward-{round.number:03}",
-        parent=parent_at(teller.run.instruct),
-        data=data,
-        votes=votes.fingerprint,
-        metrics=metrics,
-        beside={round.reward_report.name: msgspec.json.encode(report._asdict()).decode()},
-    )
-    told = f", at most {report.ceiling:.3f} is possible against such votes" if report.ceiling else ""
-    teller.show.say(
-        f"  agrees with {report.accuracy:.3f} of held-out votes ({report.accuracy_low:.3f} to "
-        f"{report.accuracy_high:.3f}){told}; the longer answer wins {report.longer_wins:.3f}; "
-        f"calibration error {report.ece:.3f}"
-    )
-    return round.reward
-
-
-def round_up(value: float) -> int:
-    return -int(-value // 1)
-
-
 def lessons(teller: Teller, tokenizer: Tokenizer) -> policy.Replay | None:
     """The dialogues whose answers are known to be right, again; None where there are none."""
     known = [dialogue for dialogue in teller.dialogues().train if dialogue.accepted][:REPLAYED]
@@ -234,20 +175,20 @@ def lessons(teller: Teller, tokenizer: Tokenizer) -> policy.Replay | None:
 
 
 def make_aligned(teller: Teller, round: Round, votes: Votes) -> Path:
-    """Reinforcement learning against the reward model → aligned."""
+    """Reinforcement learning against the reward model, and what else the recipe rewards → aligned."""
     if teller.is_done(round.aligned, f"align-{round.number:03}"):
         return round.aligned
     device = teller.compute.device
+    scorer = open_scorer(teller, round) if teller.recipe.align.uses_model else None
+    rules = read_rules(teller.recipe.align.rewards, Path(teller.recipe.data.folder))
     start = make_imitator(teller, round, votes)
     model, tokenizer = open_model(start, device=device)
     reference = open_model(start if start == round.imitator else teller.run.instruct, device=device).model
-    scorer = load_reward(round.reward, device=device)
-    for frozen in (reference, scorer):
-        frozen.requires_grad_(False)
+    reference.requires_grad_(False)
     learn, measure, replay = learning_questions(teller), measuring_questions(teller), lessons(teller, tokenizer)
 
     def build(model: Transformer) -> Phase[RolloutBatch]:
-        writers = Writers(model, reference, scorer, tokenizer)
+        writers = Writers(model, reference, scorer, tokenizer, rules)
         return policy.build(teller.recipe, writers, learn, measure, teller.compute, round=round.number, replay=replay)
 
     teller.settle_steps("align", build, model)
@@ -260,7 +201,7 @@ def make_aligned(teller: Teller, round: Round, votes: Votes) -> Path:
         phase=f"align-{round.number:03}",
         parent=parent_at(start),
         data={},
-        votes=votes.fingerprint,
+        votes=votes.fingerprint or None,
         metrics=metrics,
     )
     return round.aligned
@@ -330,9 +271,22 @@ def tell_round(teller: Teller, number: int) -> Path:
     round = teller.run.round(number)
     if teller.is_done(round.aligned, f"align-{number:03}"):
         return round.aligned
-    votes = collect_votes(teller, round)
-    make_reward(teller, round, votes)
+    if teller.recipe.align.uses_model:
+        votes = collect_votes(teller, round)
+        make_reward(teller, round, votes)
+    else:
+        teller.show.heading(
+            f"III. Align, round {number}", "answers that earn " + ", ".join(teller.recipe.align.rewards)
+        )
+        votes = NO_VOTES
     return make_aligned(teller, round, votes)
+
+
+def may_align(teller: Teller) -> bool:
+    """Whether there is, or will be, something that says which answers are better."""
+    return bool(
+        has_judge(teller) or teller.recipe.data.pairs or has_votes(teller) or not teller.recipe.align.uses_model
+    )
 
 
 def current_round(teller: Teller, *, begin_next: bool = False) -> Round:

@@ -4,10 +4,11 @@ import json
 
 import msgspec
 
+from trivium.errors import RewardError
 from trivium.publish import write_text
 from trivium.show import duration
 from trivium.story.measure import Measures, measure_run, table_rows
-from trivium.story.rounds import current_round, has_judge, has_votes, tell_round
+from trivium.story.rounds import current_round, may_align, tell_round
 from trivium.story.stages import make_base, make_instruct
 from trivium.story.teller import Teller
 
@@ -20,8 +21,12 @@ def tell_whole(teller: Teller, *, new_round: bool) -> Measures:
     make_base(teller)
     make_instruct(teller)
     before = len(run.rounds())
-    if has_judge(teller) or teller.recipe.data.pairs or has_votes(teller):
-        tell_round(teller, current_round(teller, begin_next=new_round).number)
+    refusal: RewardError | None = None
+    if may_align(teller):
+        try:
+            tell_round(teller, current_round(teller, begin_next=new_round).number)
+        except RewardError as reason:  # what was learned before is examined all the same
+            refusal = reason
     else:
         show.say(f"\nNobody has voted yet. Vote with `trivium vote {run.path}`, then `trivium run {run.path} --round`.")
     if run.measures.exists() and len(run.rounds()) == before and not new_round:
@@ -33,6 +38,8 @@ def tell_whole(teller: Teller, *, new_round: bool) -> Measures:
         write_text(run.measures, msgspec.json.format(msgspec.json.encode(found), indent=2).decode() + "\n")
     teller.keep_time()
     _conclude(teller, found)
+    if refusal:
+        raise refusal
     return found
 
 

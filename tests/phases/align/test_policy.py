@@ -1,6 +1,7 @@
 """Reinforcement learning as a stream of batches: pure in (seed, step, weights), and worked by hand where it can be."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from trivium.compute import Compute
 from trivium.config import Recipe, resolve
 from trivium.distributed.world import alone
 from trivium.evaluate.preference import answer_logprobs
-from trivium.evaluate.tasks import as_reply, prompt_ids
+from trivium.evaluate.tasks import Reply, as_reply, prompt_ids
 from trivium.generate.engine import Answer
 from trivium.losses.policy import group_mean_advantages, leave_one_out_advantages
 from trivium.model.heads import RewardModel, add_reward_head
@@ -19,6 +20,8 @@ from trivium.model.transformer import Transformer
 from trivium.phases.align import policy
 from trivium.phases.align.questions import Question, listed_questions
 from trivium.phases.align.rollout import Rollout, Writers, reward_answers, roll_out
+from trivium.phases.align.rules import read_rules
+from trivium.phases.align.scorer import Scorer
 from trivium.phases.pretrain import next_token_objective
 from trivium.records import Message
 from trivium.text.tokenizer import Tokenizer
@@ -45,7 +48,7 @@ class LastWord(RewardModel):
 @pytest.fixture
 def writers(tokenizer: Tokenizer, small_model: MakeModel) -> Writers:
     live, reference, trunk = (small_model(seed=seed, vocab_size=tokenizer.vocab_size) for seed in (0, 1, 2))
-    return Writers(live, reference, LastWord(trunk), tokenizer)
+    return Writers(live, reference, Scorer(LastWord(trunk), tokenizer, COMPUTE), tokenizer)
 
 
 def rolled(writers: Writers, step: int = 0, seed: int = 5, **settings: Any) -> Rollout:
@@ -136,9 +139,20 @@ def test_an_answer_is_rewarded_as_the_text_that_voters_would_read(writers: Write
             return super().forward(answers)
 
     asked = [ASK(0)] * 3
-    rewards = reward_answers(writers._replace(reward=Listening(writers.policy)), asked, replies, COMPUTE)
+    listening = Scorer(Listening(writers.policy), writers.tokenizer, COMPUTE)
+    rewards = reward_answers(writers._replace(scorer=listening), asked, replies)
     assert seen[0].targets.tolist() == [*encoded, end] * 3
     assert len(set(rewards.tolist())) == 1
+
+
+def test_rules_are_added_to_what_the_reward_model_says_or_stand_alone(writers: Writers) -> None:
+    replies = [Reply("warm", True, [1, 2]), Reply("cold", False, [3])]
+    asked = [ASK(0)] * 2
+    plain = reward_answers(writers, asked, replies)
+    both = writers._replace(rules=read_rules(["0.5 * model", "2 * ended"], Path()))
+    torch.testing.assert_close(reward_answers(both, asked, replies), 0.5 * plain + torch.tensor([2.0, 0.0]))
+    alone_ = writers._replace(scorer=None, rules=read_rules(["2 * ended"], Path()))
+    assert reward_answers(alone_, asked, replies).tolist() == [2, 0]
 
 
 def test_near_oneself_there_is_no_kl(writers: Writers) -> None:
@@ -173,6 +187,7 @@ def test_a_step_is_described_by_what_its_answers_were_like(writers: Writers) -> 
     assert told["length"] == pytest.approx(sum(len(reply.tokens) for reply in found.replies) / 12)
     assert told["ended"] == pytest.approx(sum(reply.ended for reply in found.replies) / 12)
     assert 0 < told["distinct"] <= 1
+    assert told["entropy"] == pytest.approx(-torch.cat([b.old_logprobs for b in found.batches]).mean().item())
 
 
 @pytest.mark.parametrize("algorithm", ["grpo", "rloo"])
@@ -182,6 +197,37 @@ def test_the_algorithms_differ_only_in_their_advantages(algorithm: str, writers:
     plain = {"grpo": group_mean_advantages, "rloo": leave_one_out_advantages}[algorithm]
     assert policy.ADVANTAGES[algorithm] is plain
     torch.testing.assert_close(advantages.view(3, 4).sum(1), torch.zeros(3), atol=1e-5, rtol=0)
+
+
+def test_each_choice_of_the_loss_costs_what_it_says(writers: Writers) -> None:
+    """Worked anew from its parts, away from ratio one."""
+    found = rolled(writers)
+    for batch in found.batches:
+        owners, old = batch.answers.owners, batch.old_logprobs
+        now = old + 0.1 * torch.sin(torch.arange(len(old)))
+        gained = batch.advantages[owners]
+        plain = -torch.minimum((now - old).exp() * gained, (now - old).exp().clamp(0.8, 1.28) * gained)
+        lengths = owners.bincount().float()
+        shared = torch.zeros(4).index_add(0, owners, now - old) / lengths
+        together = -torch.minimum(shared.exp()[owners] * gained, shared.exp().clamp(0.8, 1.28)[owners] * gained)
+        drift = 0.3 * (now - batch.reference_logprobs).square() / 2
+        for settings, expected in (
+            ({}, plain),
+            ({"weigh": "answers"}, plain * (len(old) / 4 / lengths)[owners]),
+            ({"ratio": "sequence"}, together),
+            ({"kl_loss": 0.3}, plain + drift),
+        ):
+            losses = policy.token_losses(now, batch, recipe(**settings).align)
+            torch.testing.assert_close(losses, expected)
+
+
+def test_rejection_imitates_the_best_of_each_group(writers: Writers) -> None:
+    built = policy.build(recipe(algorithm="rejection"), writers, ASK, [], COMPUTE, round=1)
+    best = torch.cat([batch.advantages for batch in built.batches(0)]).view(3, 4)
+    assert best.sum(1).tolist() == [1, 1, 1]
+    spread = policy.build(recipe(spread=True), writers, ASK, [], COMPUTE, round=1)
+    divided = torch.cat([batch.advantages for batch in spread.batches(0)]).view(3, 4)
+    torch.testing.assert_close(divided.std(1), torch.ones(3))
 
 
 def test_what_phase_two_taught_is_weighed_by_the_mean_token_beside_what_is_rewarded(writers: Writers) -> None:
@@ -215,7 +261,8 @@ def test_the_policy_comes_to_write_what_is_rewarded(tokenizer: Tokenizer, small_
     live = small_model(vocab_size=tokenizer.vocab_size)
     with torch.no_grad():
         live.lm_head.weight.mul_(0.1)  # begin by writing anything
-    writers = Writers(live, small_model(vocab_size=tokenizer.vocab_size), Wants(live), tokenizer)
+    judge = Scorer(Wants(live), tokenizer, COMPUTE)
+    writers = Writers(live, small_model(vocab_size=tokenizer.vocab_size), judge, tokenizer)
     settings = recipe(
         kl=0.0, steps=25, rows_per_step=32, microbatch_rows=32, group=8, learning_rate=0.02, unended_penalty=0.0
     )

@@ -1,11 +1,8 @@
 """The reward model: where it reads, what it learns from, and whether its report tells the truth."""
 
 import math
-from collections import Counter
 from collections.abc import Callable
 
-import numpy as np
-import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,17 +15,8 @@ from trivium.feedback.store import LabelledPair
 from trivium.model.heads import RewardModel, add_reward_head
 from trivium.model.transformer import Transformer
 from trivium.phases.align import reward
-from trivium.phases.align.reward import (
-    calibration,
-    collate,
-    measure,
-    pairs_of_step,
-    partial_correlation,
-    read_answer,
-    read_pair,
-    score,
-)
-from trivium.records import Message
+from trivium.phases.align.reward import collate, pairs_of_step, read_answer, read_pair, score
+from trivium.records import Label, Message
 from trivium.text.dialogue import render_prompt
 from trivium.text.tokenizer import Tokenizer
 from trivium.train.loop import train
@@ -153,50 +141,15 @@ def test_it_learns_which_answers_were_preferred(tokenizer: Tokenizer, small_mode
     assert reports[-1].items == 8
 
 
-class Lengths(RewardModel):
-    """Scores an answer by how long it is."""
-
-    def forward(self, answers: Answered) -> torch.Tensor:
-        return answers.owners.bincount().float()
-
-
-def test_the_report_of_a_model_that_loves_length(tokenizer: Tokenizer, small_model: MakeModel) -> None:
-    model = Lengths(small_model(vocab_size=tokenizer.vocab_size))
-    long_wins = [pair(i, "warm " * (i + 2), "x", 1.0) for i in range(6)]
-    short_wins = [pair(i, "x", "warm " * (i + 2), 1.0) for i in range(2)]
-    ties = [pair(i, "x", "warm", 0.5) for i in range(5)]
-    found = measure(model, tokenizer, [*long_wins, *short_wins, *ties], COMPUTE, ceiling=0.9)
-    assert (found.accuracy, found.longer_wins, found.pairs, found.ceiling) == (0.75, 0.75, 8, 0.9)
-    assert found.accuracy_low < 0.75 < found.accuracy_high
-    assert found.length_correlation == pytest.approx(1.0)
-    assert sum(count for _, _, count in found.by_margin) == 8
-
-
-def test_votes_for_the_second_answer_count_as_much(tokenizer: Tokenizer, small_model: MakeModel) -> None:
-    model = Lengths(small_model(vocab_size=tokenizer.vocab_size))
-    ours = [pair(0, "x", "warm warm", 0.0), pair(1, "x", "warm warm", 1.0)]
-    assert measure(model, tokenizer, ours, COMPUTE, ceiling=None).accuracy == 0.5
-
-
-def test_a_model_that_is_as_sure_as_it_is_right_is_calibrated() -> None:
-    margin = np.full(1000, math.log(3.0))  # sure to three quarters
-    right = np.arange(1000) % 4 > 0
-    for confidence, accuracy, count in calibration(margin, right):
-        assert (confidence, accuracy, count) == (pytest.approx(0.75), pytest.approx(0.75), 100)
-
-
-def test_calibration_bins_hold_equally_many_and_all() -> None:
-    margin = np.random.default_rng(0).exponential(size=103)
-    bins = calibration(margin, margin > 1)
-    assert Counter(count for _, _, count in bins) == {10: 7, 11: 3}
-    assert [c for c, _, _ in bins] == sorted(c for c, _, _ in bins)
-
-
-def test_a_correlation_that_quality_explains_is_taken_out() -> None:
-    chance = np.random.default_rng(0)
-    quality = chance.normal(size=5000)
-    margin, length = quality + 0.5 * chance.normal(size=5000), quality + 0.5 * chance.normal(size=5000)
-    assert np.corrcoef(margin, length)[0, 1] > 0.7
-    assert abs(partial_correlation(margin, length, quality)) < 0.05
-    assert partial_correlation(margin, margin, quality) == pytest.approx(1)
-    assert partial_correlation(np.ones(10), length[:10], quality[:10]) == 0
+def test_single_answers_called_good_or_bad_teach_beside_the_pairs(tokenizer: Tokenizer, small_model: MakeModel) -> None:
+    """Kind ones are good; pairs of which nobody knew the better teach nothing about it."""
+    ties = [pair(i, f"So {i}.", f"Or {i}.", 0.5) for i in range(4)]
+    said = [(f"Gladly {i}.", True) if i % 2 else (f"No {i}!", False) for i in range(40)]
+    labels = [Label((Message("user", f"Say {i}"),), text, good, "file:1") for i, (text, good) in enumerate(said)]
+    unseen = [pair(i, f"Gladly {i}.", f"No {i}!") for i in range(60, 80)]
+    model = fresh(tokenizer, small_model)
+    phase = reward.build(RECIPE, model, tokenizer, ties, unseen, COMPUTE, alone(), name="r", labels=labels)
+    kinds = {type(batch).__name__ for step in range(8) for batch in phase.batches(step)}
+    assert kinds == {"PairBatch", "LabelBatch"}
+    assert {report.items for report in train(phase, alone(), steps=range(40))} == {8}
+    assert phase.evaluate()["accuracy"] > 0.9

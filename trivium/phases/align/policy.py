@@ -1,20 +1,30 @@
 """Phase III, second half: the policy learns to write what the reward model scores highly, and stays near the reference.
 
-Instruct + reward → aligned. GRPO and RLOO differ in how a group's rewards become advantages; all else is shared.
+Instruct + reward → aligned. Algorithms differ in how a group's rewards become advantages; all else is shared.
 """
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from trivium.batch import RolloutBatch, TokenBatch
 from trivium.compute import Compute
-from trivium.config import Recipe
+from trivium.config import AlignConfig, Recipe
 from trivium.evaluate.preference import answer_logprobs, compare, golden
 from trivium.evaluate.tasks import Reply, reply_to
 from trivium.generate.sampling import Sampling, stream_seed
-from trivium.losses.policy import clipped_policy_loss, group_mean_advantages, leave_one_out_advantages
+from trivium.losses.policy import (
+    answer_weights,
+    best_of_group,
+    clipped_policy_loss,
+    group_mean_advantages,
+    group_spread_advantages,
+    kl_k2_loss,
+    leave_one_out_advantages,
+    sequence_logprobs,
+)
 from trivium.model.transformer import Transformer
 from trivium.phases.align.questions import Question, Questions
 from trivium.phases.align.rollout import Advantages, Rollout, Writers, roll_out
@@ -24,7 +34,17 @@ from trivium.train.phase import Metrics, Objective, Phase
 
 GLANCE = 100  # blind comparisons along the way
 
-ADVANTAGES: dict[str, Advantages] = {"grpo": group_mean_advantages, "rloo": leave_one_out_advantages}
+ADVANTAGES: dict[str, Advantages] = {
+    "grpo": group_mean_advantages,
+    "rloo": leave_one_out_advantages,
+    "rejection": best_of_group,
+}
+
+
+def advantages_of(settings: AlignConfig) -> Advantages:
+    if settings.algorithm == "grpo" and settings.spread:
+        return group_spread_advantages
+    return ADVANTAGES[settings.algorithm]
 
 
 class Replay(NamedTuple):
@@ -52,7 +72,7 @@ def build(
     latest: list[Rollout] = []
 
     def batches(step: int) -> list[RolloutBatch]:
-        advantages = ADVANTAGES[settings.algorithm]
+        advantages = advantages_of(settings)
         seed = stream_seed(recipe.seed, round)
         rollout = roll_out(writers, learn, advantages, settings, compute, seed=seed, step=step)
         latest[:] = [rollout]
@@ -64,10 +84,7 @@ def build(
     def objective(model: Transformer, batch: RolloutBatch) -> tuple[Tensor, Metrics]:
         with compute.autocast():
             logprobs = answer_logprobs(model, batch.answers, temperature=settings.temperature)
-        advantages = batch.advantages[batch.answers.owners]
-        losses = clipped_policy_loss(
-            logprobs, batch.old_logprobs, advantages, low=settings.clip_low, high=settings.clip_high
-        )
+        losses = token_losses(logprobs, batch, settings)
         if replay is None or batch.lesson is None:
             return losses.sum(), {}
         taught, _ = replay.objective(model, batch.lesson)
@@ -98,13 +115,30 @@ def build(
     )
 
 
+def token_losses(logprobs: Tensor, batch: RolloutBatch, settings: AlignConfig) -> Tensor:
+    """What each token of a micro-batch costs, (N,): their sum over a step is divided by how many tokens there are."""
+    owners, count = batch.answers.owners, len(batch.answers.ends)
+    compared = logprobs
+    if settings.ratio == "sequence":
+        compared = sequence_logprobs(logprobs, batch.old_logprobs, owners, count)
+    losses = clipped_policy_loss(
+        compared, batch.old_logprobs, batch.advantages[owners], low=settings.clip_low, high=settings.clip_high
+    )
+    if settings.weigh == "answers":
+        losses = losses * answer_weights(owners, count)
+    if settings.kl_loss:
+        losses = losses + settings.kl_loss * kl_k2_loss(logprobs, batch.reference_logprobs)
+    return losses
+
+
 def describe(rollout: Rollout) -> dict[str, float]:
-    """What a step's answers were like: reward, KL in nats, length in tokens, shares that end and that differ."""
+    """What a step's answers were like: reward, KL and entropy in nats, length, shares that end and that differ."""
     lengths = [len(reply.tokens) for reply in rollout.replies]
     texts = {(question.prompt, reply.text) for question, reply in zip(rollout.questions, rollout.replies, strict=True)}
     return {
         "reward": float(rollout.rewards.mean()),
         "kl": float(rollout.kl.mean()),
+        "entropy": -float(torch.cat([batch.old_logprobs for batch in rollout.batches]).mean()),
         "length": sum(lengths) / len(lengths),
         "ended": sum(reply.ended for reply in rollout.replies) / len(rollout.replies),
         "distinct": len(texts) / len(rollout.replies),

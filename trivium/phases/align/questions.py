@@ -1,6 +1,6 @@
 """What phase III asks: prompts from a world whose judge knows the truth, or from pairs on file, where none does."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from trivium.config import Recipe
@@ -14,6 +14,7 @@ Gold = Callable[[str, bool], float]  # (answer, ended) -> what the answer is tru
 class Question(NamedTuple):
     prompt: tuple[Message, ...]
     gold: Gold | None  # None where nobody knows
+    expected: tuple[str, ...] = ()  # answers that are right; empty where nobody knows
 
 
 Questions = Callable[[int], Question]  # the i-th question, without end
@@ -28,17 +29,21 @@ def world_questions(recipe: Recipe, *, held_out: bool) -> Questions:
         def gold(answer: str, ended: bool) -> float:
             return tinyworld.judge(task, answer, ended=ended).score
 
-        return Question(task.dialogue.prompt, gold)
+        return Question(task.dialogue.prompt, gold, task.dialogue.accepted)
 
     return question
 
 
-def listed_questions(prompts: Sequence[tuple[Message, ...]]) -> Questions:
+Expected = Mapping[tuple[Message, ...], tuple[str, ...]]  # prompt → the answers that are right
+
+
+def listed_questions(prompts: Sequence[tuple[Message, ...]], expected: Expected | None = None) -> Questions:
     """The different prompts of a list, again and again."""
-    different = list(dict.fromkeys(prompts))
+    different, known = list(dict.fromkeys(prompts)), expected or {}
 
     def question(index: int) -> Question:
-        return Question(different[index % len(different)], None)
+        prompt = different[index % len(different)]
+        return Question(prompt, None, known.get(prompt, ()))
 
     return question
 

@@ -1,28 +1,27 @@
 """Phase III, first half: a model learns from votes to score answers. Instruct + votes → reward."""
 
 from collections.abc import Sequence
-from math import sqrt
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from trivium.batch import Answered, PairBatch
+from trivium.batch import Answered, LabelBatch, PairBatch
 from trivium.compute import Compute
 from trivium.config import Recipe
 from trivium.distributed.world import World
-from trivium.feedback.agreement import wilson_interval
 from trivium.feedback.store import LabelledPair
-from trivium.losses.preference import bradley_terry_loss, centering_penalty
+from trivium.losses.preference import bradley_terry_loss, centering_penalty, label_loss
 from trivium.model.heads import RewardModel
-from trivium.records import Message
+from trivium.records import Label, Message
 from trivium.text.branches import pack_answers
 from trivium.text.dialogue import render
 from trivium.text.tokenizer import Tokenizer
 from trivium.train.optimizer import build_optimizers
 from trivium.train.phase import Metrics, Phase
+
+Batches = list[PairBatch | LabelBatch]
 
 
 def build(
@@ -35,23 +34,37 @@ def build(
     world: World,
     *,
     name: str,
-) -> Phase[PairBatch]:
-    """The phase that turns a fresh reward model into one that ranks answers as the votes did."""
-    settings = recipe.reward
-    length = recipe.model.context_length
+    labels: Sequence[Label] = (),
+) -> Phase[PairBatch | LabelBatch]:
+    """The phase that turns a fresh reward model into one that ranks answers as the votes did.
+
+    labels  single answers called good or bad, learned beside the pairs
+    """
+    settings, length, pad = recipe.reward, recipe.model.context_length, tokenizer.pad
     read = [read_pair(pair, tokenizer, length) for pair in train]
-    preferences = [pair.preference for pair in train]
+    alone = [read_answer(label.prompt, label.answer, tokenizer, length) for label in labels]
+    preferences, good = [pair.preference for pair in train], [float(label.good) for label in labels]
 
-    def batches(step: int) -> list[PairBatch]:
-        chosen = pairs_of_step(len(train), settings.rows_per_step, step, recipe.seed)
-        mine = [chosen[i : i + settings.microbatch_rows] for i in range(0, len(chosen), settings.microbatch_rows)]
-        return [
-            collate([read[i] for i in part], [preferences[i] for i in part], length, tokenizer.pad) for part in mine
-        ]
+    def batches(step: int) -> Batches:
+        chosen = pairs_of_step(len(train) + len(labels), settings.rows_per_step, step, recipe.seed)
+        found: Batches = []
+        for first in range(0, len(chosen), settings.microbatch_rows):
+            part = chosen[first : first + settings.microbatch_rows][world.rank :: world.size]
+            pairs, rest = [i for i in part if i < len(train)], [i - len(train) for i in part if i >= len(train)]
+            if pairs:
+                found.append(collate([read[i] for i in pairs], [preferences[i] for i in pairs], length, pad))
+            if rest:
+                answers = pack([alone[i] for i in rest], length, pad)
+                found.append(LabelBatch(answers, torch.tensor([good[i] for i in rest])))
+        return found
 
-    def objective(model: RewardModel, batch: PairBatch) -> tuple[Tensor, Metrics]:
+    def objective(model: RewardModel, batch: PairBatch | LabelBatch) -> tuple[Tensor, Metrics]:
         with compute.autocast():
             rewards = model(batch.answers.to(compute.device))
+        if isinstance(batch, LabelBatch):
+            labels = batch.labels.to(compute.device)
+            right = (rewards > 0) == (labels > 0.5)
+            return label_loss(rewards, labels, smoothing=settings.smoothing).sum(), {"accuracy": right.float().sum()}
         first, second = rewards.view(-1, 2).T
         preference = batch.preference.to(compute.device)
         losses = bradley_terry_loss(first - second, preference, smoothing=settings.smoothing)
@@ -59,8 +72,12 @@ def build(
         loss = (losses + settings.centering * centering_penalty(first, second)).sum()
         return loss, {"accuracy": right.float().sum()}
 
+    decided = [pair for pair in held_out if pair.preference != 0.5]
+
     def evaluate() -> dict[str, float]:
-        return {"accuracy": measure(model, tokenizer, held_out, compute, ceiling=None).accuracy}
+        margin = margins(model, tokenizer, decided, compute)
+        vote = torch.tensor([pair.preference - 0.5 for pair in decided])
+        return {"accuracy": float((margin * vote > 0).float().mean()) if decided else 0.5}
 
     return Phase(
         name=name,
@@ -134,76 +151,8 @@ def score(model: RewardModel, read: Sequence[Read], pad: int, compute: Compute, 
     return torch.cat(rewards) if rewards else torch.zeros(0)
 
 
-class RewardReport(NamedTuple):
-    """How far a reward model can be trusted, on held-out votes."""
-
-    accuracy: float  # share of the decided votes it agrees with
-    accuracy_low: float
-    accuracy_high: float
-    ceiling: float | None  # the best that anything could reach against such votes; None when unknown
-    ece: float  # expected calibration error, 0 to 1
-    length_correlation: float  # of reward and length difference, at equal votes
-    longer_wins: float  # accuracy of "the longer answer wins"
-    pairs: int  # decided held-out pairs
-    by_margin: tuple[tuple[float, float, int], ...]  # (mean confidence, accuracy, pairs), least sure first
-
-
-def measure(
-    model: RewardModel,
-    tokenizer: Tokenizer,
-    pairs: Sequence[LabelledPair],
-    compute: Compute,
-    *,
-    ceiling: float | None,
-) -> RewardReport:
-    """The held-out report; tied votes say nothing about right and wrong and are left out."""
-    decided = [pair for pair in pairs if pair.preference != 0.5]
-    if not decided:
-        return RewardReport(0.5, 0.0, 1.0, ceiling, 0.0, 0.0, 0.5, 0, ())  # nothing is known
-    read = [read_pair(pair, tokenizer, model.config.context_length) for pair in decided]
-    first, second = score(model, [one for both in read for one in both], tokenizer.pad, compute).view(-1, 2).T
-    margin = (first - second).numpy().astype(np.float64)
-    vote = np.array([1.0 if pair.preference > 0.5 else -1.0 for pair in decided])
-    longer = np.array([len(one.answer) - len(other.answer) for one, other in read], dtype=np.float64)
-    right = margin * vote > 0
-    low, high = wilson_interval(int(right.sum()), len(decided))
-    bins = calibration(np.abs(margin), right)
-    return RewardReport(
-        accuracy=float(right.mean()),
-        accuracy_low=low,
-        accuracy_high=high,
-        ceiling=ceiling,
-        ece=float(sum(abs(confidence - accuracy) * count for confidence, accuracy, count in bins) / len(decided)),
-        length_correlation=partial_correlation(margin, longer, vote),
-        longer_wins=float((longer * vote > 0).mean() + 0.5 * (longer == 0).mean()),
-        pairs=len(decided),
-        by_margin=bins,
-    )
-
-
-def calibration(
-    margin: NDArray[np.float64], right: NDArray[np.bool_], *, bins: int = 10
-) -> tuple[tuple[float, float, int], ...]:
-    """Confidence sigmoid(|margin|) beside accuracy, in bins of equally many pairs. Guo et al. 2017, arXiv:1706.04599.
-
-    margin  (pairs,) at least 0
-    """
-    confidence = 1 / (1 + np.exp(-margin))
-    order = np.argsort(margin, kind="stable")
-    parts = [part for part in np.array_split(order, min(bins, len(order))) if len(part)]
-    return tuple((float(confidence[part].mean()), float(right[part].mean()), len(part)) for part in parts)
-
-
-def partial_correlation(x: NDArray[np.float64], y: NDArray[np.float64], given: NDArray[np.float64]) -> float:
-    """Pearson correlation of x and y with what `given` explains linearly taken out of both; 0 when one is constant.
-
-    r_xy.z = (r_xy - r_xz r_yz) / sqrt((1 - r_xz^2) (1 - r_yz^2))
-    """
-
-    def correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
-        spread = a.std() * b.std()
-        return float(((a - a.mean()) * (b - b.mean())).mean() / spread) if spread > 0 else 0.0
-
-    xy, xz, yz = correlation(x, y), correlation(x, given), correlation(y, given)
-    rest = (1 - xz**2) * (1 - yz**2)
-    return (xy - xz * yz) / sqrt(rest) if rest > 0 else 0.0
+def margins(model: RewardModel, tokenizer: Tokenizer, pairs: Sequence[LabelledPair], compute: Compute) -> Tensor:
+    """(pairs,) reward of the first answer minus that of the second."""
+    read = [read_pair(pair, tokenizer, model.config.context_length) for pair in pairs]
+    rewards = score(model, [one for both in read for one in both], tokenizer.pad, compute).view(-1, 2)
+    return rewards[:, 0] - rewards[:, 1]

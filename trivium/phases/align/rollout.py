@@ -13,10 +13,10 @@ from trivium.evaluate.preference import answer_logprobs
 from trivium.evaluate.tasks import Reply, prompt_ids, reply_to
 from trivium.generate.sampling import Sampling, stream_seed
 from trivium.losses.policy import kl_in_reward
-from trivium.model.heads import RewardModel
 from trivium.model.transformer import Transformer
 from trivium.phases.align.questions import Question, Questions
-from trivium.phases.align.reward import read_answer, score
+from trivium.phases.align.rules import MODEL_ALONE, Rules
+from trivium.phases.align.scorer import Scorer
 from trivium.text.branches import pack_answers
 from trivium.text.tokenizer import Tokenizer
 
@@ -27,7 +27,7 @@ class Rollout(NamedTuple):
     """One step's answers. P prompts, G answers to each, A = P G."""
 
     batches: list[RolloutBatch]  # all answers, in order
-    rewards: Tensor  # (A,) of the reward model, before KL and penalty
+    rewards: Tensor  # (A,) of the reward model and the rules, before KL and penalty
     kl: Tensor  # (A,) nats per answer, k1
     replies: list[Reply]
     questions: list[Question]
@@ -38,8 +38,9 @@ class Writers(NamedTuple):
 
     policy: Transformer
     reference: Transformer
-    reward: RewardModel
+    scorer: Scorer | None  # None where only rules reward
     tokenizer: Tokenizer
+    rules: Rules = MODEL_ALONE
 
 
 def roll_out(
@@ -66,7 +67,7 @@ def roll_out(
     written = pack_replies(writers, prompts, replies, settings.microbatch_rows, compute)
     old = [logprobs_now(writers.policy, answers, settings, compute) for answers in written]
     reference = [logprobs_now(writers.reference, answers, settings, compute) for answers in written]
-    rewards = reward_answers(writers, asked, replies, compute)
+    rewards = reward_answers(writers, asked, replies)
     kl = torch.cat(
         [
             kl_in_reward(mine, theirs, answers.owners, len(answers.ends))
@@ -99,11 +100,10 @@ def logprobs_now(model: Transformer, answers: Answered, settings: AlignConfig, c
         return answer_logprobs(model, answers, temperature=settings.temperature)
 
 
-def reward_answers(writers: Writers, asked: Sequence[Question], replies: Sequence[Reply], compute: Compute) -> Tensor:
-    """(A,) reward of each answer, read as the voters' answers were: as text, with its end.
-
-    One that never ended is read as if it had, and pays its penalty elsewhere.
-    """
-    tokenizer, length = writers.tokenizer, writers.reward.config.context_length
-    read = [read_answer(q.prompt, reply.text, tokenizer, length) for q, reply in zip(asked, replies, strict=True)]
-    return score(writers.reward, read, tokenizer.pad, compute)
+def reward_answers(writers: Writers, asked: Sequence[Question], replies: Sequence[Reply]) -> Tensor:
+    """(A,) what each answer earns. One that never ended is read as if it had, and pays its penalty elsewhere."""
+    found = writers.rules.rewards(asked, replies)
+    if writers.scorer is None:
+        return found
+    scored = writers.scorer.rewards([question.prompt for question in asked], [reply.text for reply in replies])
+    return found + writers.rules.model * scored

@@ -1,0 +1,88 @@
+"""What an answer earns by a rule, worked by hand, and what a recipe may say of it."""
+
+from pathlib import Path
+
+import pytest
+
+from trivium.config import resolve
+from trivium.errors import ConfigError
+from trivium.evaluate.tasks import Reply
+from trivium.phases.align.questions import Question
+from trivium.phases.align.rules import read_rules
+from trivium.records import Message
+from trivium.terms import read_term
+
+ASKED = Question((Message("user", "What is 20 and 22?"),), None, ("It is 42.", "42"))
+
+
+def earned(text: str, *terms: str, folder: Path = Path(), ended: bool = True, tokens: int = 8) -> float:
+    rules = read_rules(terms, folder)
+    return rules.rewards([ASKED], [Reply(text, ended, [0] * tokens)]).item()
+
+
+@pytest.mark.parametrize(
+    ("term", "right", "wrong"),
+    [
+        ("exact", "it is  42", "It is 42, I think."),
+        ("number", "20 and 22 make 42.0!", "42 is not 43"),
+        ("pattern ^It", "It was so.", "So It was."),
+    ],
+)
+def test_a_rule_knows_right_from_wrong(term: str, right: str, wrong: str) -> None:
+    assert (earned(right, term), earned(wrong, term)) == (1, 0)
+
+
+def test_an_answer_is_exact_only_when_it_ends() -> None:
+    assert earned("42", "exact", ended=False) == 0
+    assert (earned("42", "ended", ended=False), earned("", "ended")) == (0, 1)
+
+
+def test_a_number_with_thousands_and_a_sign() -> None:
+    rules = read_rules(["number"], Path())
+    asked = [Question((), None, ("-1,250.5",))] * 2
+    said = [Reply("so -1250.5", True, []), Reply("1250.5", True, [])]
+    assert rules.rewards(asked, said).tolist() == [1, 0]
+
+
+def test_a_length_is_best_where_it_is_wanted() -> None:
+    assert [earned("", "length 8", tokens=n) for n in (0, 4, 8, 12, 16, 90)] == [0, 0.5, 1, 0.5, 0, 0]
+
+
+def test_a_weighted_sum_by_hand_and_the_reward_models_own_weight() -> None:
+    assert earned("It is 42.", "0.5 * exact", "-2 * pattern 4", "0.25 * length 4") == pytest.approx(-1.5)
+    assert read_rules(["2 * model", "exact"], Path()).model == 2
+    assert read_rules(["exact"], Path()).model == 0
+
+
+def test_a_function_of_the_users(tmp_path: Path) -> None:
+    body = "return len(asked) / 100 if '42' in said else None"
+    (tmp_path / "my_rules.py").write_text(f"def score(asked, said):\n    {body}\n")
+    assert earned("42", "2 * function my_rules.py:score", folder=tmp_path) == pytest.approx(0.36)
+    with pytest.raises(ConfigError, match=r"align.rewards: score gave None; a reward is a finite number"):
+        earned("41", "function my_rules.py:score", folder=tmp_path)
+    for place in ("my_rules.py:other", "none.py:score", "no_such_module:score"):
+        with pytest.raises(ConfigError, match=f'align.rewards: "function {place}" cannot be loaded: .*; mend the name'):
+            earned("", f"function {place}", folder=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("modle", '"modle" is no reward; did you mean model?'),
+        ("beauty", '"beauty" is no reward; known are model, exact'),
+        ("length", '"length": length takes a number of tokens above 0'),
+        ("length 0", '"length 0": length takes a number of tokens above 0'),
+        ("pattern (", '"pattern (": pattern takes a regular expression'),
+        ("function score", '"function score": function takes FILE.py:NAME or MODULE:NAME'),
+        ("0.5 * exact yes", '"0.5 * exact yes": exact takes nothing after it'),
+    ],
+)
+def test_what_is_no_reward_is_said(text: str, complaint: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        resolve({"align": {"rewards": [text]}})
+    assert str(caught.value).startswith(f"align.rewards: {complaint}")
+
+
+def test_a_pattern_may_hold_a_star() -> None:
+    assert read_term("pattern a*b") == (1.0, "pattern", "a*b")
+    assert read_term("2 * pattern a*b") == (2.0, "pattern", "a*b")

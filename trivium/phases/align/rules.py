@@ -1,0 +1,118 @@
+"""Rewards that need no reward model: what an answer earns by a rule. Pure functions of question and answer."""
+
+import importlib
+import importlib.util
+import re
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from trivium.errors import ConfigError
+from trivium.evaluate.tasks import Reply, exact_match
+from trivium.phases.align.questions import Question
+from trivium.terms import read_term
+
+Rule = Callable[[Question, Reply], float]
+NUMBER = re.compile(r"[-+]?\d[\d,]*(?:\.\d+)?")
+
+
+class Weighed(NamedTuple):
+    weight: float
+    rule: Rule
+
+
+class Rules(NamedTuple):
+    """What answers earn beside, or instead of, what the reward model says."""
+
+    model: float  # weight of the reward model; 0: none
+    others: Sequence[Weighed]
+
+    def rewards(self, asked: Sequence[Question], replies: Sequence[Reply]) -> Tensor:
+        """(A,) the sum of what the rules give."""
+        pairs = zip(asked, replies, strict=True)
+        return torch.tensor([sum(each.weight * each.rule(q, r) for each in self.others) for q, r in pairs])
+
+
+MODEL_ALONE = Rules(1.0, ())
+
+
+def read_rules(texts: Sequence[str], folder: Path) -> Rules:
+    """The recipe's terms.
+
+    folder  where a function's FILE.py is looked for
+    raises  ConfigError when a function cannot be found
+    """
+    terms = [read_term(text) for text in texts]
+    others = [Weighed(term.weight, rule_of(term.kind, term.argument, folder)) for term in terms if term.kind != "model"]
+    return Rules(sum(term.weight for term in terms if term.kind == "model"), others)
+
+
+def rule_of(kind: str, argument: str, folder: Path) -> Rule:
+    rules: dict[str, Callable[[], Rule]] = {
+        "exact": lambda: exact,
+        "number": lambda: number,
+        "ended": lambda: lambda _, reply: float(reply.ended),
+        "pattern": lambda: partial(matches, re.compile(argument)),
+        "length": lambda: partial(near_length, int(argument)),
+        "function": lambda: partial(called, load_function(argument, folder)),
+    }
+    return rules[kind]()
+
+
+def exact(question: Question, reply: Reply) -> float:
+    """1 for an answer that is expected, but for case, spacing and a final full stop; 0 for another."""
+    return float(reply.ended and exact_match(reply.text, question.expected))
+
+
+def number(question: Question, reply: Reply) -> float:
+    """1 when the last number of the answer is the last number of one that is expected."""
+    said = last_number(reply.text)
+    return float(said is not None and said in [last_number(text) for text in question.expected])
+
+
+def last_number(text: str) -> float | None:
+    found = NUMBER.findall(text)
+    return float(found[-1].replace(",", "")) if found else None
+
+
+def matches(pattern: re.Pattern[str], question: Question, reply: Reply) -> float:
+    """1 when the pattern is found in the answer."""
+    return float(pattern.search(reply.text) is not None)
+
+
+def near_length(wanted: int, question: Question, reply: Reply) -> float:
+    """1 at the wanted number of tokens, falling to 0 at none and at twice as many."""
+    return max(0.0, 1 - abs(len(reply.tokens) - wanted) / wanted)
+
+
+def called(function: Callable[[str, str], object], question: Question, reply: Reply) -> float:
+    """What a function of the user's gives for the last turn of the prompt and the answer.
+
+    raises  ConfigError when that is no number
+    """
+    found = function(question.prompt[-1].content, reply.text)
+    if isinstance(found, (bool, int, float)) and abs(found) < float("inf"):
+        return float(found)
+    raise ConfigError(f"align.rewards: {function.__name__} gave {found!r}; a reward is a finite number")
+
+
+def load_function(place: str, folder: Path) -> Callable[[str, str], object]:
+    """`my_rules.py:score` of a file, or `package.module:score` of what Python can import."""
+    where, _, name = place.rpartition(":")
+    try:
+        if where.endswith(".py"):
+            spec = importlib.util.spec_from_file_location(Path(where).stem, folder / where)
+            assert spec
+            assert spec.loader
+            module = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(module)
+        else:
+            module = importlib.import_module(where)
+        function: Callable[[str, str], object] = getattr(module, name)
+    except (OSError, ImportError, AttributeError, SyntaxError) as reason:
+        raise ConfigError(f'align.rewards: "function {place}" cannot be loaded: {reason}; mend the name') from reason
+    return function

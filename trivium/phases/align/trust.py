@@ -1,0 +1,184 @@
+"""How far a reward model can be trusted, on held-out votes, and whether anything may learn from it."""
+
+from collections.abc import Callable, Sequence
+from math import sqrt
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trivium.feedback.agreement import wilson_interval
+from trivium.feedback.store import LabelledPair
+from trivium.phases.align.scorer import Scorer
+
+Floats = NDArray[np.float64]
+Fit = Callable[[Floats, Floats, Floats], float]  # margin, length difference, vote → a number
+Apply = Callable[[Floats, Floats, float], Floats]  # margin, length difference, that number → margin
+SURE = 1.96  # standard errors of a 95 % interval
+HOTTEST = 20.0  # a temperature lies between this and its inverse: few pairs that are all right would have none
+
+
+class Curve(NamedTuple):
+    """What votes bought, and what more of them would."""
+
+    votes: int  # learned from
+    half_accuracy: float  # of a model that learned from half of them
+    gain: float  # accuracy that the second half bought; as many votes again may buy as much
+    gain_low: float
+    gain_high: float
+
+
+class RewardReport(NamedTuple):
+    """How far a reward model can be trusted, on held-out votes."""
+
+    accuracy: float  # share of the decided votes it agrees with
+    accuracy_low: float
+    accuracy_high: float
+    ceiling: float | None  # the best that anything could reach against such votes; None when unknown
+    ece: float  # expected calibration error, 0 to 1, of rewards divided by a temperature that other votes taught
+    length_correlation: float  # of reward and length difference, at equal votes
+    longer_wins: float  # accuracy of "the longer answer wins"
+    pairs: int  # decided held-out pairs
+    by_margin: tuple[tuple[float, float, int], ...]  # (mean confidence, accuracy, pairs), least sure first
+    raw_ece: float = 0.0  # of rewards as they are
+    temperature: float = 1.0  # that makes rewards log-odds
+    length_slope: float = 0.0  # reward per token that length alone adds, at equal votes
+    over_longer: float = 0.0  # accuracy minus that of the longer answer
+    over_longer_low: float = 0.0
+    curve: Curve | None = None
+
+
+def measure(
+    scorer: Scorer, pairs: Sequence[LabelledPair], *, ceiling: float | None, debias_length: bool = False
+) -> RewardReport:
+    """The held-out report; tied votes say nothing about right and wrong and are left out.
+
+    Temperature and slope are fitted on one half of the pairs and judged on the other, and the other way round.
+    """
+    decided = [pair for pair in pairs if pair.preference != 0.5]
+    if not decided:
+        return RewardReport(0.5, 0.0, 1.0, ceiling, 0.0, 0.0, 0.5, 0, ())  # nothing is known
+    found, lengths = scorer.of_pairs(decided)
+    margin, longer = found.numpy().astype(np.float64), lengths.numpy().astype(np.float64)
+    vote = np.array([1.0 if pair.preference > 0.5 else -1.0 for pair in decided])
+    slope = length_slope(margin, longer, vote)
+    if debias_length:
+        margin = across(margin, longer, vote, length_slope, lambda m, x, s: m - s * x)
+    calibrated = across(margin, longer, vote, lambda m, _, v: fit_temperature(m * v), lambda m, _, t: m / t)
+    right, ruler = margin * vote > 0, (longer * vote > 0) + 0.5 * (longer == 0)
+    low, high = wilson_interval(int(right.sum()), len(decided))
+    bins = calibration(np.abs(calibrated), right)
+    over, error = difference(right, ruler)
+    return RewardReport(
+        accuracy=float(right.mean()),
+        accuracy_low=low,
+        accuracy_high=high,
+        ceiling=ceiling,
+        ece=calibration_error(bins),
+        length_correlation=partial_correlation(margin, longer, vote),
+        longer_wins=float(ruler.mean()),
+        pairs=len(decided),
+        by_margin=bins,
+        raw_ece=calibration_error(calibration(np.abs(margin), right)),
+        temperature=fit_temperature(margin * vote),
+        length_slope=slope,
+        over_longer=over,
+        over_longer_low=over - SURE * error,
+    )
+
+
+def learning_curve(whole: Scorer, half: Scorer, pairs: Sequence[LabelledPair], *, votes: int) -> Curve | None:
+    """What the second half of the votes bought, pair by pair; None where no held-out pair is decided.
+
+    whole, half  learned from all votes and from half of them
+    """
+    decided = [pair for pair in pairs if pair.preference != 0.5]
+    if not decided:
+        return None
+    vote = np.array([pair.preference - 0.5 for pair in decided])
+    right, before = (scorer.of_pairs(decided)[0].numpy() * vote > 0 for scorer in (whole, half))
+    gain, error = difference(right, before)
+    return Curve(votes, float(before.mean()), gain, gain - SURE * error, gain + SURE * error)
+
+
+def objection(report: RewardReport) -> str:
+    """Why nothing should learn from this reward model; empty when something may."""
+    share = f"it agrees with {report.accuracy:.3f} ({report.accuracy_low:.3f} to {report.accuracy_high:.3f})"
+    of = f"of {report.pairs:,} held-out votes"
+    if report.accuracy_low <= 0.5:
+        return f"{share} {of}, which is not surely better than chance"
+    if report.over_longer_low <= 0:
+        rule = f"the rule that the longer answer wins agrees with {report.longer_wins:.3f}"
+        return f"{share} {of}, and {rule}, than which it is not surely better"
+    return ""
+
+
+def across(margin: Floats, longer: Floats, vote: Floats, fit: Fit, apply: Apply) -> Floats:
+    """What `apply` makes of each half of the pairs, with what `fit` found on the other half."""
+    halves = [np.arange(len(margin)) % 2 == side for side in (0, 1)]
+    made = margin.copy()
+    for mine, other in (halves, halves[::-1]):
+        if other.any():
+            made[mine] = apply(margin[mine], longer[mine], fit(margin[other], longer[other], vote[other]))
+    return made
+
+
+def fit_temperature(signed: Floats) -> float:
+    """The temperature under which sigmoid(margin / temperature) is most likely to have given the votes.
+
+    signed  (pairs,) margin, positive where the vote agrees
+    Platt scaling with one parameter: Guo et al. 2017, section 4.2, arXiv:1706.04599; by bisection, the loss is convex
+    """
+    low, high = 1 / HOTTEST, HOTTEST  # of the inverse temperature
+    for _ in range(60):
+        scale = sqrt(low * high)
+        slope = float((signed / (1 + np.exp(np.clip(scale * signed, -500, 500)))).sum())  # of the log-likelihood
+        low, high = (scale, high) if slope > 0 else (low, scale)
+    return 1 / sqrt(low * high)
+
+
+def length_slope(margin: Floats, longer: Floats, vote: Floats) -> float:
+    """Reward per token of length at equal votes: least squares on vote and length; 0 where length is constant."""
+    columns = np.stack([vote, longer], 1)
+    if longer.std() == 0:
+        return 0.0
+    return float(np.linalg.lstsq(columns, margin, rcond=None)[0][1])
+
+
+def difference(right: NDArray[Any], other: NDArray[Any]) -> tuple[float, float]:
+    """Mean difference of two accuracies on the same pairs, and its standard error."""
+    gaps = right.astype(np.float64) - other
+    return float(gaps.mean()), float(gaps.std() / sqrt(len(gaps)))
+
+
+def calibration_error(bins: Sequence[tuple[float, float, int]]) -> float:
+    """Mean distance of confidence and accuracy, weighed by pairs."""
+    return sum(abs(sure - right) * count for sure, right, count in bins) / sum(count for _, _, count in bins)
+
+
+def calibration(
+    margin: NDArray[np.float64], right: NDArray[np.bool_], *, bins: int = 10
+) -> tuple[tuple[float, float, int], ...]:
+    """Confidence sigmoid(|margin|) beside accuracy, in bins of equally many pairs. Guo et al. 2017, arXiv:1706.04599.
+
+    margin  (pairs,) at least 0
+    """
+    confidence = 1 / (1 + np.exp(-margin))
+    order = np.argsort(margin, kind="stable")
+    parts = [part for part in np.array_split(order, min(bins, len(order))) if len(part)]
+    return tuple((float(confidence[part].mean()), float(right[part].mean()), len(part)) for part in parts)
+
+
+def partial_correlation(x: NDArray[np.float64], y: NDArray[np.float64], given: NDArray[np.float64]) -> float:
+    """Pearson correlation of x and y with what `given` explains linearly taken out of both; 0 when one is constant.
+
+    r_xy.z = (r_xy - r_xz r_yz) / sqrt((1 - r_xz^2) (1 - r_yz^2))
+    """
+
+    def correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+        spread = a.std() * b.std()
+        return float(((a - a.mean()) * (b - b.mean())).mean() / spread) if spread > 0 else 0.0
+
+    xy, xz, yz = correlation(x, y), correlation(x, given), correlation(y, given)
+    rest = (1 - xz**2) * (1 - yz**2)
+    return (xy - xz * yz) / sqrt(rest) if rest > 0 else 0.0

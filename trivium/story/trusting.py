@@ -1,0 +1,157 @@
+"""The reward model as a stage of a run: votes → a model that scores answers, and whether it may be learned from."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from trivium.batch import LabelBatch, PairBatch
+from trivium.config import Recipe
+from trivium.errors import RewardError
+from trivium.feedback.store import LabelledPair
+from trivium.model.heads import RewardModel, add_reward_head
+from trivium.model.hub import load_reward
+from trivium.phases.align import reward, trust
+from trivium.phases.align.scorer import Scorer
+from trivium.records import Label, Pair
+from trivium.runs import Round
+from trivium.shelf import open_model, parent_at
+from trivium.story.teller import Teller
+from trivium.text.labels import read_labels
+from trivium.text.split import held_out as is_held_out
+from trivium.text.split import pair_key
+from trivium.text.tokenizer import Tokenizer
+from trivium.train.loop import train
+from trivium.train.phase import Phase
+
+EPOCHS = 2  # over the votes, where the recipe does not say how many steps
+
+
+class Votes(NamedTuple):
+    """The votes a round learns from, parted by prompt."""
+
+    train: list[LabelledPair]
+    held_out: list[LabelledPair]
+    fingerprint: str
+    simulated: int  # how many of the pairs carry simulated votes
+
+
+NO_VOTES = Votes([], [], "", 0)
+
+
+def make_reward(teller: Teller, round: Round, votes: Votes) -> Path:
+    """Instruct + votes → a reward model, and the report that says how far to trust it."""
+    if teller.is_done(round.reward, f"reward-{round.number:03}"):
+        return round.reward
+    trunk, tokenizer = open_model(teller.run.instruct, device=teller.compute.device)
+    labels, name = labelled_answers(teller.recipe), f"reward-{round.number:03}"
+
+    def build(model: RewardModel) -> Phase[PairBatch | LabelBatch]:
+        return reward.build(
+            teller.recipe,
+            model,
+            tokenizer,
+            votes.train,
+            votes.held_out,
+            teller.compute,
+            teller.world,
+            name=name,
+            labels=labels,
+        )
+
+    model = add_reward_head(trunk, teller.recipe.seed).to(teller.compute.device)
+    if teller.is_open("reward.steps"):
+        learned = EPOCHS * (len(votes.train) + len(labels))
+        teller.settle("reward.steps", max(1, round_up(learned / teller.recipe.reward.rows_per_step)))
+    teller.settle_warmup("reward")
+    teller.show.say(
+        f"  reward model: {len(votes.train):,} votes to learn from, {len(votes.held_out):,} held out, "
+        f"{teller.recipe.reward.steps} steps"
+    )
+    teller.train(build, model)
+    ceiling = 1 - teller.recipe.votes.noise if votes.simulated == len(votes.train) + len(votes.held_out) else None
+    scorer = Scorer(model, tokenizer, teller.compute)
+    report = trust.measure(scorer, votes.held_out, ceiling=ceiling, debias_length=teller.recipe.reward.debias_length)
+    if teller.recipe.reward.learning_curve and len(votes.train) > 1:
+        half = learned_from_half(teller, votes, tokenizer)
+        report = report._replace(curve=trust.learning_curve(scorer, half, votes.held_out, votes=len(votes.train)))
+    metrics = {name: value for name, value in report._asdict().items() if isinstance(value, (int, float))}
+    data = {"feedback.db": votes.fingerprint}
+    teller.publish(
+        round.reward,
+        model,
+        tokenizer,
+        phase=f"reward-{round.number:03}",
+        parent=parent_at(teller.run.instruct),
+        data=data,
+        votes=votes.fingerprint,
+        metrics=metrics,
+        beside={round.reward_report.name: encode_report(report)},
+    )
+    tell_trust(teller, report)
+    return round.reward
+
+
+def encode_report(report: trust.RewardReport) -> str:
+    curve = report.curve._asdict() if report.curve else None
+    return msgspec.json.encode(report._asdict() | {"curve": curve}).decode()
+
+
+def labelled_answers(recipe: Recipe) -> list[Label]:
+    """Single answers that were called good or bad, but for those to prompts whose votes only measure."""
+    folder = Path(recipe.data.folder)
+    found = read_labels([str(folder / name) for name in recipe.reward.labels], bad_rows=recipe.data.bad_rows)
+    share = recipe.reward.held_out_share
+    return [
+        label
+        for label in found
+        if not is_held_out(pair_key(Pair(label.prompt, label.answer, "", label.source)), share=share)
+    ]
+
+
+def learned_from_half(teller: Teller, votes: Votes, tokenizer: Tokenizer) -> Scorer:
+    """A reward model of half of the votes, which is not kept: how much better the whole is tells what votes buy."""
+    recipe = teller.recipe
+    steps = max(1, recipe.reward.steps // 2)
+    recipe = recipe.model_copy(update={"reward": recipe.reward.model_copy(update={"steps": steps})})
+    model = add_reward_head(open_model(teller.run.instruct).model, recipe.seed).to(teller.compute.device)
+    half = votes.train[::2]
+    phase = reward.build(recipe, model, tokenizer, half, [], teller.compute, teller.world, name="half")
+    for _ in train(phase, teller.world, steps=range(steps)):
+        pass
+    return Scorer(model, tokenizer, teller.compute)
+
+
+def tell_trust(teller: Teller, report: trust.RewardReport) -> None:
+    told = f", at most {report.ceiling:.3f} is possible against such votes" if report.ceiling else ""
+    teller.show.say(
+        f"  agrees with {report.accuracy:.3f} of held-out votes ({report.accuracy_low:.3f} to "
+        f"{report.accuracy_high:.3f}){told}; the longer answer wins {report.longer_wins:.3f}; "
+        f"calibration error {report.ece:.3f} at temperature {report.temperature:.2f}"
+    )
+    if curve := report.curve:
+        teller.show.say(
+            f"  {curve.votes:,} more votes would buy about {100 * curve.gain:.1f} points "
+            f"({100 * curve.gain_low:.1f} to {100 * curve.gain_high:.1f}), if they buy what the last half bought"
+        )
+
+
+def open_scorer(teller: Teller, round: Round) -> Scorer:
+    """The round's reward model, without the pull of length where that is asked for.
+
+    raises  RewardError when nothing should learn from it, unless align.gate says otherwise
+    """
+    found = msgspec.json.decode(round.reward_report.read_bytes())
+    report = trust.RewardReport(**{name: value for name, value in found.items() if name != "curve"})
+    if teller.recipe.align.gate and (reason := trust.objection(report)):
+        raise RewardError(
+            f"{round.reward}: {reason}; vote more (`trivium vote {teller.run.path}`, then `trivium run "
+            f"{teller.run.path} --round`), or set align.gate = false"
+        )
+    model = load_reward(round.reward, device=teller.compute.device).requires_grad_(False)
+    slope = report.length_slope if teller.recipe.reward.debias_length else 0.0
+    return Scorer(model, Tokenizer.load(round.reward), teller.compute, slope)
+
+
+def round_up(value: float) -> int:
+    return -int(-value // 1)
