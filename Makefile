@@ -13,13 +13,12 @@ demo: environment
 	$(BIN)/trivium report $(OUT)
 
 test: environment
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 fuzz: environment
 	$(BIN)/python -m pytest --hypothesis-profile fuzz
 
-check: environment format lint types
-	$(BIN)/python -m pytest
+check: format lint types test
 
 format: environment
 	$(BIN)/ruff format --check .

@@ -54,6 +54,7 @@ rows_per_step = 8
 microbatch_rows = 4
 group = 4
 max_new_tokens = 12
+gate = false
 [evaluate]
 along_the_way = 2
 documents = 4
