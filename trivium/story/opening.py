@@ -147,7 +147,7 @@ def begin(said: Settings, minutes: float, compute: Compute) -> tuple[Settings, p
     if not settings.get("start", {}).get("folder"):
         settings = plan.choose_shape(settings, minutes, machine.matmul_flops, compiled=compiled)
     settings = plan.choose_exam(settings, minutes)
-    if minutes < plan.FULL_EXAM_MINUTES:  # too few votes to say what a reward model is worth
+    if minutes < plan.GATE_FROM_MINUTES:
         settings = plan.set_default(settings, "align.gate", False)
     dial = plan.Dial(minutes=minutes, open=plan.open_keys(said), machine=machine)
     recipe = resolve(settings)
