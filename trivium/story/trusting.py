@@ -143,10 +143,14 @@ def open_scorer(teller: Teller, round: Round) -> Scorer:
     """
     found = msgspec.json.decode(round.reward_report.read_bytes())
     report = trust.RewardReport(**{name: value for name, value in found.items() if name != "curve"})
-    if teller.recipe.align.gate and (reason := trust.objection(report)):
-        raise RewardError(
-            f"{round.reward}: {reason}; vote more (`trivium vote {teller.run.path}`, then `trivium run "
-            f"{teller.run.path} --round`), or set align.gate = false"
+    if reason := trust.objection(report):
+        if teller.recipe.align.gate:
+            raise RewardError(
+                f"{round.reward}: {reason}; vote more (`trivium vote {teller.run.path}`, then `trivium run "
+                f"{teller.run.path} --round`), or set align.gate = false"
+            )
+        teller.show.say(
+            f"  do not trust this reward model: {reason}. Learned from all the same, as align.gate = false says"
         )
     model = load_reward(round.reward, device=teller.compute.device).requires_grad_(False)
     slope = report.length_slope if teller.recipe.reward.debias_length else 0.0
