@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <utility>
 #ifdef __AVX512BF16__
 #include <immintrin.h>
 #endif
@@ -61,9 +62,29 @@ inline Vec exponential(Vec x) {
     return x < low ? Vec{} : p * reinterpret_cast<const Vec&>(power);
 }
 
+// Numbers of a and b in turns: `half` 0 the first ones of each, 1 the last ones.
+template <int half, size_t... I>
+inline Vec in_turns(Vec a, Vec b, std::index_sequence<I...>) {
+    return __builtin_shufflevector(a, b, int(half * lanes / 2 + I / 2 + I % 2 * lanes)...);
+}
+
+// A square of numbers, its rows becoming columns.
+inline void transpose(Vec (&rows)[lanes]) {
+    constexpr auto all = std::make_index_sequence<lanes>();
+    for (int stage = 1; stage < lanes; stage *= 2) {
+        Vec turned[lanes];
+        for (int i = 0; i < lanes / 2; i++) {
+            turned[2 * i] = in_turns<0>(rows[i], rows[i + lanes / 2], all);
+            turned[2 * i + 1] = in_turns<1>(rows[i], rows[i + lanes / 2], all);
+        }
+        for (int i = 0; i < lanes; i++) rows[i] = turned[i];
+    }
+}
+
 struct Float32 {
     typedef float Packed;  // one number
     static constexpr int numbers = 1;
+    static void join(Packed* out, Vec v, Vec) { store(out, v); }
     static void pack(Packed* out, int at, Vec v) { store(out + at, v); }
     static Vec unpack(const Packed* from) { return load(from); }
     static Vec multiply_add(Vec sum, const Packed* weights, Packed x) { return sum + load(weights) * x; }
@@ -75,6 +96,10 @@ struct Bfloat16 {
     static constexpr int numbers = 2;
     static void pack(Packed* out, int at, Vec v) {
         _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + at / 2), (__m256i)_mm512_cvtneps_pbh((__m512)v));
+    }
+    static void join(Packed* out, Vec first, Vec second) {  // of two lines, one over the other
+        const auto halves = [](Vec v) { return _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh((__m512)v)); };
+        _mm512_storeu_si512(out, _mm512_or_si512(halves(first), _mm512_slli_epi32(halves(second), 16)));
     }
     static Vec unpack(const Packed* from) {
         const __m256i half = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
