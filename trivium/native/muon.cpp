@@ -34,7 +34,7 @@ struct Block {
     const int64_t first;  // neuron
     const int h, w;
     float *x, *square, *fourth;
-    Packed *lines, *standing, *lying;
+    Packed *lines, *standing;
 
     Block(const Muon& muon, const Moved& of, int64_t index)
         : muon(muon), of(of), first(index * of.neurons), h(int(of.neurons)),
@@ -42,9 +42,9 @@ struct Block {
         thread_local std::vector<float> memory;
         thread_local std::vector<Packed> packed;
         const size_t all = size_t(h) * w, most = size_t(h) * std::max(h, w);
-        memory.resize(std::max(memory.size(), all + 2 * h * h)), packed.resize(std::max(packed.size(), 3 * most));
+        memory.resize(std::max(memory.size(), all + 2 * h * h)), packed.resize(std::max(packed.size(), 2 * most));
         x = memory.data(), square = x + all, fourth = square + h * h;
-        lines = packed.data(), standing = lines + most, lying = standing + most;
+        lines = packed.data(), standing = lines + most;
     }
 
     // Where number `i` of neuron `n` stands; where neurons are columns, the next neuron stands beside it.
@@ -101,32 +101,18 @@ struct Block {
 
     // x = a x + (b S + c S S) x, where S = x x^T
     void round() const {
-        const int numbers = E::numbers;
-        for (int i = 0; i < h * w; i += lanes) E::pack(lines, i, load(x + i));
-        for (int n = 0; n < h; n += lanes)
-            for (int i = 0; i < w / numbers; i += lanes) {
-                Packed *to = standing + n * (w / numbers) + i * lanes, *from = lines + n * (w / numbers) + i;
-                Vec tile[lanes];
-                for (int l = 0; l < lanes; l++) tile[l] = load(reinterpret_cast<float*>(from + l * (w / numbers)));
-                transpose(tile);
-                for (int l = 0; l < lanes; l++) store(reinterpret_cast<float*>(to + l * lanes), tile[l]);
-            }
+        line_up<E>(x, h * w, lines);
+        stand<E>(lines, h, w / E::numbers, standing);
         multiply<E>(standing, lines, h, w, h, square, false);
-        for (int i = 0; i < h * h; i += lanes) E::pack(lines, i, load(square + i));
-        lay(square, h, standing);  // a symmetric matrix, lying or standing
+        line_up<E>(square, h * h, lines);
+        lay<E>(square, h, h, standing);
         multiply<E>(standing, lines, h, h, h, fourth, false);
         for (int i = 0; i < h * h; i += lanes)
-            E::pack(lines, i, load(square + i) * float(muon.b) + load(fourth + i) * float(muon.c));
-        lay(x, w, lying);
+            store(fourth + i, load(square + i) * float(muon.b) + load(fourth + i) * float(muon.c));
+        line_up<E>(fourth, h * h, lines);
+        lay<E>(x, h, w, standing);
         for (int i = 0; i < h * w; i += lanes) store(x + i, load(x + i) * float(muon.a));
-        multiply<E>(lying, lines, h, h, w, x, true);
-    }
-
-    // (h, width) packed so that its columns are outputs, and its rows inputs
-    void lay(const float* from, int width, Packed* to) const {
-        for (int i = 0; i < width; i += lanes)
-            for (int n = 0; n < h; n += E::numbers, to += lanes)
-                E::join(to, load(from + n * width + i), load(from + (n + E::numbers - 1) * width + i));
+        multiply<E>(standing, lines, h, h, w, x, true);
     }
 
     void work() const {

@@ -81,6 +81,15 @@ inline void transpose(Vec (&rows)[lanes]) {
     }
 }
 
+// A square of packed numbers, turned; lines are `pitch` apart.
+template <class Packed>
+inline void turn(const Packed* from, int from_pitch, Packed* to, int to_pitch) {
+    Vec rows[lanes];
+    for (int l = 0; l < lanes; l++) rows[l] = load(reinterpret_cast<const float*>(from + l * from_pitch));
+    transpose(rows);
+    for (int l = 0; l < lanes; l++) store(reinterpret_cast<float*>(to + l * to_pitch), rows[l]);
+}
+
 struct Float32 {
     typedef float Packed;  // one number
     static constexpr int numbers = 1;
@@ -147,14 +156,16 @@ void pack(const Matrix& m) {
 }
 
 // R rows times C vectors of outputs. Each sum runs over the inputs in order, so R and C do not show in it.
+// stride: vectors of weights from one block of outputs to the next
 template <class E, int R, int C>
-inline void tile(const typename E::Packed* w, const typename E::Packed* x, int depth, float* y, int pitch, bool add) {
+inline void tile(
+    const typename E::Packed* w, int stride, const typename E::Packed* x, int depth, float* y, int pitch, bool add) {
     Vec sums[R][C] = {};
     for (int i = 0; i < depth; i++) {  // the next blocks are fetched meanwhile: a third faster
-        for (int c = 0; c < C; c++) __builtin_prefetch(w + ((C + c) * depth + i) * lanes, 0, 2);
+        for (int c = 0; c < C; c++) __builtin_prefetch(w + ((C + c) * stride + i) * lanes, 0, 2);
         for (int r = 0; r < R; r++)
             for (int c = 0; c < C; c++)
-                sums[r][c] = E::multiply_add(sums[r][c], w + (c * depth + i) * lanes, x[r * depth + i]);
+                sums[r][c] = E::multiply_add(sums[r][c], w + (c * stride + i) * lanes, x[r * depth + i]);
     }
     for (int r = 0; r < R; r++)
         for (int c = 0; c < C; c++) {
@@ -165,29 +176,71 @@ inline void tile(const typename E::Packed* w, const typename E::Packed* x, int d
 
 template <class E, int C, int R>
 inline void tiles(
-    const typename E::Packed* w, const typename E::Packed* x, int rows, int depth, float* y, int pitch, bool add) {
-    for (; rows >= R; rows -= R, x += R * depth, y += R * pitch) tile<E, R, C>(w, x, depth, y, pitch, add);
+    const typename E::Packed* w, int stride, const typename E::Packed* x, int rows, int depth, float* y, int pitch,
+    bool add) {
+    for (; rows >= R; rows -= R, x += R * depth, y += R * pitch) tile<E, R, C>(w, stride, x, depth, y, pitch, add);
     if constexpr (R > 1)
-        if (rows) tiles<E, C, R - 1>(w, x, rows, depth, y, pitch, add);
+        if (rows) tiles<E, C, R - 1>(w, stride, x, rows, depth, y, pitch, add);
 }
 
 template <class E, int C, int R>
 inline void sweep(
-    const typename E::Packed* w, const typename E::Packed* x, int rows, int depth, int outputs, float* y, bool add) {
+    const typename E::Packed* w, int stride, const typename E::Packed* x, int rows, int depth, int outputs, float* y,
+    bool add) {
     int o = 0;
     for (; o + C * lanes <= outputs; o += C * lanes)
-        tiles<E, C, R>(w + size_t(o) * depth, x, rows, depth, y + o, outputs, add);
-    for (; o < outputs; o += lanes) tiles<E, 1, R>(w + size_t(o) * depth, x, rows, depth, y + o, outputs, add);
+        tiles<E, C, R>(w + size_t(o) * stride, stride, x, rows, depth, y + o, outputs, add);
+    for (; o < outputs; o += lanes)
+        tiles<E, 1, R>(w + size_t(o) * stride, stride, x, rows, depth, y + o, outputs, add);
 }
 
-// y (rows, outputs) = x (rows, inputs) times the packed matrix, or that added to y
+// y (rows, outputs) = x (rows, inputs) times the packed matrix, or that added to y. Of a matrix with more inputs than are
+// asked for, `stride` says how many vectors a block of its outputs has.
 template <class E>
 void multiply(
-    const typename E::Packed* w, const typename E::Packed* x, int rows, int inputs, int outputs, float* y, bool add) {
+    const typename E::Packed* w, const typename E::Packed* x, int rows, int inputs, int outputs, float* y, bool add,
+    int stride = 0) {
     const int depth = inputs / E::numbers;
+    if (!stride) stride = depth;
     if (rows <= flat_rows)
-        sweep<E, flat_blocks, flat_rows>(w, x, rows, depth, outputs, y, add);
+        sweep<E, flat_blocks, flat_rows>(w, stride, x, rows, depth, outputs, y, add);
     else
-        sweep<E, tile_blocks, tile_rows>(w, x, rows, depth, outputs, y, add);
+        sweep<E, tile_blocks, tile_rows>(w, stride, x, rows, depth, outputs, y, add);
+}
+
+// Numbers as `multiply` takes its rows.
+template <class E>
+void line_up(const float* from, int count, typename E::Packed* to) {
+    for (int i = 0; i < count; i += lanes) E::pack(to, i, load(from + i));
+}
+
+// Lines of so many packed numbers, as a matrix whose rows are outputs.
+template <class E>
+void stand(const typename E::Packed* lines, int rows, int width, typename E::Packed* to) {
+    for (int r = 0; r < rows; r += lanes)
+        for (int i = 0; i < width; i += lanes, to += lanes * lanes)
+            turn(lines + r * width + i, width, to, lanes);
+}
+
+// A matrix (rows, columns) whose rows are inputs, and its columns outputs.
+template <class E>
+void lay(const float* from, int rows, int columns, typename E::Packed* to) {
+    for (int c = 0; c < columns; c += lanes)
+        for (int r = 0; r < rows; r += E::numbers, to += lanes)
+            E::join(to, load(from + r * columns + c), load(from + (r + E::numbers - 1) * columns + c));
+}
+
+// The columns of a matrix (rows, columns) as `multiply` takes its rows.
+template <class E>
+void line_down(const float* from, int rows, int columns, typename E::Packed* to) {
+    for (int c = 0; c < columns; c += lanes)
+        for (int r = 0; r < rows; r += E::numbers * lanes) {
+            typename E::Packed square[lanes * lanes];
+            for (int l = 0; l < lanes; l++) {
+                const float* line = from + (r + l * E::numbers) * columns + c;
+                E::join(square + l * lanes, load(line), load(line + (E::numbers - 1) * columns));
+            }
+            turn(square, lanes, to + (c * rows + r) / E::numbers, rows / E::numbers);
+        }
 }
 }  // namespace
