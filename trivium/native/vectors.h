@@ -36,16 +36,27 @@ inline Vec load(const float* p) { return *reinterpret_cast<const Vec*>(p); }
 inline void store(float* p, Vec v) { *reinterpret_cast<Vec*>(p) = v; }
 inline Vec splat(float x) { return Vec{} + x; }
 
+// The numbers, `by` places further.
+template <int by, size_t... I>
+inline Vec moved(Vec v, std::index_sequence<I...>) {
+    return __builtin_shufflevector(v, v, int((I + by) % lanes)...);
+}
+
+// One number of all: each half with the other, then each quarter, ...
+template <int half = lanes / 2, class Join>
+inline float fold(Vec v, Join join) {
+    if constexpr (half == 0)
+        return v[0];
+    else
+        return fold<half / 2>(join(v, moved<half>(v, std::make_index_sequence<lanes>())), join);
+}
+
 inline float sum(Vec v) {
-    for (int half = lanes / 2; half; half /= 2)
-        for (int i = 0; i < half; i++) v[i] += v[i + half];
-    return v[0];
+    return fold(v, [](Vec a, Vec b) { return a + b; });
 }
 
 inline float largest(Vec v) {
-    float most = v[0];
-    for (int i = 1; i < lanes; i++) most = v[i] > most ? v[i] : most;
-    return most;
+    return fold(v, [](Vec a, Vec b) { return b > a ? b : a; });
 }
 
 // Cephes' expf; below -87 it is 0.
