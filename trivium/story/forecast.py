@@ -153,7 +153,7 @@ def seconds_per_step(name: str, recipe: Recipe, dial: Dial) -> float:
     rows, length = layout_of(name, recipe)
     flop = recipe.model.model_copy(update={"context_length": length}).training_flop(rows * length)
     cost = ALIGN_COST if name == "align" else 1.0
-    return cost * flop / (dial.machine.matmul_flops * plan.SHARE_OF_PEAK[compiled])
+    return cost * flop / dial.flops(compiled=compiled)
 
 
 def pairs_to_vote_on(recipe: Recipe, dial: Dial | None) -> int:

@@ -15,6 +15,7 @@ from trivium.distributed.world import World, join_world
 from trivium.errors import ConfigError, RunError
 from trivium.runs import LINEAGE, Run, open_run, read_lineage, read_run
 from trivium.show import Show
+from trivium.story.choosing import choose_before
 from trivium.story.start import with_start
 from trivium.story.teller import Teller
 from trivium.text.corpus import check_files
@@ -22,8 +23,6 @@ from trivium.train.interrupt import listen
 
 DEFAULT_MINUTES = 10.0
 LATER = ("votes", "reward", "align", "evaluate")  # settings that a new round may change
-STORY_TOKENS, DIALOGUE_TOKENS = 170, 55  # of TinyWorld, roughly: how much of it a run needs
-STEPPING = 0.75  # of the time of a phase goes into its steps
 
 
 @contextmanager
@@ -141,32 +140,13 @@ def begin(said: Settings, minutes: float, compute: Compute) -> tuple[Settings, p
     machine = plan.measure_machine(compute)
     obstacle = compiling_obstacle(compute.device)
     settings = plan.set_default(said, "compute.compile", would_compile(said, minutes) and not obstacle)
-    compiled = bool(settings["compute"]["compile"])
-    if compiled and obstacle:
+    if settings["compute"]["compile"] and obstacle:
         raise ConfigError(f"compute.compile = true: {obstacle}, or set it to false")
-    if not settings.get("start", {}).get("folder"):
-        settings = plan.choose_shape(settings, minutes, machine.matmul_flops, compiled=compiled)
     settings = plan.choose_exam(settings, minutes)
     if minutes < plan.GATE_FROM_MINUTES:
         settings = plan.set_default(settings, "align.gate", False)
     dial = plan.Dial(minutes=minutes, open=plan.open_keys(said), machine=machine)
-    recipe = resolve(settings)
-    for key, stage, tokens, phase in (
-        ("data.stories", "pretrain", STORY_TOKENS, recipe.pretrain),
-        ("data.dialogues", "instruct", DIALOGUE_TOKENS, recipe.instruct),
-    ):
-        if key not in dial.open:
-            continue
-        per_step = phase.rows_per_step * recipe.model.context_length
-        steps = phase.steps
-        if f"{stage}.steps" in dial.open:
-            seconds = STEPPING * dial.seconds_for(stage)
-            steps = plan.estimate_steps(
-                recipe.model, phase.rows_per_step, seconds, machine.matmul_flops, compiled=compiled
-            )
-        settings = plan.set_key(settings, key, max(2000, min(400_000, steps * per_step // tokens)))
-        dial.open.remove(key)
-    return settings, dial
+    return choose_before(settings, dial, compute), dial
 
 
 def would_compile(said: Settings, minutes: float) -> bool:
