@@ -71,6 +71,7 @@ class Dial(msgspec.Struct):
     spent: float = 0.0  # seconds of training so far, over all processes that worked on the run
     look: Look | None = None
     choice: Choice | None = None  # why the model has its shape
+    through: str = "measure"  # the stage whose end was asked for; those after it have their share of the rest
 
     def settled(self, *keys: str) -> list[str]:
         """Those of some keys that were open, from now on no longer."""
@@ -85,7 +86,8 @@ class Dial(msgspec.Struct):
 
     def seconds_for(self, stage: str) -> float:
         """What the stage may take: its share of the time that is left."""
-        left = max(0.0, 60 * self.minutes - self.spent)
         stages = list(SHARES)
-        to_come = stages[stages.index(stage) :]
+        last = self.through if stages.index(stage) <= stages.index(self.through) else stages[-1]
+        left = max(0.0, 60 * self.minutes * share_through(last) - self.spent)
+        to_come = stages[stages.index(stage) : stages.index(last) + 1]
         return left * SHARES[stage] / sum(SHARES[name] for name in to_come)

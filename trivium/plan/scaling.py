@@ -29,8 +29,7 @@ class Law(NamedTuple):
         read        bytes, repeated ones counted again
         unique      bytes there are
         """
-        enough = max(1.0, min(read, unique)) / self.bytes_per_parameter
-        size = worth(parameters, enough, REPEATED_PARAMETERS) if read > unique else parameters
+        size = worth(parameters, unique / self.bytes_per_parameter, REPEATED_PARAMETERS)
         text = worth(read, unique, REPEATED_TEXT)
         found: float = self.floor + self.size * size**-self.power + self.text * text**-self.power
         return found

@@ -13,6 +13,7 @@ SHARE = 0.01  # of the run's time, at most
 MOST_SECONDS = 20.0
 FROM_MINUTES = 1.0  # shorter runs go by the speed of large products
 STEPS = 3  # of each shape; the first one is not counted
+WARMING = ModelConfig(num_layers=1, width=32, num_heads=1, num_kv_heads=1, head_dim=32, mlp_width=64, vocab_size=64)
 
 
 class Trials:
@@ -26,17 +27,19 @@ class Trials:
         """flops  of large products, per second: what a trial will take is reckoned from it, until one was made"""
         self.compute = compute._replace(compiled=False)
         self.left = min(MOST_SECONDS, SHARE * 60 * minutes) if minutes >= FROM_MINUTES else 0.0
-        self.flops = flops / 3
+        self.flops, self.warm = flops / 3, False
 
     def __call__(self, model: ModelConfig, rows: int) -> float | None:
         """Tokens per second of steps of so many rows, all at once; 0 where they do not fit, None when time is up."""
         flop = model.training_flop(STEPS * rows * model.context_length)
         if flop / self.flops > self.left:
             return None
+        if not self.warm:  # what is built at first use is built anyway
+            self._seconds(WARMING, rows=1)
+            self.warm = True
         begun = time.perf_counter()
         try:
-            fresh = initialise(Transformer(model), 0).to(self.compute.device)
-            seconds = min(step_times(fresh, Size(model, rows, rows), self.compute, steps=STEPS)[1:])
+            seconds = self._seconds(model, rows)
         except torch.OutOfMemoryError:
             return 0.0
         finally:
@@ -44,3 +47,8 @@ class Trials:
             self.left -= taken
         self.flops = flop / taken
         return rows * model.context_length / seconds
+
+    def _seconds(self, model: ModelConfig, rows: int) -> float:
+        """Of the best step."""
+        fresh = initialise(Transformer(model), 0).to(self.compute.device)
+        return min(step_times(fresh, Size(model, rows, rows), self.compute, steps=STEPS)[1:])
