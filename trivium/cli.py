@@ -110,11 +110,14 @@ def instruct(
     settings: Flags = None,
 ) -> None:
     """Phase II: instructions and their answers → instruct, of the folder --from; without one base is made first."""
+    begun = time.monotonic()
     from trivium.story.opening import open_story
     from trivium.story.stages import make_instruct, take_base
 
     flags = said(settings, start)
-    with open_story(recipe, out=out, minutes=minutes, flags=flags, through="instruct", taught=("pretrain",)) as teller:
+    with open_story(
+        recipe, out=out, minutes=minutes, flags=flags, through="instruct", taught=("pretrain",), begun=begun
+    ) as teller:
         take_base(teller)
         print(make_instruct(teller))
 

@@ -17,7 +17,7 @@ from trivium.errors import ConfigError, RunError
 from trivium.model.shape import ModelConfig
 from trivium.publish import publish, write_text
 from trivium.runs import open_run
-from trivium.story import choosing
+from trivium.story import sizing
 from trivium.story.forecast import (
     Stage,
     flat,
@@ -43,7 +43,7 @@ def known_trials(compute: Compute, minutes: float, flops: float) -> Callable[[Mo
 def known_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A machine whose speed does not depend on what else it does; and plans leave nothing behind in this process."""
     monkeypatch.setattr(plan, "measure_machine", lambda compute: MACHINE)
-    monkeypatch.setattr(choosing, "Trials", known_trials)
+    monkeypatch.setattr(sizing, "Trials", known_trials)
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     monkeypatch.chdir(tmp_path)
 
@@ -90,6 +90,7 @@ def test_the_reward_model_sees_the_votes_as_often_as_in_a_run() -> None:
 
 def test_twice_the_minutes_are_twice_the_steps_of_the_same_model() -> None:
     flags = {"compute": {**ONE_THREAD["compute"], "compile": False}, "model": {"num_layers": 2, "width": 64}}
+    flags["pretrain"] = {"rows_per_step": 16}
     few, many = (stages(forecast(None, minutes=minutes, flags=flags))["pretrain"].steps for minutes in (5.0, 10.0))
     assert few
     assert many == pytest.approx(2 * few, abs=1)

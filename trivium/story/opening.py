@@ -16,7 +16,7 @@ from trivium.distributed.world import World, join_world
 from trivium.errors import ConfigError, RunError
 from trivium.runs import LINEAGE, Run, open_run, read_lineage, read_run
 from trivium.show import Show
-from trivium.story.choosing import choose_before
+from trivium.story.sizing import choose_before
 from trivium.story.start import with_start
 from trivium.story.teller import Teller
 from trivium.text.corpus import check_files

@@ -40,7 +40,11 @@ def choose_before(settings: Settings, dial: plan.Dial, compute: Compute) -> Sett
         settings, budget, timer=timer, fits=lambda chosen: _fits(narrowed(chosen, dial), dial.machine)
     )
     dial.choice = choice
-    following = plan.follow(resolve(settings).model, choice.tokens)._asdict()
+    recipe = resolve(settings)
+    following = plan.follow(recipe.model, choice.tokens)._asdict()
+    if "pretrain.microbatch_rows" not in dial.open:  # which was said, and has to divide the step
+        at_once = recipe.pretrain.microbatch_rows
+        following["rows_per_step"] = at_once * math.ceil(following["rows_per_step"] / at_once)
     for key in dial.settled(*(f"pretrain.{name}" for name in following)):
         settings = plan.set_key(settings, key, following[key.split(".")[1]])
     settings = choose_rows_at_once(settings, dial, timer)
@@ -79,8 +83,10 @@ def choose_rows_at_once(settings: Settings, dial: plan.Dial, timer: plan.Timer) 
         dial.choice = choice = msgspec.structs.replace(choice, trials=[*choice.trials, trial])
     usual = recipe.pretrain.microbatch_rows
     best = max(speeds, key=lambda rows: speeds[rows], default=usual)
-    if best == usual or speeds[best] < WORTH_IT * speeds.get(usual, 0.0):
+    gain = speeds[best] / speeds[usual] if speeds else 1.0
+    if gain < WORTH_IT:
         return settings
+    dial.choice = msgspec.structs.replace(choice, share=choice.share * gain)
     return with_rows(settings, best, READING if shared else READING[:1])
 
 

@@ -11,9 +11,9 @@ from trivium import plan
 from trivium.compute import Compute
 from trivium.config import PretrainConfig, Recipe, merge, resolve
 from trivium.model.shape import ModelConfig
-from trivium.story import choosing
-from trivium.story.choosing import choose_before, law_of
+from trivium.story import sizing
 from trivium.story.needs import memory_of
+from trivium.story.sizing import choose_before, law_of
 
 COMPUTE = Compute(torch.device("cpu"), torch.float32, False)
 PLAIN, COMPILED = {"compute": {"compile": False}}, {"compute": {"compile": True}}
@@ -38,14 +38,14 @@ def fast_with(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
         def trials(compute: Compute, minutes: float, flops: float) -> plan.Timer:
             return lambda model, rows: flops * (0.4 if rows == best else 0.2) / model.training_flop(1)
 
-        monkeypatch.setattr(choosing, "Trials", trials)
+        monkeypatch.setattr(sizing, "Trials", trials)
 
     return fast
 
 
 @pytest.fixture(autouse=True)
 def untried(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choosing, "Trials", lambda *_: lambda model, rows: None)
+    monkeypatch.setattr(sizing, "Trials", lambda *_: lambda model, rows: None)
 
 
 @pytest.mark.parametrize("best", [4, 8, 16])
@@ -60,6 +60,8 @@ def test_the_fastest_number_of_rows_at_once_is_chosen(best: int, fast_with: Call
 def test_rows_at_once_that_were_said_are_kept(fast_with: Callable[[int], None]) -> None:
     fast_with(16)
     assert chosen(merge(PLAIN, {"pretrain": {"microbatch_rows": 2}}))[0].pretrain.microbatch_rows == 2
+    short, _ = chosen(merge(PLAIN, {"pretrain": {"microbatch_rows": 16}}), minutes=0.1)  # for which 8 would be enough
+    assert (short.pretrain.rows_per_step, short.pretrain.microbatch_rows) == (16, 16)
 
 
 def test_what_is_compiled_serves_both_phases(fast_with: Callable[[int], None]) -> None:
@@ -74,7 +76,7 @@ def test_a_little_faster_is_not_worth_another_number(monkeypatch: pytest.MonkeyP
     def trials(compute: Compute, minutes: float, flops: float) -> plan.Timer:
         return lambda model, rows: flops * (0.202 if rows == 16 else 0.2) / model.training_flop(1)
 
-    monkeypatch.setattr(choosing, "Trials", trials)
+    monkeypatch.setattr(sizing, "Trials", trials)
     assert chosen(PLAIN)[0].pretrain.microbatch_rows == 8
 
 
@@ -113,10 +115,10 @@ def test_tinyworld_writes_what_is_read_or_a_fourth_of_it() -> None:
     for minutes in (1.0, 10.0):
         recipe, dial = chosen(PLAIN, minutes=minutes)
         assert dial.choice
-        assert recipe.data.stories == pytest.approx(dial.choice.tokens / choosing.STORY_TOKENS, rel=0.01)
+        assert recipe.data.stories == pytest.approx(dial.choice.tokens / sizing.STORY_TOKENS, rel=0.01)
     recipe, dial = chosen(merge(KEPT_SHAPE, COMPILED), minutes=6000.0)
     assert dial.choice
-    assert recipe.data.stories == pytest.approx(dial.choice.tokens / choosing.STORY_TOKENS / 4, rel=0.01)
+    assert recipe.data.stories == pytest.approx(dial.choice.tokens / sizing.STORY_TOKENS / 4, rel=0.01)
 
 
 def test_each_text_has_its_law() -> None:
@@ -125,11 +127,12 @@ def test_each_text_has_its_law() -> None:
 
 
 def test_rates_that_were_said_are_kept() -> None:
-    said = {"pretrain": {"learning_rate": 0.5, "rows_per_step": 24}}
+    said = {"pretrain": {"learning_rate": 0.5}}
     recipe, dial = chosen(merge(PLAIN, said), minutes=600.0)
-    assert (recipe.pretrain.learning_rate, recipe.pretrain.rows_per_step) == (0.5, 24)
-    assert recipe.pretrain.matrix_learning_rate != 0.5
-    assert not {"pretrain.matrix_learning_rate", "pretrain.microbatch_rows"} & set(dial.open)
+    assert recipe.pretrain.learning_rate == 0.5
+    assert recipe.pretrain.rows_per_step > 16
+    assert not {"pretrain.rows_per_step", "pretrain.microbatch_rows"} & set(dial.open)
+    assert chosen(merge(PLAIN, {"pretrain": {"rows_per_step": 24}}))[0].pretrain.rows_per_step == 24
 
 
 def follow(width: int, tokens: float, context: int = 256) -> plan.Follow:
@@ -138,14 +141,16 @@ def follow(width: int, tokens: float, context: int = 256) -> plan.Follow:
     )
 
 
-def test_steps_grow_with_all_that_is_read_and_rates_with_the_root_of_the_step() -> None:
+def test_steps_grow_with_all_that_is_read() -> None:
     usual = PretrainConfig()
-    assert follow(128, 2e6) == (usual.rows_per_step, usual.learning_rate, usual.matrix_learning_rate)
+    assert follow(128, 8e6) == (usual.rows_per_step, usual.learning_rate)
     rows = [follow(128, tokens).rows_per_step for tokens in (1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e14)]
     assert rows == sorted(rows)
     assert rows[0] == 8
     assert rows[-1] * 256 == 2**19
-    assert follow(128, 2e6, context=1024).rows_per_step * 1024 >= 4096
-    wide = follow(512, 2e6)
-    assert wide.learning_rate == pytest.approx(usual.learning_rate / 2)
-    assert wide.matrix_learning_rate == usual.matrix_learning_rate
+    assert follow(128, 1e8, context=1024).rows_per_step * 1024 == follow(128, 1e8).rows_per_step * 256
+
+
+def test_embeddings_of_wide_models_follow_more_slowly() -> None:
+    assert follow(512, 8e6).learning_rate == pytest.approx(PretrainConfig().learning_rate / 2)
+    assert follow(64, 8e6).learning_rate == PretrainConfig().learning_rate
