@@ -77,6 +77,12 @@ def test_little_text_makes_a_smaller_model() -> None:
     assert width_of(MINUTE._replace(unique=1e6)) < width_of(MINUTE)
 
 
+def test_a_model_that_phase_ii_teaches_too_may_be_larger() -> None:
+    short, long = (choose_shape({}, MINUTE._replace(seconds=20.0, lifetime=lifetime)) for lifetime in (1.0, 8.0))
+    assert long[0]["model"]["width"] > short[0]["model"]["width"]
+    assert long[1].tokens < short[1].tokens  # of phase I
+
+
 def test_said_steps_are_all_that_is_read() -> None:
     choice = choose_shape({"pretrain": {"steps": 10, "rows_per_step": 4}}, MINUTE)[1]
     assert choice.tokens == 10 * 4 * 256

@@ -51,7 +51,7 @@ class Choice(msgspec.Struct, frozen=True):
     tokens: int  # that the time allows, or the recipe's steps
     read: float  # bytes of text that they stand for
     unique: float | None  # bytes of text there are; None: more than is known
-    bits: float  # per held-out byte, expected
+    bits: float  # per held-out byte, expected of phase I
     trials: list[Trial] = []
 
 
@@ -63,6 +63,7 @@ class Budget(NamedTuple):
     compiled: bool
     law: str = "text"
     unique: float = inf  # bytes of text
+    lifetime: float = 1.0  # times as much will teach the model in all, phase II included, which has the same shape
 
 
 def choose_shape(
@@ -74,11 +75,11 @@ def choose_shape(
     ladder = {resolve(each).model: each for each in found}
     reckoner = Reckoner(settings.get("pretrain", {}), budget)
     models = sorted(ladder, key=lambda model: model.matrix_parameters)
-    best = min(models, key=reckoner.bits)
+    best = min(models, key=reckoner.bits_at_last)
     while timer and (wanted := reckoner.untried(models, best)) and len(reckoner.speeds) < MOST_TRIALS:
         if not reckoner.listen(wanted, timer):
             break
-        best = min(models, key=reckoner.bits)
+        best = min(models, key=reckoner.bits_at_last)
     return ladder[best], reckoner.choice(best)
 
 
@@ -129,6 +130,11 @@ class Reckoner:
 
     def bits(self, model: ModelConfig) -> float:
         return self.law.bits(model.matrix_parameters, self.read(model), self.budget.unique)
+
+    def bits_at_last(self, model: ModelConfig) -> float:
+        """After all that will teach it: what the shape is chosen by."""
+        read, unique = (self.budget.lifetime * amount for amount in (self.read(model), self.budget.unique))
+        return self.law.bits(model.matrix_parameters, read, unique)
 
     def choice(self, model: ModelConfig) -> Choice:
         return Choice(

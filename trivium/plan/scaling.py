@@ -47,6 +47,6 @@ def worth(count: float, fresh: float, patience: float) -> float:
 
 # Fitted by `benchmarks/scaling.py --fit` to lessons given here (docs/results.md): TinyWorld, and children's books
 LAWS = {
-    "tinyworld": Law(floor=0.09, size=24.8, text=232.0, power=0.5),
-    "text": Law(floor=1.1, size=13.4, text=56.0, power=0.3),
+    "tinyworld": Law(floor=0.075, size=26.9, text=257.0, power=0.5),
+    "text": Law(floor=1.255, size=39.8, text=219.0, power=0.4),
 }

@@ -34,6 +34,7 @@ def choose_before(settings: Settings, dial: plan.Dial, compute: Compute) -> Sett
         compiled=recipe.compute.compile,
         law=law_of(recipe),
         unique=text_there_is(settings, recipe),
+        lifetime=1.0 if dial.through == "pretrain" else 1 + plan.SHARES["instruct"] / plan.SHARES["pretrain"],
     )
     timer = Trials(compute, dial.minutes, dial.machine.matmul_flops)
     settings, choice = plan.choose_shape(
