@@ -11,7 +11,7 @@ from trivium.plan import LADDER, LAWS, Budget, Machine, choose_shape, fitting_he
 from trivium.plan.ladder import MOST_TRIALS, shapes
 
 MACHINE = Machine("a machine", 2, 8 * 2**30, "float32", 4e11)
-MINUTE = Budget(60.0, MACHINE, compiled=False)
+HOUR = Budget(3600.0, MACHINE, compiled=False)
 
 
 def timer(share: Callable[[ModelConfig], float]) -> Any:
@@ -31,13 +31,13 @@ def width_of(budget: Budget, **more: Any) -> int:
 
 
 def test_without_trials_the_rung_is_the_laws_best() -> None:
-    settings, choice = choose_shape({}, MINUTE)
+    settings, choice = choose_shape({}, HOUR)
     assert choice.trials == []
     law, found = LAWS["text"], {}
     for shape in shapes({}):
         model = resolve({"model": shape}).model
         share = 0.4 * model.matrix_parameters / (model.matrix_parameters + 2e5)
-        tokens = int(60 * 4e11 * share / model.training_flop(1))
+        tokens = int(3600 * 4e11 * share / model.training_flop(1))
         found[model] = law.bits(model.matrix_parameters, tokens * choice.read / choice.tokens)
     best = resolve(settings).model
     assert choice.bits == pytest.approx(found[best])
@@ -46,7 +46,7 @@ def test_without_trials_the_rung_is_the_laws_best() -> None:
 
 def test_the_best_rung_and_its_neighbours_are_tried() -> None:
     ask = timer(lambda model: 0.3)
-    settings, choice = choose_shape({}, MINUTE, timer=ask)
+    settings, choice = choose_shape({}, HOUR, timer=ask)
     place = [width for _, width in LADDER].index(settings["model"]["width"])
     tried = {trial.width for trial in choice.trials}
     assert {width for _, width in LADDER[place - 1 : place + 2]} <= tried
@@ -54,38 +54,38 @@ def test_the_best_rung_and_its_neighbours_are_tried() -> None:
 
 
 def test_a_shape_that_is_slow_here_is_not_chosen() -> None:
-    usual = width_of(MINUTE, timer=timer(lambda model: 0.3))
-    assert width_of(MINUTE, timer=timer(lambda model: 0.01 if model.width == usual else 0.3)) != usual
+    usual = width_of(HOUR, timer=timer(lambda model: 0.3))
+    assert width_of(HOUR, timer=timer(lambda model: 0.01 if model.width == usual else 0.3)) != usual
 
 
 def test_a_shape_that_does_not_even_run_is_not_chosen() -> None:
-    usual = width_of(MINUTE, timer=timer(lambda model: 0.3))
-    assert width_of(MINUTE, timer=timer(lambda model: 0.0 if model.width >= usual else 0.3)) < usual
+    usual = width_of(HOUR, timer=timer(lambda model: 0.3))
+    assert width_of(HOUR, timer=timer(lambda model: 0.0 if model.width >= usual else 0.3)) < usual
 
 
 def test_when_there_is_no_time_for_another_trial_the_dial_stops_trying() -> None:
-    assert choose_shape({}, MINUTE, timer=lambda model, rows: None)[1].trials == []
+    assert choose_shape({}, HOUR, timer=lambda model, rows: None)[1].trials == []
 
 
 def test_what_does_not_fit_into_memory_is_not_chosen() -> None:
-    usual = width_of(MINUTE)
-    assert width_of(MINUTE, fits=lambda settings: settings["model"]["width"] < usual) < usual
-    assert width_of(MINUTE, fits=lambda settings: False) == LADDER[0][1]
+    usual = width_of(HOUR)
+    assert width_of(HOUR, fits=lambda settings: settings["model"]["width"] < usual) < usual
+    assert width_of(HOUR, fits=lambda settings: False) == LADDER[0][1]
 
 
 def test_little_text_makes_a_smaller_model() -> None:
-    assert width_of(MINUTE._replace(unique=1e6)) < width_of(MINUTE)
+    assert width_of(HOUR._replace(unique=1e6)) < width_of(HOUR)
 
 
 def test_a_model_that_phase_ii_teaches_too_may_be_larger() -> None:
-    short, long = (choose_shape({}, MINUTE._replace(seconds=20.0, lifetime=lifetime)) for lifetime in (1.0, 8.0))
+    short, long = (choose_shape({}, HOUR._replace(seconds=20.0, lifetime=lifetime)) for lifetime in (1.0, 8.0))
     assert long[0]["model"]["width"] > short[0]["model"]["width"]
     assert long[1].tokens < short[1].tokens  # of phase I
 
 
 def test_said_steps_are_all_that_is_read() -> None:
-    choice = choose_shape({"pretrain": {"steps": 10, "rows_per_step": 4}}, MINUTE)[1]
-    assert choice.tokens == 10 * 4 * 256
+    choice = choose_shape({"pretrain": {"steps": 10, "rows_per_step": 24}}, HOUR)[1]
+    assert choice.tokens == 10 * 24 * 256
 
 
 @pytest.mark.parametrize(

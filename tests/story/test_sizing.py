@@ -88,7 +88,7 @@ def test_what_is_chosen_fits_into_memory(memory: float, minutes: float) -> None:
 
 
 def test_little_memory_first_means_fewer_rows_at_once_then_a_smaller_model() -> None:
-    roomy, tight, tighter = (chosen(PLAIN, minutes=300.0, memory=memory)[0] for memory in (64.0, 6.0, 1.0))
+    roomy, tight, tighter = (chosen(PLAIN, minutes=300.0, memory=memory)[0] for memory in (64.0, 2.0, 0.5))
     assert tight.model == roomy.model
     assert tight.align.microbatch_rows < roomy.align.microbatch_rows
     assert tighter.model.parameters < roomy.model.parameters
@@ -96,7 +96,7 @@ def test_little_memory_first_means_fewer_rows_at_once_then_a_smaller_model() -> 
 
 def test_sizes_that_were_said_are_kept_though_they_do_not_fit() -> None:
     said = merge(PLAIN, {**KEPT_SHAPE, "align": {"microbatch_rows": 128}})
-    recipe, _ = chosen(said, memory=0.6)
+    recipe, _ = chosen(said, memory=0.5)
     assert (recipe.model.width, recipe.align.microbatch_rows) == (128, 128)
     assert recipe.pretrain.microbatch_rows == 1
 

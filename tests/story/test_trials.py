@@ -40,5 +40,6 @@ def test_a_shape_that_does_not_fit_has_no_speed(monkeypatch: pytest.MonkeyPatch)
         raise torch.OutOfMemoryError("no room")
 
     tried = Trials(COMPUTE, minutes=10.0, flops=1e11)
+    assert tried(MODEL, 2)
     monkeypatch.setattr(trials, "step_times", full)
     assert tried(MODEL, 2) == 0.0

@@ -105,9 +105,10 @@ class Reckoner:
 
     def share(self, model: ModelConfig) -> float:
         """Of the speed of large products that plain steps reach: measured, or as its nearest measured neighbour."""
-        if not self.speeds:
+        ran = [tried for tried, trial in self.speeds.items() if trial.tokens_per_second]
+        if not ran:
             return usual_share(model)
-        near = min(self.speeds, key=lambda tried: abs(log(tried.matrix_parameters / model.matrix_parameters)))
+        near = min(ran, key=lambda tried: abs(log(tried.matrix_parameters / model.matrix_parameters)))
         measured = self.speeds[near].tokens_per_second * near.training_flop(1) / self.budget.machine.matmul_flops
         return measured * usual_share(model) / usual_share(near)
 
@@ -132,7 +133,10 @@ class Reckoner:
         return self.law.bits(model.matrix_parameters, self.read(model), self.budget.unique)
 
     def bits_at_last(self, model: ModelConfig) -> float:
-        """After all that will teach it: what the shape is chosen by."""
+        """After all that will teach it, which the shape is chosen by; infinite when one no larger did not even run."""
+        failed = [tried.matrix_parameters for tried, trial in self.speeds.items() if not trial.tokens_per_second]
+        if model.matrix_parameters >= min(failed, default=inf):
+            return inf
         read, unique = (self.budget.lifetime * amount for amount in (self.read(model), self.budget.unique))
         return self.law.bits(model.matrix_parameters, read, unique)
 
