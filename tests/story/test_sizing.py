@@ -60,8 +60,6 @@ def test_the_fastest_number_of_rows_at_once_is_chosen(best: int, fast_with: Call
 def test_rows_at_once_that_were_said_are_kept(fast_with: Callable[[int], None]) -> None:
     fast_with(16)
     assert chosen(merge(PLAIN, {"pretrain": {"microbatch_rows": 2}}))[0].pretrain.microbatch_rows == 2
-    short, _ = chosen(merge(PLAIN, {"pretrain": {"microbatch_rows": 16}}), minutes=0.1)  # for which 8 would be enough
-    assert (short.pretrain.rows_per_step, short.pretrain.microbatch_rows) == (16, 16)
 
 
 def test_what_is_compiled_serves_both_phases(fast_with: Callable[[int], None]) -> None:
@@ -122,7 +120,12 @@ def test_tinyworld_writes_what_is_read_or_a_fourth_of_it() -> None:
 
 
 def test_each_text_has_its_law() -> None:
-    told = {("tinyworld",): "tinyworld", ("a.txt",): "text", ("tinyworld", "pydocs"): "text"}
+    told = {
+        ("tinyworld",): "tinyworld",
+        ("tinyworld*2",): "tinyworld",
+        ("a.txt",): "text",
+        ("tinyworld", "pydocs"): "text",
+    }
     assert {texts: law_of(resolve({"data": {"text": texts}})) for texts in told} == told
 
 
@@ -146,9 +149,9 @@ def test_steps_grow_with_all_that_is_read() -> None:
     assert follow(128, 8e6) == (usual.rows_per_step, usual.learning_rate)
     rows = [follow(128, tokens).rows_per_step for tokens in (1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e14)]
     assert rows == sorted(rows)
-    assert rows[0] == 8
+    assert rows[0] == usual.rows_per_step
     assert rows[-1] * 256 == 2**19
-    assert follow(128, 1e8, context=1024).rows_per_step * 1024 == follow(128, 1e8).rows_per_step * 256
+    assert follow(128, 1e10, context=1024).rows_per_step * 1024 == follow(128, 1e10).rows_per_step * 256
 
 
 def test_embeddings_of_wide_models_follow_more_slowly() -> None:

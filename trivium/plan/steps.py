@@ -9,7 +9,7 @@ from trivium.model.shape import ModelConfig
 USUAL = PretrainConfig()
 MEASURED_WIDTH, MEASURED_TOKENS, MEASURED_STEP = 128, 8e6, 4096  # where the usual settings were measured
 STEP_POWER = 0.4
-FEWEST_ROWS, MOST_STEP = 8, 2**19  # rows in a step, and tokens
+FEWEST_ROWS, MOST_STEP = 16, 2**19  # rows in a step, and tokens
 
 
 class Follow(NamedTuple):

@@ -289,10 +289,10 @@ def reasons(choice: dict[str, Any], *, fresh: bool) -> Iterator[tuple[str, str]]
         law = plan.LAWS[choice["law"]]
         told = f"{law.floor:g} + {law.size:g} N^-{law.power:g} + {law.text:g} D^-{law.power:g}"
         yield "law", f"{told} bits/byte of N parameters after D bytes ({choice['law']}): {choice['bits']:.3f} expected"
-    text = f"{short(choice['tokens'])} tokens in phase I, about {size(choice['read'])}"
+    text = f"{short(choice['tokens'])} tokens in phase I, about {short(choice['read'])}B"
     if choice["unique"]:
         epochs = choice["read"] / choice["unique"]
-        text += f"; there are {size(choice['unique'])}: read {epochs:.1f} times"
+        text += f"; there are {short(choice['unique'])}B: read {epochs:.1f} times"
     yield "text", text
 
 

@@ -12,7 +12,7 @@ from trivium.config import Recipe, Settings, merge, resolve
 from trivium.story.needs import DIALOGUE_TOKENS, LIBRARIES, STORY_TOKENS, answering_memory, memory_of, reading_memory
 from trivium.story.trials import Trials
 from trivium.text.amount import text_on_file
-from trivium.text.corpus import TINYWORLD, has_world
+from trivium.text.corpus import TINYWORLD, has_world, worlds_of
 
 STORY_BYTES = 700  # of a TinyWorld story, roughly
 FRESH_RECORDS = 400_000  # are written for a run that can read them; a longer one reads them again ...
@@ -27,7 +27,7 @@ READING, ANSWERING = ("pretrain", "instruct"), ("align",)  # phases by what they
 
 def choose_before(settings: Settings, dial: plan.Dial, compute: Compute) -> Settings:
     """The settings with all that is chosen now; what the dial reckoned with is left in `dial.choice`."""
-    recipe = resolve(settings)
+    recipe = resolve({**settings, "model": {}})  # what was said of the shape may need the rest of it to be whole
     budget = plan.Budget(
         seconds=STEPPING * dial.seconds_for("pretrain"),
         machine=dial.machine,
@@ -41,11 +41,7 @@ def choose_before(settings: Settings, dial: plan.Dial, compute: Compute) -> Sett
         settings, budget, timer=timer, fits=lambda chosen: _fits(narrowed(chosen, dial), dial.machine)
     )
     dial.choice = choice
-    recipe = resolve(settings)
-    following = plan.follow(recipe.model, choice.tokens)._asdict()
-    if "pretrain.microbatch_rows" not in dial.open:  # which was said, and has to divide the step
-        at_once = recipe.pretrain.microbatch_rows
-        following["rows_per_step"] = at_once * math.ceil(following["rows_per_step"] / at_once)
+    following = plan.follow(resolve(settings).model, choice.tokens)._asdict()
     for key in dial.settled(*(f"pretrain.{name}" for name in following)):
         settings = plan.set_key(settings, key, following[key.split(".")[1]])
     settings = choose_rows_at_once(settings, dial, timer)
@@ -56,7 +52,8 @@ def choose_before(settings: Settings, dial: plan.Dial, compute: Compute) -> Sett
 
 def law_of(recipe: Recipe) -> str:
     """Which law the text obeys."""
-    return TINYWORLD if all(name == TINYWORLD for name in recipe.data.text) else "text"
+    worlds = [name for name, _ in worlds_of(recipe.data, "text")]
+    return TINYWORLD if worlds == [TINYWORLD] * len(recipe.data.text) else "text"
 
 
 def text_there_is(settings: Mapping[str, Any], recipe: Recipe) -> float:
