@@ -67,8 +67,9 @@ class Learned(NamedTuple):
     bits: float  # per held-out byte
 
 
-def corpus(name: str, data: DataConfig, *, quick: bool = False) -> Corpus:
-    documents = load_documents(data, 0, lambda line: None)
+def corpus(name: str, data: DataConfig, folder: Path | None = None, *, quick: bool = False) -> Corpus:
+    """folder  where gathered texts are kept; None: nowhere"""
+    documents = load_documents(data, 0, lambda line: None, folder)
     most, measured = (QUICK_CHARACTERS, QUICK_HELD_OUT) if quick else (CHARACTERS, HELD_OUT)
     return Corpus(name, some_of(documents.train, most), some_of(documents.held_out, measured))
 
@@ -109,7 +110,11 @@ class School:
 
     def learn(self, way: Way, minutes: float, pace: float, *, seed: int = 0) -> Learned:
         """Fresh weights, as many steps as fit, and what they come to."""
-        steps = max(10, int(60 * minutes / pace))
+        return self.teach(way, max(10, int(60 * minutes / pace)), seed=seed)._replace(minutes=minutes)
+
+    def teach(self, way: Way, steps: int, *, seed: int = 0) -> Learned:
+        """Fresh weights, so many steps, and what they come to."""
+        begun = time.monotonic()
         pretraining = {
             "steps": steps,
             "echo_steps": plan.choose_echoes(steps),
@@ -119,7 +124,12 @@ class School:
         phase = self._phase(chosen, seed=seed)
         for _ in train(phase, alone(), steps=range(steps)):
             pass
-        return Learned(way.name, minutes, steps, seed, self._bits(phase.model))
+        return Learned(way.name, (time.monotonic() - begun) / 60, steps, seed, self._bits(phase.model))
+
+    def bytes_per_token(self, vocab_size: int) -> float:
+        """Of the text to learn from."""
+        _, shard, _ = self._book(vocab_size)
+        return sum(len(text.encode()) for text in self.corpus.texts) / int(shard.lengths.sum())
 
     def _phase(self, way: Way, *, seed: int) -> Phase[Any]:
         recipe = resolve(merge({"seed": seed}, way.settings))

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -53,10 +54,12 @@ def run(
     settings: Flags = None,
 ) -> None:
     """All three phases and the report, in one run folder. Run again, it goes on where it was."""
+    begun = time.monotonic()
     from trivium.story.opening import open_story
     from trivium.story.whole import tell_whole
 
-    with open_story(recipe, out=out, minutes=minutes, flags=said(settings, start), new_round=round) as teller:
+    flags = said(settings, start)
+    with open_story(recipe, out=out, minutes=minutes, flags=flags, new_round=round, begun=begun) as teller:
         found = tell_whole(teller, new_round=round)
     if json:
         print_json(found)
@@ -88,11 +91,12 @@ def pretrain(
     settings: Flags = None,
 ) -> None:
     """Phase I: text with words missing → base."""
+    begun = time.monotonic()
     from trivium.story.opening import open_story
     from trivium.story.stages import make_base
 
     flags = said(settings, start)
-    with open_story(recipe, out=out, minutes=minutes, flags=flags, through="pretrain") as teller:
+    with open_story(recipe, out=out, minutes=minutes, flags=flags, through="pretrain", begun=begun) as teller:
         print(make_base(teller))
 
 
@@ -106,11 +110,14 @@ def instruct(
     settings: Flags = None,
 ) -> None:
     """Phase II: instructions and their answers → instruct, of the folder --from; without one base is made first."""
+    begun = time.monotonic()
     from trivium.story.opening import open_story
     from trivium.story.stages import make_instruct, take_base
 
     flags = said(settings, start)
-    with open_story(recipe, out=out, minutes=minutes, flags=flags, through="instruct", taught=("pretrain",)) as teller:
+    with open_story(
+        recipe, out=out, minutes=minutes, flags=flags, through="instruct", taught=("pretrain",), begun=begun
+    ) as teller:
         take_base(teller)
         print(make_instruct(teller))
 
