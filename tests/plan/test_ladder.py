@@ -88,6 +88,12 @@ def test_said_steps_are_all_that_is_read() -> None:
     assert choice.tokens == 10 * 24 * 256
 
 
+def test_for_few_said_steps_a_small_model_is_enough_whatever_the_time() -> None:
+    few, more = (choose_shape({"pretrain": {"steps": steps}}, HOUR)[0]["model"] for steps in (10, 10_000))
+    assert few["width"] == LADDER[0][1]
+    assert more["width"] > few["width"]
+
+
 @pytest.mark.parametrize(
     ("rung", "millions"), [((12, 768), (90, 130)), ((24, 1024), (320, 370)), ((24, 2048), (1300, 1450))]
 )

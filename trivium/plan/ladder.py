@@ -5,7 +5,7 @@ speed: at first that of large products here, then, where there is a timer, real 
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from math import inf, isfinite, log, log2
+from math import inf, isfinite, log
 from typing import Any, NamedTuple
 
 import msgspec
@@ -127,7 +127,7 @@ class Reckoner:
 
     def read(self, model: ModelConfig) -> float:
         """Bytes of text."""
-        return self.tokens(model) * bytes_per_token(model.vocab_size)
+        return self.law.bytes_in(self.tokens(model), model.vocab_size)
 
     def bits(self, model: ModelConfig) -> float:
         return self.law.bits(model.matrix_parameters, self.read(model), self.budget.unique)
@@ -138,7 +138,10 @@ class Reckoner:
         if model.matrix_parameters >= min(failed, default=inf):
             return inf
         read, unique = (self.budget.lifetime * amount for amount in (self.read(model), self.budget.unique))
-        return self.law.bits(model.matrix_parameters, read, unique)
+        enough = (
+            read / self.law.bytes_per_parameter if self.said(model) else inf
+        )  # for said steps no larger one is wanted
+        return self.law.bits(min(enough, model.matrix_parameters), read, unique)
 
     def choice(self, model: ModelConfig) -> Choice:
         return Choice(
@@ -181,11 +184,6 @@ def vocabulary(width: int) -> int:
 
 def _by_width(table: tuple[tuple[int, int], ...], width: int) -> int:
     return next(value for below, value in table if width < below or not below)
-
-
-def bytes_per_token(vocab_size: int) -> float:
-    """Of English, roughly."""
-    return 3.2 + 0.3 * log2(vocab_size / 2048)
 
 
 def usual_share(model: ModelConfig) -> float:

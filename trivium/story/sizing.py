@@ -84,7 +84,10 @@ def choose_rows_at_once(settings: Settings, dial: plan.Dial, timer: plan.Timer) 
     gain = speeds[best] / speeds[usual] if speeds else 1.0
     if gain < WORTH_IT:
         return settings
-    dial.choice = msgspec.structs.replace(choice, share=choice.share * gain)
+    more = gain if "pretrain.steps" in dial.open else 1.0
+    dial.choice = msgspec.structs.replace(
+        choice, share=gain * choice.share, tokens=int(more * choice.tokens), read=more * choice.read
+    )
     return with_rows(settings, best, READING if shared else READING[:1])
 
 
