@@ -75,6 +75,7 @@ def choose_shape(
     ladder = {resolve(each).model: each for each in found}
     reckoner = Reckoner(settings.get("pretrain", {}), budget)
     models = sorted(ladder, key=lambda model: model.matrix_parameters)
+    models = [model for model in models if reckoner.wants(model)] or models[:1]
     best = min(models, key=reckoner.bits_at_last)
     while timer and (wanted := reckoner.untried(models, best)) and len(reckoner.speeds) < MOST_TRIALS:
         if not reckoner.listen(wanted, timer):
@@ -102,6 +103,11 @@ class Reckoner:
         if speed is not None:
             self.speeds[model] = Trial(model.num_layers, model.width, rows, speed)
         return speed is not None
+
+    def wants(self, model: ModelConfig) -> bool:
+        """Whether the text of said steps is enough for the shape."""
+        enough = self.law.bytes_per_parameter * model.matrix_parameters
+        return not self.said(model) or self.budget.lifetime * self.read(model) >= enough
 
     def share(self, model: ModelConfig) -> float:
         """Of the speed of large products that plain steps reach: measured, or as its nearest measured neighbour."""
@@ -138,10 +144,7 @@ class Reckoner:
         if model.matrix_parameters >= min(failed, default=inf):
             return inf
         read, unique = (self.budget.lifetime * amount for amount in (self.read(model), self.budget.unique))
-        enough = (
-            read / self.law.bytes_per_parameter if self.said(model) else inf
-        )  # for said steps no larger one is wanted
-        return self.law.bits(min(enough, model.matrix_parameters), read, unique)
+        return self.law.bits(model.matrix_parameters, read, unique)
 
     def choice(self, model: ModelConfig) -> Choice:
         return Choice(
