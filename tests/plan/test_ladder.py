@@ -18,7 +18,7 @@ def timer(share: Callable[[ModelConfig], float]) -> Any:
     """Steps of a shape reach that share of the speed of large products; remembers who was asked."""
     asked: list[ModelConfig] = []
 
-    def ask(model: ModelConfig, rows: int) -> float:
+    def ask(model: ModelConfig, rows: int, whole: int) -> float:
         asked.append(model)
         return MACHINE.matmul_flops * share(model) / model.training_flop(1)
 
@@ -64,7 +64,7 @@ def test_a_shape_that_does_not_even_run_is_not_chosen() -> None:
 
 
 def test_when_there_is_no_time_for_another_trial_the_dial_stops_trying() -> None:
-    assert choose_shape({}, HOUR, timer=lambda model, rows: None)[1].trials == []
+    assert choose_shape({}, HOUR, timer=lambda model, rows, whole: None)[1].trials == []
 
 
 def test_what_does_not_fit_into_memory_is_not_chosen() -> None:

@@ -22,12 +22,13 @@ LADDER = (
 )  # fmt: skip
 VOCABULARIES = ((192, 2048), (384, 4096), (768, 8192), (1536, 16_384), (0, 32_768))  # below a width; 0: above all
 HEADS = ((384, 32), (1536, 64), (0, 128))  # how wide one is, likewise
+USUAL = PretrainConfig()
 MOST_TRIALS = 5  # of shapes
 COMPILED_GAIN = 1.25  # compiled steps are so many times as fast as plain ones, roughly
 USUAL_SHARE = 0.4  # of the speed of large products that plain steps reach ...
 HALF_REACHED = 2e5  # ... and parameters of a shape that reaches half of that
 
-Timer = Callable[[ModelConfig, int], float | None]  # (shape, rows at once) -> tokens/s; None: no time to try it
+Timer = Callable[[ModelConfig, int, int], float | None]  # (shape, rows at once, in a step) -> tokens/s; None: no time
 Fits = Callable[[Settings], bool]  # whether a recipe fits into memory
 
 
@@ -89,6 +90,7 @@ class Reckoner:
 
     def __init__(self, pretrain: Mapping[str, Any], budget: Budget) -> None:
         self.pretrain, self.budget, self.law = pretrain, budget, LAWS[budget.law]
+        self.rows = int(pretrain.get("rows_per_step", USUAL.rows_per_step))
         self.speeds: dict[ModelConfig, Trial] = {}
 
     def untried(self, models: list[ModelConfig], best: ModelConfig) -> ModelConfig | None:
@@ -98,10 +100,10 @@ class Reckoner:
         return next((model for model in near if model not in self.speeds), None)
 
     def listen(self, model: ModelConfig, timer: Timer) -> bool:
-        rows = PretrainConfig.model_validate({**self.pretrain, "steps": 1}).microbatch_rows
-        speed = timer(model, rows)
+        at_once = self.pretrain.get("microbatch_rows", USUAL.microbatch_rows)
+        speed = timer(model, at_once, self.rows)
         if speed is not None:
-            self.speeds[model] = Trial(model.num_layers, model.width, rows, speed)
+            self.speeds[model] = Trial(model.num_layers, model.width, at_once, speed)
         return speed is not None
 
     def wants(self, model: ModelConfig) -> bool:
@@ -128,8 +130,7 @@ class Reckoner:
         return int(self.pretrain.get("steps", 0)) * self.per_step(model)
 
     def per_step(self, model: ModelConfig) -> int:
-        rows = self.pretrain.get("rows_per_step", PretrainConfig().rows_per_step)
-        return int(rows * model.context_length)
+        return self.rows * model.context_length
 
     def read(self, model: ModelConfig) -> float:
         """Bytes of text."""

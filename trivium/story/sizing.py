@@ -74,7 +74,7 @@ def choose_rows_at_once(settings: Settings, dial: plan.Dial, timer: plan.Timer) 
         chosen = with_rows(settings, rows, READING if shared else READING[:1])
         if whole % rows or rows in speeds or not _fits(chosen, dial.machine):
             continue
-        if (speed := timer(recipe.model, rows)) is None:
+        if (speed := timer(recipe.model, rows, recipe.pretrain.rows_per_step)) is None:
             break
         speeds[rows] = speed
         trial = plan.Trial(recipe.model.num_layers, recipe.model.width, rows, speed)
