@@ -97,7 +97,8 @@ def fit(lessons: list[dict[str, Any]], power: float) -> tuple[Law, float]:
     terms = np.stack([np.ones_like(bits), parameters**-power, read**-power], axis=1) / bits[:, None]
     constants = np.linalg.lstsq(terms, np.ones_like(bits), rcond=None)[0]
     floor, size, text = constants.tolist()
-    return Law(floor, size, text, power), float(np.sqrt(np.mean((terms @ constants - 1) ** 2)))
+    known = statistics.mean(one["bytes_per_token"] for one in lessons)
+    return Law(floor, size, text, power, known), float(np.sqrt(np.mean((terms @ constants - 1) ** 2)))
 
 
 def _bits(one: dict[str, Any]) -> float:
@@ -125,7 +126,7 @@ def show_fit(known: list[dict[str, Any]]) -> None:
     lessons = [one for one in known if one["tokens"] >= FEWEST_TOKENS]
     for power in POWERS:
         law, error = fit(lessons, power)
-        ratio = law.bytes_per_parameter / statistics.mean(one["bytes_per_token"] for one in lessons)
+        ratio = law.bytes_per_parameter / law.bytes_per_token
         constants = f"{law.floor:.3f} + {law.size:.3g} N^-{power} + {law.text:.3g} D^-{power}"
         print(f"{constants:<44} error {100 * error:.1f} %, {ratio:.0f} tokens a parameter")
 

@@ -18,7 +18,7 @@ def timer(share: Callable[[ModelConfig], float]) -> Any:
     """Steps of a shape reach that share of the speed of large products; remembers who was asked."""
     asked: list[ModelConfig] = []
 
-    def ask(model: ModelConfig, rows: int) -> float:
+    def ask(model: ModelConfig, rows: int, whole: int) -> float:
         asked.append(model)
         return MACHINE.matmul_flops * share(model) / model.training_flop(1)
 
@@ -64,7 +64,7 @@ def test_a_shape_that_does_not_even_run_is_not_chosen() -> None:
 
 
 def test_when_there_is_no_time_for_another_trial_the_dial_stops_trying() -> None:
-    assert choose_shape({}, HOUR, timer=lambda model, rows: None)[1].trials == []
+    assert choose_shape({}, HOUR, timer=lambda model, rows, whole: None)[1].trials == []
 
 
 def test_what_does_not_fit_into_memory_is_not_chosen() -> None:
@@ -86,6 +86,12 @@ def test_a_model_that_phase_ii_teaches_too_may_be_larger() -> None:
 def test_said_steps_are_all_that_is_read() -> None:
     choice = choose_shape({"pretrain": {"steps": 10, "rows_per_step": 24}}, HOUR)[1]
     assert choice.tokens == 10 * 24 * 256
+
+
+def test_for_few_said_steps_a_small_model_is_enough_whatever_the_time() -> None:
+    few, more = (choose_shape({"pretrain": {"steps": steps}}, HOUR)[0]["model"] for steps in (10, 10_000))
+    assert few["width"] == LADDER[0][1]
+    assert more["width"] > few["width"]
 
 
 @pytest.mark.parametrize(

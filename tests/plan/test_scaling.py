@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from trivium.plan import LAWS, Law
 from trivium.plan.scaling import worth
 
-LAW = Law(floor=0.5, size=10.0, text=40.0, power=0.5)
+LAW = Law(floor=0.5, size=10.0, text=40.0, power=0.5, bytes_per_token=4.0)
 counts = st.floats(1e3, 1e12)
 
 

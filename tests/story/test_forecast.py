@@ -34,9 +34,9 @@ MACHINE = plan.Machine("a test machine", 2, 2**34, "bfloat16", 1e11)
 ONE_THREAD = {"compute": {"threads": 1, "device": "cpu"}}
 
 
-def known_trials(compute: Compute, minutes: float, flops: float) -> Callable[[ModelConfig, int], float]:
+def known_trials(compute: Compute, minutes: float, flops: float) -> Callable[[ModelConfig, int, int], float]:
     """Steps reach a third of the speed of large products; those of other numbers of rows than 16 a fifth."""
-    return lambda model, rows: flops / (3 if rows == 16 else 5) / model.training_flop(1)
+    return lambda model, rows, whole: flops / (3 if rows == 16 else 5) / model.training_flop(1)
 
 
 @pytest.fixture(autouse=True)

@@ -27,7 +27,7 @@ def _machine_of_known_speed() -> Any:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(plan, "measure_machine", lambda compute: MACHINE)
         patch.setattr(opening, "compiling_obstacle", lambda device: "")
-        patch.setattr(sizing, "Trials", lambda *_: lambda model, rows: None)  # no time to try any
+        patch.setattr(sizing, "Trials", lambda *_: lambda model, rows, whole: None)  # no time to try any
         yield
 
 

@@ -36,7 +36,7 @@ def fast_with(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 
     def fast(best: int) -> None:
         def trials(compute: Compute, minutes: float, flops: float) -> plan.Timer:
-            return lambda model, rows: flops * (0.4 if rows == best else 0.2) / model.training_flop(1)
+            return lambda model, rows, whole: flops * (0.4 if rows == best else 0.2) / model.training_flop(1)
 
         monkeypatch.setattr(sizing, "Trials", trials)
 
@@ -45,7 +45,7 @@ def fast_with(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 
 @pytest.fixture(autouse=True)
 def untried(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sizing, "Trials", lambda *_: lambda model, rows: None)
+    monkeypatch.setattr(sizing, "Trials", lambda *_: lambda model, rows, whole: None)
 
 
 @pytest.mark.parametrize("best", [4, 8, 16])
@@ -72,7 +72,7 @@ def test_what_is_compiled_serves_both_phases(fast_with: Callable[[int], None]) -
 
 def test_a_little_faster_is_not_worth_another_number(monkeypatch: pytest.MonkeyPatch) -> None:
     def trials(compute: Compute, minutes: float, flops: float) -> plan.Timer:
-        return lambda model, rows: flops * (0.202 if rows == 16 else 0.2) / model.training_flop(1)
+        return lambda model, rows, whole: flops * (0.202 if rows == 16 else 0.2) / model.training_flop(1)
 
     monkeypatch.setattr(sizing, "Trials", trials)
     assert chosen(PLAIN)[0].pretrain.microbatch_rows == 8

@@ -19,19 +19,19 @@ LARGE = ModelConfig(num_layers=24, width=2048, num_heads=16, num_kv_heads=16, he
 def test_a_trial_tells_the_speed_of_real_steps_and_takes_its_time() -> None:
     tried = Trials(COMPUTE, minutes=10.0, flops=1e11)
     left, begun = tried.left, time.perf_counter()
-    speed = tried(MODEL, 2)
+    speed = tried(MODEL, 2, 4)
     assert speed is not None
-    assert speed > 2 * 32 / (time.perf_counter() - begun)
+    assert speed > 4 * 32 / (time.perf_counter() - begun)
     assert tried.left < left == pytest.approx(6.0)
 
 
 def test_a_run_under_a_minute_tries_nothing() -> None:
-    assert Trials(COMPUTE, minutes=0.9, flops=1e20)(MODEL, 2) is None
+    assert Trials(COMPUTE, minutes=0.9, flops=1e20)(MODEL, 2, 4) is None
 
 
 def test_a_shape_that_would_take_too_long_is_not_tried() -> None:
     tried = Trials(COMPUTE, minutes=1.0, flops=1e11)
-    assert tried(LARGE, 8) is None
+    assert tried(LARGE, 8, 8) is None
     assert tried.left == pytest.approx(0.6)
 
 
@@ -40,6 +40,6 @@ def test_a_shape_that_does_not_fit_has_no_speed(monkeypatch: pytest.MonkeyPatch)
         raise torch.OutOfMemoryError("no room")
 
     tried = Trials(COMPUTE, minutes=10.0, flops=1e11)
-    assert tried(MODEL, 2)
+    assert tried(MODEL, 2, 4)
     monkeypatch.setattr(trials, "step_times", full)
-    assert tried(MODEL, 2) == 0.0
+    assert tried(MODEL, 2, 4) == 0.0

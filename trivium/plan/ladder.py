@@ -5,7 +5,7 @@ speed: at first that of large products here, then, where there is a timer, real 
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from math import inf, isfinite, log, log2
+from math import inf, isfinite, log
 from typing import Any, NamedTuple
 
 import msgspec
@@ -22,12 +22,13 @@ LADDER = (
 )  # fmt: skip
 VOCABULARIES = ((192, 2048), (384, 4096), (768, 8192), (1536, 16_384), (0, 32_768))  # below a width; 0: above all
 HEADS = ((384, 32), (1536, 64), (0, 128))  # how wide one is, likewise
+USUAL = PretrainConfig()
 MOST_TRIALS = 5  # of shapes
 COMPILED_GAIN = 1.25  # compiled steps are so many times as fast as plain ones, roughly
 USUAL_SHARE = 0.4  # of the speed of large products that plain steps reach ...
 HALF_REACHED = 2e5  # ... and parameters of a shape that reaches half of that
 
-Timer = Callable[[ModelConfig, int], float | None]  # (shape, rows at once) -> tokens/s; None: no time to try it
+Timer = Callable[[ModelConfig, int, int], float | None]  # (shape, rows at once, in a step) -> tokens/s; None: no time
 Fits = Callable[[Settings], bool]  # whether a recipe fits into memory
 
 
@@ -75,6 +76,7 @@ def choose_shape(
     ladder = {resolve(each).model: each for each in found}
     reckoner = Reckoner(settings.get("pretrain", {}), budget)
     models = sorted(ladder, key=lambda model: model.matrix_parameters)
+    models = [model for model in models if reckoner.wants(model)] or models[:1]
     best = min(models, key=reckoner.bits_at_last)
     while timer and (wanted := reckoner.untried(models, best)) and len(reckoner.speeds) < MOST_TRIALS:
         if not reckoner.listen(wanted, timer):
@@ -88,6 +90,7 @@ class Reckoner:
 
     def __init__(self, pretrain: Mapping[str, Any], budget: Budget) -> None:
         self.pretrain, self.budget, self.law = pretrain, budget, LAWS[budget.law]
+        self.rows = int(pretrain.get("rows_per_step", USUAL.rows_per_step))
         self.speeds: dict[ModelConfig, Trial] = {}
 
     def untried(self, models: list[ModelConfig], best: ModelConfig) -> ModelConfig | None:
@@ -97,11 +100,16 @@ class Reckoner:
         return next((model for model in near if model not in self.speeds), None)
 
     def listen(self, model: ModelConfig, timer: Timer) -> bool:
-        rows = PretrainConfig.model_validate({**self.pretrain, "steps": 1}).microbatch_rows
-        speed = timer(model, rows)
+        at_once = self.pretrain.get("microbatch_rows", USUAL.microbatch_rows)
+        speed = timer(model, at_once, self.rows)
         if speed is not None:
-            self.speeds[model] = Trial(model.num_layers, model.width, rows, speed)
+            self.speeds[model] = Trial(model.num_layers, model.width, at_once, speed)
         return speed is not None
+
+    def wants(self, model: ModelConfig) -> bool:
+        """Whether the text of said steps is enough for the shape."""
+        enough = self.law.bytes_per_parameter * model.matrix_parameters
+        return not self.said(model) or self.budget.lifetime * self.read(model) >= enough
 
     def share(self, model: ModelConfig) -> float:
         """Of the speed of large products that plain steps reach: measured, or as its nearest measured neighbour."""
@@ -122,12 +130,11 @@ class Reckoner:
         return int(self.pretrain.get("steps", 0)) * self.per_step(model)
 
     def per_step(self, model: ModelConfig) -> int:
-        rows = self.pretrain.get("rows_per_step", PretrainConfig().rows_per_step)
-        return int(rows * model.context_length)
+        return self.rows * model.context_length
 
     def read(self, model: ModelConfig) -> float:
         """Bytes of text."""
-        return self.tokens(model) * bytes_per_token(model.vocab_size)
+        return self.law.bytes_in(self.tokens(model), model.vocab_size)
 
     def bits(self, model: ModelConfig) -> float:
         return self.law.bits(model.matrix_parameters, self.read(model), self.budget.unique)
@@ -181,11 +188,6 @@ def vocabulary(width: int) -> int:
 
 def _by_width(table: tuple[tuple[int, int], ...], width: int) -> int:
     return next(value for below, value in table if width < below or not below)
-
-
-def bytes_per_token(vocab_size: int) -> float:
-    """Of English, roughly."""
-    return 3.2 + 0.3 * log2(vocab_size / 2048)
 
 
 def usual_share(model: ModelConfig) -> float:

@@ -5,7 +5,7 @@ and over that of Muennighoff et al. 2023, arXiv:2305.16264, eq. 5 and 6. Size an
 text is as a constant times size, as in Hoffmann et al.'s table 2, and small sweeps can be trusted farther.
 """
 
-from math import exp, inf
+from math import exp, inf, log2
 from typing import NamedTuple
 
 
@@ -16,6 +16,11 @@ class Law(NamedTuple):
     size: float
     text: float
     power: float
+    bytes_per_token: float  # of its text, in a vocabulary of 2048
+
+    def bytes_in(self, tokens: float, vocab_size: int) -> float:
+        """Bytes of so many tokens, roughly: each doubling of the vocabulary adds a third of a byte to each."""
+        return tokens * (self.bytes_per_token + 0.3 * log2(vocab_size / 2048))
 
     @property
     def bytes_per_parameter(self) -> float:
@@ -47,6 +52,6 @@ def worth(count: float, fresh: float, patience: float) -> float:
 
 # Fitted by `benchmarks/scaling.py --fit` to lessons given here (docs/results.md): TinyWorld, and children's books
 LAWS = {
-    "tinyworld": Law(floor=0.075, size=26.9, text=257.0, power=0.5),
-    "text": Law(floor=1.255, size=39.8, text=219.0, power=0.4),
+    "tinyworld": Law(floor=0.075, size=26.9, text=257.0, power=0.5, bytes_per_token=4.0),
+    "text": Law(floor=1.255, size=39.8, text=219.0, power=0.4, bytes_per_token=3.2),
 }

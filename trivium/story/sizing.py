@@ -74,7 +74,7 @@ def choose_rows_at_once(settings: Settings, dial: plan.Dial, timer: plan.Timer) 
         chosen = with_rows(settings, rows, READING if shared else READING[:1])
         if whole % rows or rows in speeds or not _fits(chosen, dial.machine):
             continue
-        if (speed := timer(recipe.model, rows)) is None:
+        if (speed := timer(recipe.model, rows, recipe.pretrain.rows_per_step)) is None:
             break
         speeds[rows] = speed
         trial = plan.Trial(recipe.model.num_layers, recipe.model.width, rows, speed)
@@ -84,7 +84,10 @@ def choose_rows_at_once(settings: Settings, dial: plan.Dial, timer: plan.Timer) 
     gain = speeds[best] / speeds[usual] if speeds else 1.0
     if gain < WORTH_IT:
         return settings
-    dial.choice = msgspec.structs.replace(choice, share=choice.share * gain)
+    more = gain if "pretrain.steps" in dial.open else 1.0
+    dial.choice = msgspec.structs.replace(
+        choice, share=gain * choice.share, tokens=int(more * choice.tokens), read=more * choice.read
+    )
     return with_rows(settings, best, READING if shared else READING[:1])
 
 

@@ -29,17 +29,20 @@ class Trials:
         self.left = min(MOST_SECONDS, SHARE * 60 * minutes) if minutes >= FROM_MINUTES else 0.0
         self.flops, self.warm = flops / 3, False
 
-    def __call__(self, model: ModelConfig, rows: int) -> float | None:
-        """Tokens per second of steps of so many rows, all at once; 0 where they do not fit, None when time is up."""
+    def __call__(self, model: ModelConfig, at_once: int, rows: int) -> float | None:
+        """Tokens per second of whole steps; 0 where they do not fit, None when time is up.
+
+        at_once, rows  computed at once, and in a step
+        """
         flop = model.training_flop(STEPS * rows * model.context_length)
         if flop / self.flops > self.left:
             return None
         if not self.warm:  # what is built at first use is built anyway
-            self._seconds(WARMING, rows=1)
+            self._seconds(Size(WARMING, 1, 1))
             self.warm = True
         begun = time.perf_counter()
         try:
-            seconds = self._seconds(model, rows)
+            seconds = self._seconds(Size(model, rows, at_once))
         except torch.OutOfMemoryError:
             return 0.0
         finally:
@@ -48,7 +51,7 @@ class Trials:
         self.flops = flop / taken
         return rows * model.context_length / seconds
 
-    def _seconds(self, model: ModelConfig, rows: int) -> float:
+    def _seconds(self, size: Size) -> float:
         """Of the best step."""
-        fresh = initialise(Transformer(model), 0).to(self.compute.device)
-        return min(step_times(fresh, Size(model, rows, rows), self.compute, steps=STEPS)[1:])
+        model = initialise(Transformer(size.model), 0).to(self.compute.device)
+        return min(step_times(model, size, self.compute, steps=STEPS)[1:])
