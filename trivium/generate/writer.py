@@ -51,9 +51,13 @@ class Writer:
     A dialogue that goes on is read from where it was left: rows remember what they hold, the longest idle goes first.
     """
 
-    def __init__(self, model: Transformer, *, rows: int = 32, precision: Precision = "float32") -> None:
-        """precision  auto: products in bfloat16 where there are any, for greedy answers too"""
-        self.context_length = model.config.context_length
+    def __init__(
+        self, model: Transformer, *, rows: int = 32, positions: int | None = None, precision: Precision = "float32"
+    ) -> None:
+        """positions  of a prompt and its answer together, at most; none: the model's context
+        precision  auto: products in bfloat16 where there are any, for greedy answers too
+        """
+        self.context_length = model.config.context_length if positions is None else positions
         self.vocab_size = model.config.vocab_size
         room = Sampling(max_new_tokens=self.context_length)
         self._decoder = fastest(model, room, (), rows=rows, positions=self.context_length, precision=precision)

@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, Response
 from trivium.errors import ConfigError
 from trivium.runs import Run
 from trivium.shelf import is_done, open_model
-from trivium.story.talking import latest_model
+from trivium.story.voices import latest_model
 from trivium.studio.api import openai_routes
 from trivium.studio.asking import ApiError
 from trivium.studio.desk import Desk
