@@ -1,6 +1,6 @@
 """How a model is to speak: what `trivium chat` and `trivium generate` can be told. No torch until it is used."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import Field, ValidationError
 
@@ -40,10 +40,10 @@ class Manner(Frozen):
 
         return Penalties(self.repetition)
 
-    def changed(self, name: str, value: Any) -> "Manner":
+    def changed(self, name: str, value: Any) -> Self:
         """With one setting as it was typed; raises ConfigError that says field, value and rule."""
         try:
-            return Manner.model_validate(self.model_dump() | {name: None if value in ("none", "off") else value})
+            return type(self).model_validate(self.model_dump() | {name: None if value in ("none", "off") else value})
         except ValidationError as errors:
             raise ConfigError(first_error(errors)) from None
 
