@@ -4,7 +4,7 @@
 
 Prompts of 32 tokens, 128 new ones, drawn at temperature 1. transformers is given its best: dynamic and static cache,
 float32 and bfloat16 are tried twice, and the fastest is repeated. Repeats are interleaved; run it on a quiet machine.
---json prints {"S": {"1": ratio, "16": ratio, "64": ratio}, "M": {...}}: C++ over transformers, the median of the repeats.
+--json prints {"S": {"1": …, "16": …, "64": …}, "M": {…}}: C++ over transformers, medians of the ratios of each repeat.
 """
 
 import argparse

@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+import torch
+
 from trivium.config import resolve, to_toml
-from trivium.model.transformer import Transformer, initialise
+from trivium.model.transformer import Transformer
 from trivium.publish import write_text
 from trivium.runs import open_run
 from trivium.shelf import Origin, publish_model
@@ -21,6 +23,15 @@ def make_run(path: Path, *, context_length: int = 160) -> Path:
     with open_run(path, create=True) as run:
         write_text(run.recipe, to_toml(recipe))
         for seed, folder in enumerate((run.base, run.instruct, run.round(1).aligned)):
-            model = initialise(Transformer(recipe.model), seed)
+            model = made_up(Transformer(recipe.model), seed)
             publish_model(folder, model, tokenizer, recipe, Origin("instruct", None, {}, None, {}), beside={})
     return path
+
+
+@torch.no_grad()
+def made_up(model: Transformer, seed: int) -> Transformer:
+    """Every layer does something: what is said depends on all that was said before."""
+    generator = torch.Generator().manual_seed(seed)
+    for name, parameter in model.named_parameters():
+        parameter.copy_(float("norm" in name) + 0.4 * torch.randn(parameter.shape, generator=generator))
+    return model
