@@ -50,7 +50,7 @@ def test_system_turns_stay_and_a_context_stands_below_its_question(tmp_path: Pat
 @pytest.mark.parametrize(
     ("row", "told"),
     [
-        ({"story": "Once."}, "p.jsonl:2: no prompt in story; known are messages"),
+        ({"story": "Once."}, "p.jsonl:2: no prompt in the columns story; known are messages"),
         ({"messages": [{"role": "assistant", "content": "So."}]}, 'p.jsonl:2: "messages" has no turn of the user'),
         ({"prompt": 3}, 'p.jsonl:2: "prompt" is a number'),
     ],
