@@ -209,11 +209,13 @@ class Typist:
     """Somebody at a terminal."""
 
     def __init__(self, arguments: list[str], *, columns: int) -> None:
-        self.process, self.terminal = pty.fork()
+        self.terminal, theirs = pty.openpty()
         self.seen = ""
-        if not self.process:
-            os.environ.update(COLUMNS=str(columns), LINES="40", TERM="xterm", OMP_NUM_THREADS="1")
-            os.execv(arguments[0], arguments)
+        size = {"COLUMNS": str(columns), "LINES": "40", "TERM": "xterm", "OMP_NUM_THREADS": "1"}
+        self.process = subprocess.Popen(
+            arguments, stdin=theirs, stdout=theirs, stderr=theirs, env={**os.environ, **size}, start_new_session=True
+        )
+        os.close(theirs)
 
     def type(self, line: str) -> None:
         os.write(self.terminal, line.encode())
@@ -229,9 +231,9 @@ class Typist:
 
     def leave(self) -> int:
         self.type("/quit\n")
-        _, status = os.waitpid(self.process, 0)
+        code = self.process.wait(timeout=30)
         os.close(self.terminal)
-        return os.waitstatus_to_exitcode(status)
+        return code
 
 
 def test_ctrl_c_stops_the_answer_and_not_the_chat(tmp_path: Path) -> None:
@@ -240,9 +242,9 @@ def test_ctrl_c_stops_the_answer_and_not_the_chat(tmp_path: Path) -> None:
     person.wait(lambda seen: "you > " in seen)
     person.type("Tell me everything.\n")
     person.wait(lambda seen: len(seen) > 300)
-    os.kill(person.process, signal.SIGINT)
+    person.process.send_signal(signal.SIGINT)
     person.wait(lambda seen: "stopped" in seen and seen.rstrip().endswith("you >"))
-    os.kill(person.process, signal.SIGINT)
+    person.process.send_signal(signal.SIGINT)
     person.wait(lambda seen: "/quit leaves" in seen and seen.rstrip().endswith("you >"))
     person.type("/max-tokens 5\n")
     person.wait(lambda seen: "max_tokens 5" in seen and seen.rstrip().endswith("you >"))
