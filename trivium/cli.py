@@ -12,7 +12,7 @@ import cyclopts
 from cyclopts import App, Parameter
 from pydantic import ValidationError
 
-from trivium import __version__
+from trivium import __version__, using
 from trivium.ballot import feedback
 from trivium.config import first_error
 from trivium.errors import ConfigError, Interrupted, TriviumError
@@ -173,51 +173,10 @@ def _third_phase(
         yield teller
 
 
-@app.command
-def fill(
-    model: ModelFolder,
-    text: Annotated[str, Parameter(help='text with blanks of three underscores: "The ___ sat on the mat."')],
-    *,
-    best: Annotated[int, Parameter(help="how many fillings to show for each blank")] = 3,
-    json: AsJson = False,
-) -> None:
-    """Fill in the blanks of a text with a base model."""
-    from trivium.story.talking import fill_blanks, print_fillings
-
-    found = fill_blanks(model, text, best=best)
-    print_json(found) if json else print_fillings(found)
-
-
-@app.command
-def chat(
-    model: ModelFolder,
-    *,
-    temperature: Annotated[float, Parameter(help="0 always takes the most probable word")] = 0.7,
-    top_p: Annotated[float, Parameter(help="only the most probable words that together reach this")] = 0.95,
-    seed: Annotated[int, Parameter(help="of the random words")] = 0,
-) -> None:
-    """Talk to a model. In a run folder: to its latest stage."""
-    from trivium.story.talking import chat_with
-
-    chat_with(model, temperature=temperature, top_p=top_p, seed=seed)
-
-
-@app.command
-def serve(
-    models: Annotated[list[Path], Parameter(help="model folders, or run folders: all their finished models")],
-    /,
-    *,
-    host: Annotated[str, Parameter(help="the address to listen on")] = "127.0.0.1",
-    port: Annotated[int, Parameter(help="0: a free one")] = 8000,
-    name: Annotated[list[str], Parameter(help="by which others reach it, such as models.example.org")] = [],  # noqa: B006
-    api_key: Annotated[
-        str | None, Parameter(env_var="TRIVIUM_API_KEY", help="what callers have to show; needed beyond this machine")
-    ] = None,
-) -> None:
-    """Models by HTTP, as OpenAI's API has it: /v1/models, /v1/completions, /v1/chat/completions."""
-    from trivium.studio.serving import serve_models
-
-    serve_models(models, host=host, port=port, names=name, api_key=api_key)
+fill = app.command(using.fill)
+chat = app.command(using.chat)
+generate = app.command(using.generate)
+serve = app.command(using.serve)
 
 
 @app.command

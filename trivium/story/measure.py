@@ -245,10 +245,19 @@ def _interval(here: Measures) -> str:
 
 def by_kind_rows(found: Measures) -> tuple[list[str], list[list[str]]]:
     """Instructions by kind, a model per column."""
-    models: Sequence[str] = [name for name in ("base", "instruct", "aligned") if name in found]
-    kinds = sorted({kind for name in models for kind in found[name]["by_kind"]})
-    rows = [[kind, *(f"{found[name]['by_kind'].get(kind, 0):.0%}" for name in models)] for kind in kinds]
-    return ["instruction", *models], rows
+    return _share_rows(found, "by_kind", "instruction")
+
+
+def by_format_rows(found: Measures) -> tuple[list[str], list[list[str]]]:
+    """Formats kept, likewise."""
+    return _share_rows(found, "by_format", "format")
+
+
+def _share_rows(found: Measures, key: str, title: str) -> tuple[list[str], list[list[str]]]:
+    models: Sequence[str] = [name for name in MODELS if name in found]
+    kinds = sorted({kind for name in models for kind in found[name][key]})
+    rows = [[kind, *(f"{found[name][key].get(kind, 0):.0%}" for name in models)] for kind in kinds]
+    return [title, *models], rows
 
 
 def evaluate_run(path: Path, questions: Path | None, *, flags: Settings) -> Measures:
@@ -279,3 +288,4 @@ def print_measures(found: Measures) -> None:
     show.table("Held-out measures", *table_rows(found))
     show.table("Before and after each phase", *change_rows(found))
     show.table("Instructions by kind", *by_kind_rows(found))
+    show.table("Formats kept", *by_format_rows(found))
