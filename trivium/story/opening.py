@@ -21,7 +21,7 @@ from trivium.text.corpus import check_files
 from trivium.train.interrupt import listen
 
 DEFAULT_MINUTES = 10.0
-LATER = ("votes", "reward", "align", "evaluate")  # settings that a new round may change
+LATER = ("votes", "reward", "align", "watch", "evaluate")  # settings that a new round may change
 STORY_TOKENS, DIALOGUE_TOKENS = 170, 55  # of TinyWorld, roughly: how much of it a run needs
 STEPPING = 0.75  # of the time of a phase goes into its steps
 

@@ -1,6 +1,8 @@
 """Phase III as stages of a run: votes → reward → aligned, round after round."""
 
+import dataclasses
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -16,11 +18,13 @@ from trivium.phases.align.questions import Question, Questions, listed_questions
 from trivium.phases.align.rollout import Writers
 from trivium.phases.align.rules import read_rules
 from trivium.phases.align.sampling import import_pairs, sample_pairs, vote_simulated
+from trivium.phases.align.watch import watch
 from trivium.plan import choose_pairs
 from trivium.publish import write_text
 from trivium.records import Dialogue, Message, Pair
 from trivium.runs import Round, votes_of
 from trivium.shelf import is_done, open_model, parent_at, weights_fingerprint
+from trivium.story.keeping import encode, fooled, keep_best, kept_metrics
 from trivium.story.stages import dialogue_rows, keep_answers
 from trivium.story.teller import Teller
 from trivium.story.trusting import NO_VOTES, Votes, make_reward, open_scorer, round_up
@@ -31,6 +35,7 @@ from trivium.text.split import held_out as is_held_out
 from trivium.text.split import pair_key
 from trivium.text.tokenizer import Tokenizer
 from trivium.train.phase import Phase
+from trivium.train.runner import measured
 
 ATTEMPTS = 4  # to get as many votes as are wanted: equal answers are no pair
 REPLAYED = 10_000  # dialogues with answers known to be right, learned on beside the reward
@@ -187,22 +192,35 @@ def make_aligned(teller: Teller, round: Round, votes: Votes) -> Path:
     reference.requires_grad_(False)
     learn, measure, replay = learning_questions(teller), measuring_questions(teller), lessons(teller, tokenizer)
 
+    def writers(model: Transformer) -> Writers:
+        return Writers(model, reference, scorer, tokenizer, rules)
+
     def build(model: Transformer) -> Phase[RolloutBatch]:
-        writers = Writers(model, reference, scorer, tokenizer, rules)
-        return policy.build(teller.recipe, writers, learn, measure, teller.compute, round=round.number, replay=replay)
+        made = policy.build(
+            teller.recipe, writers(model), learn, measure, teller.compute, round=round.number, replay=replay
+        )
+        return dataclasses.replace(
+            made,
+            watch=partial(watch, settings=teller.recipe.watch),
+            observe=lambda: made.observe() | rules.observed(),
+        )
 
     teller.settle_steps("align", build, model)
-    metrics = teller.train(build, model)
+    teller.train(build, model)
+    phase = f"align-{round.number:03}"
+    report = keep_best(teller, build(model), model, start)
+    report.fooled = fooled(writers(model), measure, teller.recipe.seed)
     keep_answers(teller, name_of(round), model, tokenizer, teller.dialogues().held_out)
     teller.publish(
         round.aligned,
         model,
         tokenizer,
-        phase=f"align-{round.number:03}",
+        phase=phase,
         parent=parent_at(start),
         data={},
         votes=votes.fingerprint or None,
-        metrics=metrics,
+        metrics=kept_metrics(report, measured(teller.run, phase)),
+        beside={round.aligned_report.name: encode(report)},
     )
     return round.aligned
 
