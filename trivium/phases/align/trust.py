@@ -15,6 +15,7 @@ Floats = NDArray[np.float64]
 Fit = Callable[[Floats, Floats, Floats], float]  # margin, length difference, vote → a number
 Apply = Callable[[Floats, Floats, float], Floats]  # margin, length difference, that number → margin
 SURE = 1.96  # standard errors of a 95 % interval
+MISTAKEN = 5  # pairs that are shown
 HOTTEST = 20.0  # a temperature lies between this and its inverse: few pairs that are all right would have none
 
 
@@ -46,6 +47,10 @@ class RewardReport(NamedTuple):
     over_longer: float = 0.0  # accuracy minus that of the longer answer
     over_longer_low: float = 0.0
     curve: Curve | None = None
+    members: tuple[float, ...] = ()  # the same accuracy of each member alone
+    levels: tuple[float, ...] = ()  # what each gives on average, taken off before they are combined
+    spread: float = 0.0  # standard deviation of the members' margins, mean over the pairs
+    mistaken: tuple[tuple[str, str, str, float], ...] = ()  # prompt, preferred, scored higher, by how much: worst first
 
 
 def measure(
@@ -69,6 +74,7 @@ def measure(
     low, high = wilson_interval(int(right.sum()), len(decided))
     bins = calibration(np.abs(calibrated), right)
     over, error = difference(right, ruler)
+    each = scorer.of_pairs_by_member(decided).numpy().astype(np.float64)
     return RewardReport(
         accuracy=float(right.mean()),
         accuracy_low=low,
@@ -84,7 +90,22 @@ def measure(
         length_slope=slope,
         over_longer=over,
         over_longer_low=over - SURE * error,
+        members=tuple(((each * vote) > 0).mean(1).tolist()),
+        levels=tuple(scorer.ensemble.levels),
+        spread=float(each.std(0).mean()),
+        mistaken=mistaken(decided, margin),
     )
+
+
+def mistaken(pairs: Sequence[LabelledPair], margin: Floats) -> tuple[tuple[str, str, str, float], ...]:
+    """The pairs in which it is surest of the answer that voters did not prefer."""
+    found = []
+    for pair, points in zip(pairs, margin.tolist(), strict=True):
+        first_wins = pair.preference > 0.5
+        if points and first_wins != (points > 0):
+            answers = (pair.first, pair.second) if first_wins else (pair.second, pair.first)
+            found.append((pair.prompt[-1].content, *answers, abs(points)))
+    return tuple(sorted(found, key=lambda one: -one[3])[:MISTAKEN])
 
 
 def learning_curve(whole: Scorer, half: Scorer, pairs: Sequence[LabelledPair], *, votes: int) -> Curve | None:
