@@ -85,6 +85,10 @@ EVALUATIONS: Mapping[str, Told] = {
         "Mark of the language model",
         "What the language model that judges says of the answers, 0 to 1. It is no person, and can be fooled too.",
     ),
+    "gold": (
+        "True worth",
+        "What the judge who knows the truth gives the answers, 0 to 1, to the prompts compared blindly.",
+    ),
     "judge_unread": ("Answers without a mark", "For which the language model that judges said nothing of use."),
     "win_rate": (
         "Win rate",
@@ -290,7 +294,7 @@ def reward_rows(report: Measures, story: Story) -> list[tuple[str, str, str]]:
         (
             "pull of length",
             f"{report['length_correlation']:+.2f}",
-            "Correlation of its score with length, at equal votes. Near 0: it looks at the words, not at their number.",
+            "Correlation of its score with length, at equal quality. Near 0: it looks at the words, not their number.",
         ),
     ]
     return rows

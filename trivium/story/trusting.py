@@ -58,7 +58,7 @@ def make_reward(teller: Teller, round: Round, votes: Votes) -> Path:
         f"{teller.recipe.reward.steps} steps{told_members(teller)}"
     )
     others = [learn_member(teller, round, votes, labels, number) for number in numbers[1:]]
-    model, tokenizer = learned(teller, round, votes, labels, 1), Tokenizer.load(teller.run.instruct)
+    model, tokenizer = teach_member(teller, round, votes, labels, 1), Tokenizer.load(teller.run.instruct)
     first = Scorer(model, tokenizer, teller.compute)
     scorer = first._replace(ensemble=as_ensemble([model, *others], teller.recipe.reward)).levelled(votes.train)
     ceiling = 1 - teller.recipe.votes.noise if votes.simulated == len(votes.train) + len(votes.held_out) else None
@@ -85,7 +85,7 @@ def told_members(teller: Teller) -> str:
     return f"; {count} members that differ from {since}, their {teller.recipe.reward.combine} counts"
 
 
-def learned(teller: Teller, round: Round, votes: Votes, labels: list[Label], number: int) -> RewardModel:
+def teach_member(teller: Teller, round: Round, votes: Votes, labels: list[Label], number: int) -> RewardModel:
     """A member that has learned from the votes, in an order of its own."""
     recipe = teller.recipe.model_copy(update={"seed": seed_of(teller.recipe, number)})
     trunk, tokenizer = open_model(trunk_of(teller, number), device=teller.compute.device)
@@ -112,7 +112,7 @@ def learn_member(teller: Teller, round: Round, votes: Votes, labels: list[Label]
     """The same, kept in a folder of its own; opened where it is done."""
     folder = round.member(number)
     if not teller.is_done(folder, member_phase(round, number)):
-        model = learned(teller, round, votes, labels, number)
+        model = teach_member(teller, round, votes, labels, number)
         publish_reward(teller, folder, member_phase(round, number), model, votes, None, number=number)
         return model
     return load_reward(folder, device=teller.compute.device).requires_grad_(False)
@@ -179,7 +179,8 @@ def tell_trust(teller: Teller, report: trust.RewardReport) -> None:
     teller.show.say(
         f"  agrees with {report.accuracy:.3f} of held-out votes ({report.accuracy_low:.3f} to "
         f"{report.accuracy_high:.3f}){told}; the longer answer wins {report.longer_wins:.3f}; "
-        f"calibration error {report.ece:.3f} at temperature {report.temperature:.2f}"
+        f"calibration error {report.ece:.3f} at temperature {report.temperature:.2f}, "
+        f"{report.mistaken_votes:.0%} of the votes being mistaken"
     )
     if len(report.members) > 1:
         alone = ", ".join(f"{accuracy:.3f}" for accuracy in report.members)
@@ -196,8 +197,7 @@ def open_scorer(teller: Teller, round: Round) -> Scorer:
 
     raises  RewardError when nothing should learn from it, unless align.gate says otherwise
     """
-    found = msgspec.json.decode(round.reward_report.read_bytes())
-    report = trust.RewardReport(**{name: value for name, value in found.items() if name != "curve"})
+    report = trust.read_report(round.reward_report.read_bytes())
     if reason := trust.objection(report):
         if teller.recipe.align.gate:
             raise RewardError(

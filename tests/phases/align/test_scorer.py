@@ -1,4 +1,4 @@
-"""Several reward models as one judge: how their scores are combined, by hand, and what they tell of where they differ."""
+"""Several reward models as one judge: how their scores are combined, by hand, and where they differ."""
 
 from collections.abc import Callable
 
