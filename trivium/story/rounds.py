@@ -9,6 +9,7 @@ import msgspec
 
 from trivium.batch import RolloutBatch, TokenBatch
 from trivium.errors import RunError
+from trivium.feedback.standings import win_matrix
 from trivium.feedback.store import LabelledPair, Store
 from trivium.feedback.votes import IMPORTED
 from trivium.model.transformer import Transformer
@@ -74,8 +75,30 @@ def _prompts(teller: Teller, *, held_out: bool) -> list[tuple[Message, ...]]:
 
 
 def policy_before(teller: Teller, number: int) -> Path:
-    """The model that a round starts from: the last round's, in the first round instruct."""
-    return teller.run.round(number - 1).aligned if number > 1 else teller.run.instruct
+    """The model that a round starts from: the last round's, in the first round instruct.
+
+    Unless people, who compared both blindly, like the one that the last round started from better: then that one.
+    """
+    run = teller.run
+    if number == 1:
+        return run.instruct
+    settled = run.round(number).path / "votes.json"
+    if settled.exists() and (start := msgspec.json.decode(settled.read_bytes(), type=SettledVotes).start):
+        return run.path / start
+    last = run.round(number - 1).aligned
+    return policy_before(teller, number - 1) if is_beaten(teller, last, number - 1) else last
+
+
+def is_beaten(teller: Teller, last: Path, number: int) -> bool:
+    """Whether blind votes surely prefer the model that a round started from to the one that it made."""
+    if not teller.recipe.align.uses_model:
+        return False
+    with Store.look(_place(teller)) as store:
+        matrix = win_matrix(store.comparisons())
+    place = {model: i for i, model in enumerate(matrix.models)}
+    ours, theirs = (place.get(weights_fingerprint(model)) for model in (last, policy_before(teller, number)))
+    rate = matrix.rates[ours][theirs] if ours is not None and theirs is not None else None
+    return rate is not None and rate.high < 0.5
 
 
 def collect_votes(teller: Teller, round: Round) -> Votes:
@@ -108,6 +131,7 @@ class SettledVotes(msgspec.Struct):
 
     fingerprint: str
     votes: list[int]  # ids
+    start: str = ""  # the model that it starts from, in the run's folder
 
 
 def _settled_votes(teller: Teller, round: Round, store: Store) -> SettledVotes:
@@ -117,7 +141,11 @@ def _settled_votes(teller: Teller, round: Round, store: Store) -> SettledVotes:
         _gather(teller, round, store)
         round.path.mkdir(parents=True, exist_ok=True)
         votes = [vote.id for vote in store.votes()]
-        write_text(path, msgspec.json.encode(SettledVotes(store.fingerprint(), votes)).decode())
+        start = policy_before(teller, round.number)
+        if round.number > 1 and start != teller.run.round(round.number - 1).aligned:
+            teller.show.say("  blind votes prefer the model before the last round's: this round starts from that one")
+        settled = SettledVotes(store.fingerprint(), votes, str(start.relative_to(teller.run.path)))
+        write_text(path, msgspec.json.encode(settled).decode())
     return msgspec.json.decode(path.read_bytes(), type=SettledVotes)
 
 
