@@ -222,7 +222,7 @@ class AlignConfig(OptimizerConfig):
     """what is made of a group of answers: grpo and rloo compare them, rejection imitates the best"""
     rewards: tuple[str, ...] = ("model",)
     """what an answer earns, as a sum of terms such as "model", "0.5 * exact", "number", "ended", "pattern ^[A-Z]",
-    "length 40", "function my_rules.py:score", "judge http://127.0.0.1:8000/v1 NAME"; without "model" no votes are needed"""
+    "length 40", "function my_rules.py:score", "judge http://127.0.0.1:8000/v1 NAME"; only "model" needs votes"""
     gate: bool = True
     """whether a reward model must be better than chance and than the longer answer before anything learns from it"""
     rows_per_step: int = Field(128, ge=2)
