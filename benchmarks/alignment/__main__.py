@@ -59,11 +59,16 @@ class Bench:
         def place(name: str) -> Path:
             return self.out / "trials" / f"{name}-{seed}"
 
+        whole = place(f"reward-{AGREEMENTS[0]}")
+
         def policy(name: str, changes: Any) -> Trial:
             part = {"length": "length"}.get(name, "over" if name.startswith("over") else "policy")
-            return Trial(
-                f"{name}-{seed}", part, lambda: try_policy(base, place(name), seed, AGREEMENTS[0], scale, changes)
-            )
+            like = whole if changes.get("reward", {}).get("members", 1) == 1 else None
+
+            def run() -> Record:
+                return try_policy(base, place(name), seed, AGREEMENTS[0], scale, changes, like=like)
+
+            return Trial(f"{name}-{seed}", part, run)
 
         def reward(agreement: int) -> Trial:
             name = f"reward-{agreement}"
@@ -77,7 +82,6 @@ class Bench:
         yield policy("over-one", without_price(scale, members=1))
         yield policy("over-ensemble", without_price(scale, members=MEMBERS))
         yield policy("length", length_alone())
-        whole = place(f"reward-{AGREEMENTS[0]}")
         yield Trial(f"best-{seed}", "best", lambda: try_best_of(base, whole, seed, AGREEMENTS[0], scale))
         yield Trial(f"votes-{seed}", "votes", lambda: try_votes(base, whole, fresh, seed, AGREEMENTS[0], scale))
         for agreement in AGREEMENTS[1:]:

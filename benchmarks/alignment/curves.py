@@ -83,7 +83,7 @@ def final_over_peak(record: Record, kl: float | None = None) -> float | None:
 
     kl  how far, in nats, the curve is followed; None: to its end
     """
-    curve = [one for one in record["curve"] if kl is None or one["kl"] <= kl]
+    curve = [one for one in record["curve"] if kl is None or (one["kl"] or 0.0) <= kl]
     seen = [Measured(one["step"], {k: v for k, v in one.items() if v is not None}) for one in curve]
     for end in range(1, len(seen) + 1):
         verdict = watch(seen[:end], WatchConfig())

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -28,6 +28,8 @@ from trivium.story.teller import Teller
 Floats = NDArray[np.float64]
 MEMBERS = 4  # of the ensemble
 CARRIED = ("base", "instruct", "tokenizer", "members", "recipe.toml")
+VOTES, REWARD = "rounds/001/votes.json", "rounds/001/reward"
+LITTLE = {"stories": 2000, "dialogues": 4000}  # are enough after phases I and II
 TINY: Settings = {
     "data": {"stories": 300, "dialogues": 400},
     "compute": {"compile": False},
@@ -51,7 +53,7 @@ class Scale(NamedTuple):
     asked: int  # votes at which active and random choice are compared, and as many again each time
 
 
-FULL = Scale(2000, 120, 300, 128, 12, 2000, 300, 64, 200)
+FULL = Scale(2000, 120, 300, 128, 12, 2000, 300, 64, 250)
 QUICK = Scale(60, 4, 6, 16, 2, 60, 20, 4, 20)
 
 
@@ -78,25 +80,40 @@ def make_foundation(out: Path, *, run: Path | None, minutes: float, quick: bool)
     return place
 
 
-def carry(source: Run, place: Path, settings: Settings) -> None:
-    """A run of its own that has been through phases I and II, with other settings for what is to come."""
+def carry(source: Run, place: Path, settings: Settings, *, more: Sequence[str] = ()) -> None:
+    """A run of its own that has been through phases I and II, with other settings for what is to come.
+
+    more  what else of the source's is taken along
+    """
     fresh = place.with_name(f".{place.name}")
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
-    for name in CARRIED:
+    for name in (*CARRIED, *more):
         if (source.path / name).is_dir():
             shutil.copytree(source.path / name, fresh / name)
+        elif (source.path / name).exists():
+            (fresh / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source.path / name, fresh / name)
     told = merge(read_settings(source.recipe), settings)
     write_text(fresh / "recipe.toml", to_toml(resolve(told)))
     fresh.rename(place)
 
 
 @contextmanager
-def trial(foundation: Path, place: Path, seed: int, settings: Settings) -> Iterator[Teller]:
-    """A run in `place` from the foundation, with its seed and settings; gone on with where it was left."""
+def trial(
+    foundation: Path, place: Path, seed: int, settings: Settings, *, like: Path | None = None
+) -> Iterator[Teller]:
+    """A run in `place` from the foundation, with its seed and settings; gone on with where it was left.
+
+    like  a trial whose votes and reward model are taken over, where it has them
+    """
     if not place.exists():
-        little: Settings = {"seed": seed, "data": {"stories": 2000, "dialogues": 4000}}
-        carry(Run(foundation), place, merge(little, settings))
+        data = read_settings(foundation / "recipe.toml")["data"]
+        little = {name: min(most, data[name]) for name, most in LITTLE.items()}
+        ready = like is not None and (like / REWARD).exists()
+        source = like if like is not None and ready else foundation
+        told = merge({"seed": seed, "data": little}, settings)
+        carry(Run(source), place, told, more=("feedback.db", VOTES, REWARD) if ready else ())
     with open_story(place, out=None, minutes=None, flags={}, new_round=True, must_exist=True) as teller:
         yield teller
 

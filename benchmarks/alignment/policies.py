@@ -22,14 +22,24 @@ ALONG = ("reward", "kl", "gold", "win_rate", "length", "ended", "distinct")
 FEW = 0.5  # of the answers end, or differ: collapsed
 
 
-def try_policy(foundation: Path, place: Path, seed: int, agreement: int, scale: Scale, changes: Settings) -> Record:
-    """A run of phase III with these changes; its curve, and its end on all comparisons."""
+def try_policy(
+    foundation: Path, place: Path, seed: int, agreement: int, scale: Scale, changes: Settings, *, like: Path | None
+) -> Record:
+    """A run of phase III with these changes; its curve, and its end on all comparisons.
+
+    like  a trial of the same seed and agreement, whose reward model is taken
+    """
     told: Settings = {
-        "align": {"steps": scale.steps, "rows_per_step": scale.rows, "microbatch_rows": scale.rows},
+        "align": {
+            "steps": scale.steps,
+            "warmup_steps": scale.steps // 20,
+            "rows_per_step": scale.rows,
+            "microbatch_rows": scale.rows,
+        },
         "evaluate": {"along_the_way": scale.evaluations},
     }
     told = merge(merge(settings_of(agreement, scale), told), changes)
-    with trial(foundation, place, seed, told) as teller:
+    with trial(foundation, place, seed, told, like=like) as teller:
         round = teller.run.round(1)
         votes = NO_VOTES
         if teller.recipe.align.uses_model:

@@ -22,7 +22,7 @@ from trivium.shelf import open_model
 from trivium.story.members import seed_of, trunk_of
 from trivium.story.rounds import collect_votes, measuring_questions
 from trivium.story.teller import Teller
-from trivium.story.trusting import Votes, make_reward, open_scorer
+from trivium.story.trusting import EPOCHS, Votes, make_reward, open_scorer
 from trivium.train.loop import train
 
 Record = dict[str, Any]
@@ -32,7 +32,13 @@ def settings_of(agreement: int, scale: Scale, *, members: int = 1) -> Settings:
     """members  more than one are combined by their worst case"""
     return {
         "votes": {"pairs": scale.pairs, "noise": noise_at(agreement)},
-        "reward": {"members": members, "combine": "worst" if members > 1 else "mean", "learning_curve": False},
+        "reward": {
+            "members": members,
+            "combine": "worst" if members > 1 else "mean",
+            "learning_curve": False,
+            "steps": max(1, EPOCHS * scale.pairs * 85 // 100 // 32),  # but for ties, of which there are few
+            "warmup_steps": 2,
+        },
         "align": {"gate": False},
         "evaluate": {"comparisons": scale.comparisons},
     }

@@ -9,6 +9,7 @@ from benchmarks.alignment.curves import Fit, Mean, Point, final_over_peak, fit, 
 Record = dict[str, Any]
 ALGORITHMS = ("grpo", "rloo", "ppo", "length")
 SIXTEEN = 16
+FURTHER = 5  # times the KL at which a single reward model turns over
 
 
 class Outcome(NamedTuple):
@@ -96,7 +97,7 @@ def summarise(records: Sequence[Record]) -> Summary:
             for name in ALGORITHMS
             if (found := parts["policy"].get(name) or parts["length"].get(name))
         },
-        pushed={name.removeprefix("over-"): _pushed(found) for name, found in sorted(parts["over"].items())},
+        pushed=_both_pushed(parts["over"]),
         best=_best(list(best.values())),
         votes={way: _grown(parts["votes"]["votes"], way) for way in ("random", "active") if ratios},
         votes_ratio=mean(ratios) if ratios else None,
@@ -132,9 +133,18 @@ def _outcome(records: Sequence[Record], best: Mapping[int, Record]) -> Outcome:
     )
 
 
-def _pushed(records: Sequence[Record]) -> Pushed:
+def _both_pushed(parts: Mapping[str, list[Record]]) -> dict[str, Pushed]:
+    """The ensemble as far as five times the KL at which one reward model turns over."""
+    one = {"one": _pushed(parts["over-one"])} if parts.get("over-one") else {}
+    turn = _turn(one["one"]) if one else None
+    found = parts.get("over-ensemble")
+    return one | ({"ensemble": _pushed(found, FURTHER * turn if turn else None)} if found else {})
+
+
+def _pushed(records: Sequence[Record], kl: float | None = None) -> Pushed:
+    """kl  how far the watch is followed, in nats; None: to the end"""
     gold, reward = gains(records, "gold"), gains(records, "reward")
-    shares = [share for record in records if (share := final_over_peak(record)) is not None]
+    shares = [share for record in records if (share := final_over_peak(record, kl)) is not None]
     return Pushed(gold, reward, fit(gold), fit(reward), mean(shares) if shares else None, len(records))
 
 
