@@ -15,6 +15,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -51,7 +52,7 @@ class Bench:
             yield from self._of_seed(seed)
         if data:
             for name in real.NAMES:
-                yield Trial(f"real-{name}", "real", lambda name=name: real.try_pairs(self.out, data, name, quick=quick))
+                yield Trial(f"real-{name}", "real", partial(real.try_pairs, self.out, data, name, quick=quick))
 
     def _of_seed(self, seed: int) -> Iterator[Trial]:
         base, fresh, scale = self.foundation, self.fresh, self.scale

@@ -74,8 +74,8 @@ def measure(
     reliability = 1.0 if ceiling is None else 2 * ceiling - 1
     slope = length_slope(margin, longer, vote, reliability=reliability)
     if debias_length:
-        of = partial(length_slope, reliability=reliability)
-        margin = across(margin, longer, vote, of, lambda m, x, s: m - s * x)
+        pull = partial(length_slope, reliability=reliability)
+        margin = across(margin, longer, vote, pull, lambda m, x, s: m - s * x)
     known = None if ceiling is None else 1 - ceiling
     sure = across(margin, longer, vote, lambda m, _, v: calibrate(m * v, known), lambda m, _, c: confidence(abs(m), *c))
     right, ruler = margin * vote > 0, (longer * vote > 0) + 0.5 * (longer == 0)
