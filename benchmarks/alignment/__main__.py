@@ -1,7 +1,7 @@
 """Phase III measured on TinyWorld, whose judge knows the truth: rewards, reinforcement, over-optimisation, votes.
 
-    python -m benchmarks.alignment [--out OUT] [--run RUN] [--minutes 10] [--seeds 8] [--only PART …] [--stop-after 60]
-                                   [--data DATA] [--quick] [--json]
+    python -m benchmarks.alignment [--out OUT] [--run RUN] [--minutes 8] [--seeds 8] [--only PART …] [--stop-after 60]
+                                   [--data DATA [--pairs NAME …]] [--quick] [--json]
 
 Every trial leaves a record in OUT/records; the same command goes on with the next one, and says at its end what the
 records so far come to, of how many seeds, also on a page, OUT/summary.html. The seeds share one base and instruct: of
@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,7 +26,7 @@ from benchmarks.alignment.page import write_page
 from benchmarks.alignment.policies import algorithm, length_alone, try_policy, without_price
 from benchmarks.alignment.rewards import try_best_of, try_reward, try_votes
 from benchmarks.alignment.summary import Summary, summarise, tell
-from trivium.errors import TriviumError
+from trivium.errors import Interrupted, TriviumError
 from trivium.publish import write_text
 
 Record = dict[str, Any]
@@ -47,12 +48,13 @@ class Bench:
         self.out, self.foundation, self.scale = out, foundation, scale
         self.fresh = fresh_pairs(foundation, out, scale.fresh)
 
-    def trials(self, seeds: int, data: Path | None, *, quick: bool) -> Iterator[Trial]:
+    def trials(self, seeds: int) -> Iterator[Trial]:
         for seed in range(seeds):
             yield from self._of_seed(seed)
-        if data:
-            for name in real.NAMES:
-                yield Trial(f"real-{name}", "real", partial(real.try_pairs, self.out, data, name, quick=quick))
+
+    def real_trials(self, data: Path, names: list[str], *, quick: bool) -> Iterator[Trial]:
+        for name in names:
+            yield Trial(f"real-{name}", "real", partial(real.try_pairs, self.out, data, name, quick=quick))
 
     def _of_seed(self, seed: int) -> Iterator[Trial]:
         base, fresh, scale = self.foundation, self.fresh, self.scale
@@ -114,11 +116,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("runs/alignment"))
     parser.add_argument("--run", type=Path, help="a finished run whose base and instruct are taken")
-    parser.add_argument("--minutes", type=float, default=10.0, help="of the whole run that base and instruct are from")
+    parser.add_argument("--minutes", type=float, default=8.0, help="of phases I and II, where no run is given")
     parser.add_argument("--seeds", type=int, default=8)
     parser.add_argument("--only", nargs="*", default=list(PARTS), choices=PARTS)
     parser.add_argument("--stop-after", type=float, default=1e9, help="minutes after which no trial is begun")
     parser.add_argument("--data", type=Path, help="folder of real preferences")
+    parser.add_argument("--pairs", nargs="*", default=list(real.NAMES), choices=list(real.NAMES), help="which of them")
     parser.add_argument("--quick", action="store_true", help="a tiny model, one seed, few steps: does it run?")
     parser.add_argument("--json", action="store_true")
     chosen = parser.parse_args()
@@ -127,8 +130,13 @@ def main() -> int:
     try:
         foundation = make_foundation(chosen.out, run=chosen.run, minutes=chosen.minutes, quick=chosen.quick)
         bench = Bench(chosen.out, foundation, QUICK if chosen.quick else FULL)
-        trials = bench.trials(1 if chosen.quick else chosen.seeds, chosen.data, quick=chosen.quick)
+        trials = bench.trials(1 if chosen.quick else chosen.seeds)
+        if chosen.data:
+            trials = chain(bench.real_trials(chosen.data, chosen.pairs, quick=chosen.quick), trials)
         work(trials, records, chosen.only, 60 * chosen.stop_after)
+    except Interrupted:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        return 130
     except TriviumError as reason:
         print(f"{type(reason).__name__}: {reason}", file=sys.stderr)
         return 2

@@ -112,7 +112,7 @@ def trial(
         little = {name: min(most, data[name]) for name, most in LITTLE.items()}
         ready = like is not None and (like / REWARD).exists()
         source = like if like is not None and ready else foundation
-        told = merge({"seed": seed, "data": little}, settings)
+        told = merge({"seed": seed, "data": little, "compute": {"compile": False}}, settings)
         carry(Run(source), place, told, more=("feedback.db", VOTES, REWARD) if ready else ())
     with open_story(place, out=None, minutes=None, flags={}, new_round=True, must_exist=True) as teller:
         yield teller
