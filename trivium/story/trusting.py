@@ -6,7 +6,8 @@ from typing import NamedTuple
 import msgspec
 
 from trivium.batch import LabelBatch, PairBatch
-from trivium.config import Recipe
+from trivium.compute import Compute
+from trivium.config import Recipe, RewardConfig
 from trivium.errors import RewardError
 from trivium.feedback.store import LabelledPair
 from trivium.model.heads import RewardModel, add_reward_head
@@ -193,9 +194,9 @@ def tell_trust(teller: Teller, report: trust.RewardReport) -> None:
 
 
 def open_scorer(teller: Teller, round: Round) -> Scorer:
-    """The round's reward model, without the pull of length where that is asked for.
+    """The round's reward models, to be learned from.
 
-    raises  RewardError when nothing should learn from it, unless align.gate says otherwise
+    raises  RewardError when nothing should learn from them, unless align.gate says otherwise
     """
     report = trust.read_report(round.reward_report.read_bytes())
     if reason := trust.objection(report):
@@ -207,11 +208,17 @@ def open_scorer(teller: Teller, round: Round) -> Scorer:
         teller.show.say(
             f"  do not trust this reward model: {reason}. Learned from all the same, as align.gate = false says"
         )
+    return scorer_of(round, teller.recipe.reward, teller.compute)
+
+
+def scorer_of(round: Round, settings: RewardConfig, compute: Compute) -> Scorer:
+    """The round's reward models as they are, without the pull of length where that is asked for."""
+    report = trust.read_report(round.reward_report.read_bytes())
     folders = [round.member(number + 1) for number in range(max(1, len(report.levels)))]
-    members = [load_reward(folder, device=teller.compute.device).requires_grad_(False) for folder in folders]
-    slope = report.length_slope if teller.recipe.reward.debias_length else 0.0
-    ensemble = as_ensemble(members, teller.recipe.reward, report.levels)
-    return Scorer(members[0], Tokenizer.load(round.reward), teller.compute, slope, ensemble)
+    members = [load_reward(folder, device=compute.device).requires_grad_(False) for folder in folders]
+    slope = report.length_slope if settings.debias_length else 0.0
+    ensemble = as_ensemble(members, settings, report.levels)
+    return Scorer(members[0], Tokenizer.load(round.reward), compute, slope, ensemble)
 
 
 def round_up(value: float) -> int:
