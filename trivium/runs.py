@@ -235,15 +235,8 @@ def _check_name(path: Path) -> None:
 
 def _publishing_folders(run: Run) -> list[Path]:
     """Every folder in which something is published."""
-    inner = [
-        *run.path.glob("rounds"),
-        *run.path.glob("rounds/*"),
-        run.path / "members",
-        *run.path.glob(".state/*"),
-        run.cache,
-        run.cache / "shards",
-        run.cache / "texts",
-    ]
+    patterns = ("rounds", "rounds/*", "members", ".state/*", ".cache", ".cache/shards", ".cache/texts")
+    inner = (folder for pattern in patterns for folder in run.path.glob(pattern))
     return [run.path, *(folder for folder in inner if folder.is_dir())]
 
 
