@@ -197,9 +197,22 @@ class RewardConfig(OptimizerConfig):
     labels: tuple[str, ...] = ()
     """files of single answers that somebody called good or bad (prompt, completion, label), learned beside the votes"""
     debias_length: bool = False
-    """whether what length alone adds to the reward, at equal votes, is taken off again"""
+    """whether what length alone adds to the reward, at equal quality, is taken off again"""
     learning_curve: bool = True
     """whether a second model learns from half of the votes, to tell what as many votes again would buy"""
+    members: int = Field(1, ge=1, le=16)
+    """models that learn from the votes and score together; each but the first is pretrained with a seed of its own"""
+    member_share: Annotated[float, Field(gt=0, le=1)] = 0.25
+    """of phase I's steps, for each member but the first; they take of phase I's time, not of other phases'"""
+    combine: Literal["mean", "worst", "uncertain"] = "mean"
+    """the members' scores: their mean, the lowest, or the mean less what they differ"""
+    caution: float = Field(1.0, ge=0)
+    """uncertain: weight of the members' variance"""
+
+    @property
+    def pretrainings(self) -> float:
+        """How many times as much phase I takes with all members as with one."""
+        return 1 + (self.members - 1) * self.member_share
 
 
 class AlignConfig(OptimizerConfig):
@@ -209,7 +222,7 @@ class AlignConfig(OptimizerConfig):
     """what is made of a group of answers: grpo and rloo compare them, rejection imitates the best"""
     rewards: tuple[str, ...] = ("model",)
     """what an answer earns, as a sum of terms such as "model", "0.5 * exact", "number", "ended", "pattern ^[A-Z]",
-    "length 40", "function my_rules.py:score"; without "model" no votes are needed"""
+    "length 40", "function my_rules.py:score", "judge http://127.0.0.1:8000/v1 NAME"; only "model" needs votes"""
     gate: bool = True
     """whether a reward model must be better than chance and than the longer answer before anything learns from it"""
     rows_per_step: int = Field(128, ge=2)
@@ -271,6 +284,25 @@ class AlignConfig(OptimizerConfig):
         return any(read_term(text).kind == "model" for text in self.rewards)
 
 
+class WatchConfig(Frozen):
+    """Phase III: when reinforcement no longer makes the model better, and the best so far is kept, not the last."""
+
+    stop: bool = True
+    """whether it then ends; if not, it goes on to its last step"""
+    patience: int = Field(2, ge=1)
+    """evaluations in a row that have to be worse than the best"""
+    fall: Annotated[float, Field(gt=0, le=1)] = 0.1
+    """worse: this much less of blind comparisons won than at the best; 100 comparisons err by about 0.04"""
+    ended: Share = 0.5
+    """worse: a smaller share of the answers ends"""
+    distinct: Share = 0.15
+    """worse: a smaller share of a step's answers differs from all others; no less than 1 / align.group ever does"""
+    longer: float = Field(4.0, gt=1)
+    """worse: so many times as many tokens as at the first evaluation"""
+    kl: float = Field(100.0, gt=0)
+    """worse: more nats of KL to the reference"""
+
+
 class EvaluateConfig(Frozen):
     """How much is measured, and how often."""
 
@@ -300,6 +332,7 @@ class Recipe(Frozen):
     votes: VotesConfig = VotesConfig()
     reward: RewardConfig = RewardConfig(steps=60)
     align: AlignConfig = AlignConfig(steps=60)
+    watch: WatchConfig = WatchConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
 
 

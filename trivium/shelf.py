@@ -107,7 +107,13 @@ def publish_model(
     publish(folder, write)
 
 
-PHASES = {"pretrain": "I, pretrain", "instruct": "II, instruct", "reward": "III, reward", "align": "III, align"}
+PHASES = {
+    "pretrain": "I, pretrain",
+    "member": "I, pretrain",
+    "instruct": "II, instruct",
+    "reward": "III, reward",
+    "align": "III, align",
+}
 MEASURED = {
     "bits_per_byte": "bits per byte of text",
     "loss": "nats per token of answers",
@@ -172,7 +178,7 @@ def _data_rows(origin: Origin) -> list[tuple[str, str]]:
 def _settings_rows(recipe: Recipe, phase: str) -> list[tuple[str, str]]:
     """What the phase read of the recipe, and the seed."""
     name = phase.partition("-")[0]
-    settings = getattr(recipe, name).model_dump() if name in PHASES else {}
+    settings = getattr(recipe, "pretrain" if name == "member" else name).model_dump() if name in PHASES else {}
     rows = [
         (key.replace("_", " "), f"{value:g}" if isinstance(value, float) else str(value))
         for key, value in settings.items()

@@ -84,6 +84,7 @@ class Story:
     measures: Measures  # empty until the examination
     samples: list[Sample]
     rewards: list[tuple[int, Measures]]  # round, reward report
+    endings: list[tuple[int, Measures]]  # round, how its reinforcement ended
     models: list[Model]
     votes: Counts | None
 
@@ -129,6 +130,7 @@ def read_story(run: Run) -> Story:
 def story_of(run: Run, recipe: Recipe, models: list[Model], phases: list[PhaseLog]) -> Story:
     """All that lies in the run folder beside its journal. Raises as `read_story` does."""
     reports = [(round.number, _read_json(round.reward_report)) for round in run.rounds()]
+    endings = [(round.number, _read_json(round.aligned_report)) for round in run.rounds()]
     return Story(
         name=run.path.resolve().name,
         recipe=recipe,
@@ -137,6 +139,7 @@ def story_of(run: Run, recipe: Recipe, models: list[Model], phases: list[PhaseLo
         measures=_read_json(run.measures),
         samples=_read_samples(run.samples),
         rewards=[(number, report) for number, report in reports if report],
+        endings=[(number, report) for number, report in endings if report],
         models=models,
         votes=_count_votes(votes_of(run, recipe.votes.database)),
     )
@@ -214,8 +217,16 @@ def _read_samples(path: Path) -> list[Sample]:
 
 def read_models(run: Run) -> list[Model]:
     """Those that are published, parents first."""
-    named = [("base", "pretrain", run.base), ("instruct", "instruct", run.instruct)]
+    named = [("base", "pretrain", run.base)]
+    for folder in sorted(run.path.glob("members/[0-9]*"), key=lambda path: int(path.name)):
+        named.append((f"base of member {folder.name}", f"member-{int(folder.name):03}", folder))
+    named.append(("instruct", "instruct", run.instruct))
     for round in run.rounds():
+        for folder in sorted(round.path.glob("reward-[0-9]*"), key=lambda path: int(path.name.split("-")[1])):
+            member = folder.name.split("-")[1]
+            named.append(
+                (f"reward, member {member}, round {round.number}", f"reward-{round.number:03}-{member}", folder)
+            )
         folders = {"reward": round.reward, "imitator": round.imitator, "aligned": round.aligned}
         for name, folder in folders.items():
             named.append((f"{name}, round {round.number}", f"{PHASE_OF[name]}-{round.number:03}", folder))

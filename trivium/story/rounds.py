@@ -1,12 +1,15 @@
 """Phase III as stages of a run: votes → reward → aligned, round after round."""
 
+import dataclasses
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import msgspec
 
 from trivium.batch import RolloutBatch, TokenBatch
 from trivium.errors import RunError
+from trivium.feedback.standings import win_matrix
 from trivium.feedback.store import LabelledPair, Store
 from trivium.feedback.votes import IMPORTED
 from trivium.model.transformer import Transformer
@@ -16,11 +19,13 @@ from trivium.phases.align.questions import Question, Questions, listed_questions
 from trivium.phases.align.rollout import Writers
 from trivium.phases.align.rules import read_rules
 from trivium.phases.align.sampling import import_pairs, sample_pairs, vote_simulated
+from trivium.phases.align.watch import watch
 from trivium.plan import choose_pairs
 from trivium.publish import write_text
 from trivium.records import Dialogue, Message, Pair
 from trivium.runs import Round, votes_of
 from trivium.shelf import is_done, open_model, parent_at, weights_fingerprint
+from trivium.story.keeping import encode, fooled, keep_best, kept_metrics
 from trivium.story.stages import dialogue_rows, keep_answers
 from trivium.story.teller import Teller
 from trivium.story.trusting import NO_VOTES, Votes, make_reward, open_scorer, round_up
@@ -31,6 +36,7 @@ from trivium.text.split import held_out as is_held_out
 from trivium.text.split import pair_key
 from trivium.text.tokenizer import Tokenizer
 from trivium.train.phase import Phase
+from trivium.train.runner import measured
 
 ATTEMPTS = 4  # to get as many votes as are wanted: equal answers are no pair
 REPLAYED = 10_000  # dialogues with answers known to be right, learned on beside the reward
@@ -69,8 +75,30 @@ def _prompts(teller: Teller, *, held_out: bool) -> list[tuple[Message, ...]]:
 
 
 def policy_before(teller: Teller, number: int) -> Path:
-    """The model that a round starts from: the last round's, in the first round instruct."""
-    return teller.run.round(number - 1).aligned if number > 1 else teller.run.instruct
+    """The model that a round starts from: the last round's, in the first round instruct.
+
+    Unless people, who compared both blindly, like the one that the last round started from better: then that one.
+    """
+    run = teller.run
+    if number == 1:
+        return run.instruct
+    settled = run.round(number).path / "votes.json"
+    if settled.exists() and (start := msgspec.json.decode(settled.read_bytes(), type=SettledVotes).start):
+        return run.path / start
+    last = run.round(number - 1).aligned
+    return policy_before(teller, number - 1) if is_beaten(teller, last, number - 1) else last
+
+
+def is_beaten(teller: Teller, last: Path, number: int) -> bool:
+    """Whether blind votes surely prefer the model that a round started from to the one that it made."""
+    if not teller.recipe.align.uses_model:
+        return False
+    with Store.look(_place(teller)) as store:
+        matrix = win_matrix(store.comparisons())
+    place = {model: i for i, model in enumerate(matrix.models)}
+    ours, theirs = (place.get(weights_fingerprint(model)) for model in (last, policy_before(teller, number)))
+    rate = matrix.rates[ours][theirs] if ours is not None and theirs is not None else None
+    return rate is not None and rate.high < 0.5
 
 
 def collect_votes(teller: Teller, round: Round) -> Votes:
@@ -103,6 +131,7 @@ class SettledVotes(msgspec.Struct):
 
     fingerprint: str
     votes: list[int]  # ids
+    start: str = ""  # the model that it starts from, in the run's folder
 
 
 def _settled_votes(teller: Teller, round: Round, store: Store) -> SettledVotes:
@@ -112,7 +141,11 @@ def _settled_votes(teller: Teller, round: Round, store: Store) -> SettledVotes:
         _gather(teller, round, store)
         round.path.mkdir(parents=True, exist_ok=True)
         votes = [vote.id for vote in store.votes()]
-        write_text(path, msgspec.json.encode(SettledVotes(store.fingerprint(), votes)).decode())
+        start = policy_before(teller, round.number)
+        if round.number > 1 and start != teller.run.round(round.number - 1).aligned:
+            teller.show.say("  blind votes prefer the model before the last round's: this round starts from that one")
+        settled = SettledVotes(store.fingerprint(), votes, str(start.relative_to(teller.run.path)))
+        write_text(path, msgspec.json.encode(settled).decode())
     return msgspec.json.decode(path.read_bytes(), type=SettledVotes)
 
 
@@ -187,22 +220,35 @@ def make_aligned(teller: Teller, round: Round, votes: Votes) -> Path:
     reference.requires_grad_(False)
     learn, measure, replay = learning_questions(teller), measuring_questions(teller), lessons(teller, tokenizer)
 
+    def writers(model: Transformer) -> Writers:
+        return Writers(model, reference, scorer, tokenizer, rules)
+
     def build(model: Transformer) -> Phase[RolloutBatch]:
-        writers = Writers(model, reference, scorer, tokenizer, rules)
-        return policy.build(teller.recipe, writers, learn, measure, teller.compute, round=round.number, replay=replay)
+        made = policy.build(
+            teller.recipe, writers(model), learn, measure, teller.compute, round=round.number, replay=replay
+        )
+        return dataclasses.replace(
+            made,
+            watch=partial(watch, settings=teller.recipe.watch),
+            observe=lambda: made.observe() | rules.observed(),
+        )
 
     teller.settle_steps("align", build, model)
-    metrics = teller.train(build, model)
+    teller.train(build, model)
+    phase = f"align-{round.number:03}"
+    report = keep_best(teller, build(model), model, start)
+    report.fooled = fooled(writers(model), measure, teller.recipe.seed)
     keep_answers(teller, name_of(round), model, tokenizer, teller.dialogues().held_out)
     teller.publish(
         round.aligned,
         model,
         tokenizer,
-        phase=f"align-{round.number:03}",
+        phase=phase,
         parent=parent_at(start),
         data={},
         votes=votes.fingerprint or None,
-        metrics=metrics,
+        metrics=kept_metrics(report, measured(teller.run, phase)),
+        beside={round.aligned_report.name: encode(report)},
     )
     return round.aligned
 

@@ -8,6 +8,7 @@ from trivium.errors import RewardError
 from trivium.publish import write_text
 from trivium.show import duration
 from trivium.story.measure import Measures, measure_run, table_rows
+from trivium.story.members import make_members
 from trivium.story.rounds import current_round, may_align, tell_round
 from trivium.story.stages import make_base, make_instruct
 from trivium.story.teller import Teller
@@ -19,6 +20,7 @@ def tell_whole(teller: Teller, *, new_round: bool) -> Measures:
     """Every stage that is not done yet; what was measured at the end."""
     run, show = teller.run, teller.show
     make_base(teller)
+    make_members(teller)
     make_instruct(teller)
     before = len(run.rounds())
     refusal: RewardError | None = None

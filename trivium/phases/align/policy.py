@@ -99,7 +99,7 @@ def build(
             if not theirs:
                 theirs.append(gold_scores(writers.reference, writers.tokenizer, judged, recipe.seed))
             ours = gold_scores(writers.policy, writers.tokenizer, judged, recipe.seed)
-            found["win_rate"] = compare(ours, theirs[0]).rate
+            found |= {"win_rate": compare(ours, theirs[0]).rate, "gold": sum(ours) / len(ours)}
         return found
 
     return Phase(
