@@ -35,3 +35,4 @@ class Phase(Generic[B]):
     evaluations: int  # how many times to evaluate along the way
     ahead: bool = False  # whether a step's batches may be made before the steps ahead of it are done
     observe: Callable[[], dict[str, float]] = dict  # what is worth journaling of the step just done
+    stride: int = 1  # steps that hang together: only after a multiple of them can it be gone on with

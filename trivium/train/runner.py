@@ -42,7 +42,7 @@ def run_phase(
 ) -> Iterator[Progress]:
     """Train to the last step, from the newest checkpoint if there is one; yield after every step.
 
-    until   stop after this step, with a checkpoint, as if it were the last
+    until   stop after this step, or the first after it that can be gone on from, with a checkpoint
     raises  Interrupted after saving, when asked to stop; RunError when the loss stays infinite
     """
     state = run.state(phase.name)
@@ -50,7 +50,7 @@ def run_phase(
     journal = Journal(run.journal)
     if world.first:
         journal.rewind(phase.name, done)
-    last = min(until or phase.settings.steps, phase.settings.steps)
+    last = min(-(-(until or phase.settings.steps) // phase.stride) * phase.stride, phase.settings.steps)
     saved = begun = time.monotonic()
     skips = 0
     with interrupt.deferred():
@@ -65,8 +65,9 @@ def run_phase(
             skips = skips + 1 if report.skipped else 0
             if skips == MOST_SKIPS:
                 raise RunError(f"{phase.name}: {skips} steps in a row without a finite loss; lower the learning rate")
-            stopping = world.any(interrupt.requested)
-            late = world.any(time.monotonic() - saved >= save_seconds)
+            rests = report.step % phase.stride == 0 or report.step == last
+            stopping = world.any(interrupt.requested) and rests
+            late = world.any(time.monotonic() - saved >= save_seconds) and rests
             if stopping or late or report.step == last:
                 journal.sync()  # first: a journal behind its checkpoint would have a gap
                 save(phase, run, report.step, world)
