@@ -1,6 +1,6 @@
 """Settings of phase III, its algorithms and their choices. No torch."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -14,8 +14,6 @@ READ_BY = {  # settings of phase III that only some algorithms read
     "epochs": (*GROUPS, "ppo", "dpo"),
     "minibatches": WRITES,
     "kl": WRITES,
-    "clip_low": WRITES,
-    "clip_high": WRITES,
     "ratio": GROUPS,
     "spread": ("grpo",),
     "weigh": WRITES,
@@ -73,7 +71,7 @@ class AlignConfig(OptimizerConfig):
     clip_low: float = Field(0.2, gt=0, lt=1)
     """how far the probability ratio may fall"""
     clip_high: float = Field(0.28, gt=0)
-    """how far it may rise"""
+    """how far it may rise; ppo: 0.2, unless it was said"""
     ratio: Literal["token", "sequence"] = "token"
     """whether each token is clipped by itself, or an answer's tokens all together (GSPO)"""
     spread: bool = False
@@ -110,6 +108,11 @@ class AlignConfig(OptimizerConfig):
     imitation_epochs: float = Field(1.0, ge=0)
     """passes over the preferred answers of pairs on file before reinforcement, which cannot find them by itself"""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _as_ppo_was_published(cls, said: Any) -> Any:
+        return {"clip_high": 0.2, **said} if isinstance(said, dict) and said.get("algorithm") == "ppo" else said
+
     @model_validator(mode="after")
     def _whole_groups(self) -> Self:
         if self.rows_per_step % self.group:
@@ -130,11 +133,10 @@ class AlignConfig(OptimizerConfig):
     @model_validator(mode="after")
     def _read_by_the_algorithm(self) -> Self:
         for name, algorithms in READ_BY.items():
-            value = getattr(self, name)
-            if self.algorithm not in algorithms and value != type(self).model_fields[name].default:
-                raise ValueError(
-                    f"{name} = {value}: is read by {', '.join(algorithms)}, not by {self.algorithm}; leave it out"
-                )
+            value, default = getattr(self, name), type(self).model_fields[name].default
+            if self.algorithm not in algorithms and value != default:
+                readers = ", ".join(algorithms)
+                raise ValueError(f"{name} = {value}: is read by {readers}, not by {self.algorithm}; leave it {default}")
         return self
 
     @model_validator(mode="after")
