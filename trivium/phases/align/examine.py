@@ -32,8 +32,9 @@ def examiner(writers: Writers, measure: Sequence[Question], recipe: Recipe) -> C
         prompts = prompt_ids(model, writers.tokenizer, [question.prompt for question in asked])
         moved = drift(model, writers.reference, prompts, replies, writers.tokenizer.pad)
         texts = {(question.prompt, reply.text) for question, reply in zip(asked, replies, strict=True)}
-        found = {
-            "reward": float(reward_answers(writers, asked, replies).mean()),
+        rewarded = writers.scorer is not None or writers.rules.others  # dpo needs nobody who rewards
+        found = {"reward": float(reward_answers(writers, asked, replies).mean())} if rewarded else {}
+        found |= {
             "kl": moved.kl,
             "entropy": moved.entropy,
             "length": sum(len(reply.tokens) for reply in replies) / len(replies),

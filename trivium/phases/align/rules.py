@@ -34,7 +34,7 @@ class Rules(NamedTuple):
     def rewards(self, asked: Sequence[Question], replies: Sequence[Reply]) -> Tensor:
         """(A,) the sum of what the rules give."""
         pairs = zip(asked, replies, strict=True)
-        return torch.tensor([sum(each.weight * each.rule(q, r) for each in self.others) for q, r in pairs])
+        return torch.tensor([sum((each.weight * each.rule(q, r) for each in self.others), start=0.0) for q, r in pairs])
 
 
 MODEL_ALONE = Rules(1.0, ())
