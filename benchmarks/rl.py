@@ -60,7 +60,7 @@ from trivium.train.loop import train
 from trivium.train.phase import Phase
 from trivium.worlds import pydocs
 
-CONTEXT = 512
+CONTEXT = 1024
 WARM = 1  # steps of each of TRL's turns that are not timed
 
 
@@ -79,7 +79,7 @@ class Size(NamedTuple):
 
 
 SIZES = {
-    False: Size("M", prompt=64, written=64, prompts=8, group=8, read=128, pairs=8, turns=3, steps=2),
+    False: Size("M", prompt=64, written=64, prompts=8, group=8, read=128, pairs=16, turns=3, steps=2),
     True: Size("S", prompt=32, written=32, prompts=4, group=8, read=64, pairs=8, turns=2, steps=2),
 }
 

@@ -17,10 +17,12 @@ READ_BY = {  # settings of phase III that only some algorithms read
     "ratio": GROUPS,
     "spread": ("grpo",),
     "weigh": WRITES,
-    "redraws": GROUPS,
+    "redraws": (*GROUPS, "online-dpo"),
     "kl_loss": WRITES,
     "entropy": WRITES,
     "overlong": WRITES,
+    "unended_penalty": (*WRITES, "online-dpo"),
+    "overlong_buffer": (*WRITES, "online-dpo"),
     "value_weight": ("ppo",),
     "value_clip": ("ppo",),
     "trace": ("ppo",),
@@ -35,8 +37,8 @@ class AlignConfig(OptimizerConfig):
     """Phase III: reinforcement learning against the reward model, held near the instruct model."""
 
     algorithm: Literal["grpo", "rloo", "rejection", "ppo", "dpo", "online-dpo"] = "grpo"
-    """grpo and rloo compare a group of answers, rejection imitates its best, ppo asks a value model what to expect, dpo
-    learns from the votes themselves, online-dpo from the best and the worst of a group"""
+    """grpo and rloo compare a group's answers, rejection imitates the best, online-dpo prefers it to the worst; ppo asks a
+    value model what to expect; dpo learns from the votes themselves"""
     rewards: tuple[str, ...] = ("model",)
     """what an answer earns, as a sum of terms such as "model", "0.5 * exact", "number", "ended", "pattern ^[A-Z]",
     "length 40", "function my_rules.py:score"; without "model" no votes are needed"""
