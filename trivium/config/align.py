@@ -37,8 +37,8 @@ class AlignConfig(OptimizerConfig):
     """Phase III: reinforcement learning against the reward model, held near the instruct model."""
 
     algorithm: Literal["grpo", "rloo", "rejection", "ppo", "dpo", "online-dpo"] = "grpo"
-    """grpo and rloo compare a group's answers, rejection imitates the best, online-dpo prefers it to the worst; ppo asks
-    a value model what to expect; dpo learns from the votes themselves"""
+    """grpo and rloo compare a group's answers, rejection imitates the best, online-dpo prefers it to the worst; ppo
+    asks a value model what to expect; dpo learns from the votes themselves"""
     rewards: tuple[str, ...] = ("model",)
     """what an answer earns, as a sum of terms such as "model", "0.5 * exact", "number", "ended", "pattern ^[A-Z]",
     "length 40", "function my_rules.py:score"; without "model" no votes are needed"""
