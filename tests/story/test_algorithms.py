@@ -1,14 +1,16 @@
 """Each algorithm of phase III from the command line; killed in the midst, it goes on to the same bits."""
 
 import json
+import math
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.story.test_rounds import preferences, written_recipe
 from trivium.publish import file_fingerprint, verify
-from trivium.runs import Run
+from trivium.runs import Run, read_lineage
 from trivium.shelf import open_model
 from trivium.story.measure import measure_best_of, prepare_exam
 from trivium.story.opening import look_into
@@ -61,6 +63,16 @@ def test_dpo_needs_votes_and_no_reward_model(recipe: Path, stable: Any, tmp_path
     found = [json.loads(line) for line in run.journal.read_text().splitlines()]
     measured = [line["evaluation"] for line in found if line["phase"] == "align-001" and "evaluation" in line]
     assert {"accuracy", "win_rate", "kl", "entropy", "length", "ended", "distinct"} <= measured[-1].keys()
+
+
+def test_dpo_on_pairs_from_a_file_starts_at_what_imitated_them(recipe: Path, stable: Any, tmp_path: Path) -> None:
+    """Which is its reference too: the first loss is log 2."""
+    run = Run(tmp_path / "run")
+    files = written_recipe(recipe, tmp_path, pairs=preferences(40))
+    stable.finish("run", files, "--out", run.path, "--align.algorithm", "dpo", folder=run.path)
+    first = next(line for line in lines_of(run) if "loss" in line)
+    assert first["loss"] == pytest.approx(math.log(2), abs=1e-5)
+    assert read_lineage(run.round(1).aligned).parent == file_fingerprint(run.round(1).imitator, "model.safetensors")
 
 
 def test_every_step_says_what_its_answers_were_like(finished: Path) -> None:

@@ -8,7 +8,8 @@ import torch
 from tests.phases.align.scene import ASK, COMPUTE, MakeModel, built, each, joined, recipe, rolled, task
 from trivium.batch import Answered, RolloutBatch, TokenBatch
 from trivium.compute import Compute
-from trivium.distributed.world import alone
+from trivium.distributed.world import World, alone
+from trivium.errors import ConfigError
 from trivium.evaluate.preference import answer_logprobs
 from trivium.losses.language_model import entropy
 from trivium.losses.policy import group_mean_advantages, leave_one_out_advantages
@@ -302,3 +303,12 @@ def test_the_ratio_is_to_the_policy_that_wrote_however_often_it_has_moved_since(
     expected = (losses * first.weights).sum()
     torch.testing.assert_close(loss, expected)
     assert next(reports).metrics["clipped"] > 0
+
+
+def test_ranks_that_could_not_share_a_step_evenly_are_told_so(writers: Writers) -> None:
+    crowd = World(0, 2, COMPUTE.device)
+    with pytest.raises(
+        ConfigError, match=r"align.rows_per_step = 12: cannot be shared out evenly among 2 ranks"
+    ):
+        algorithms.build(task(writers)._replace(world=crowd))  # three groups
+    algorithms.build(task(writers, rows_per_step=16)._replace(world=crowd))
