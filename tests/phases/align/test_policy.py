@@ -307,8 +307,6 @@ def test_the_ratio_is_to_the_policy_that_wrote_however_often_it_has_moved_since(
 
 def test_ranks_that_could_not_share_a_step_evenly_are_told_so(writers: Writers) -> None:
     crowd = World(0, 2, COMPUTE.device)
-    with pytest.raises(
-        ConfigError, match=r"align.rows_per_step = 12: cannot be shared out evenly among 2 ranks"
-    ):
+    with pytest.raises(ConfigError, match=r"align.rows_per_step = 12: cannot be shared out evenly among 2 ranks"):
         algorithms.build(task(writers)._replace(world=crowd))  # three groups
     algorithms.build(task(writers, rows_per_step=16)._replace(world=crowd))

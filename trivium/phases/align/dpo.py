@@ -21,13 +21,14 @@ from trivium.phases.align.rollout import Group, Rollout, pack_groups
 from trivium.phases.align.task import Desk, Task, in_turns, make_phase
 from trivium.train.phase import Metrics, Objective, Phase
 
+GLANCE = 200  # held-out votes along the way
 LOSSES = {"logistic": dpo_loss, "squared": ipo_loss}
 
 
 def build(task: Task) -> Phase[PreferenceBatch]:
     """The phase that turns instruct into aligned by the votes alone."""
     settings, world = task.settings, task.world
-    votes, held_out = read_votes(task, task.votes), read_votes(task, [pair for pair in task.held_out if decided(pair)])
+    votes, held_out = read_votes(task, task.votes), read_votes(task, [p for p in task.held_out if decided(p)][:GLANCE])
 
     def batches(step: int) -> list[PreferenceBatch]:
         chosen = pairs_of_step(len(votes), settings.rows_per_step // 2, step, task.recipe.seed)

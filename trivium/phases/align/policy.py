@@ -117,17 +117,19 @@ def policy_losses(model: Transformer, batch: RolloutBatch, settings: AlignConfig
     if settings.entropy:
         exact = entropy(logits / settings.temperature)
         losses, uncertain = losses - settings.entropy * exact, exact.detach()
-    old = logprobs.detach() if batch.old_logprobs is None else batch.old_logprobs
-    clipped = is_clipped(
-        logprobs.detach(), old, batch.advantages, low=settings.clip_low, high=settings.clip_high
-    ).float()
+    now, old = logprobs.detach(), written_at(logprobs, batch)
+    clipped = is_clipped(now, old, batch.advantages, low=settings.clip_low, high=settings.clip_high).float()
     return losses, {"entropy": uncertain.mean() * batch.count, "clipped": clipped.mean() * batch.count}
+
+
+def written_at(logprobs: Tensor, batch: RolloutBatch) -> Tensor:
+    """(N,) nats under the policy that wrote: where it has not moved since, these ones, so that each ratio is 1."""
+    return logprobs.detach() if batch.old_logprobs is None else batch.old_logprobs
 
 
 def token_losses(logprobs: Tensor, batch: RolloutBatch, settings: AlignConfig) -> Tensor:
     """What each token of a micro-batch costs, (N,), before it is weighed."""
-    old = logprobs.detach() if batch.old_logprobs is None else batch.old_logprobs
-    compared = logprobs
+    old, compared = written_at(logprobs, batch), logprobs
     if settings.ratio == "sequence":
         compared = sequence_logprobs(logprobs, old, batch.answers.owners, len(batch.answers.ends))
     losses = clipped_policy_loss(compared, old, batch.advantages, low=settings.clip_low, high=settings.clip_high)

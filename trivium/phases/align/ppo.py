@@ -55,16 +55,15 @@ def expected(rollout: Rollout, values: list[Tensor], settings: AlignConfig, worl
     """Each token beside what was expected. Advantages are whitened over all ranks' tokens, rewards are not."""
     device = values[0].device
     scores = rollout.earned.flatten().to(device)
-    learned = torch.ones(len(scores), dtype=torch.bool)
-    found = []
-    for i, batch in enumerate(learning_batches(rollout, scores, learned, settings, device)):
-        owners, scored = batch.answers.owners, scores.split([len(on.ends) for on in rollout.written])[i]
-        kl = torch.zeros_like(values[i])
+    batches = learning_batches(rollout, scores, torch.ones(len(scores), dtype=torch.bool), settings, device)
+    found, parts = [], scores.split([len(batch.answers.ends) for batch in batches])
+    for batch, scored, before in zip(batches, parts, values, strict=True):
+        owners, kl = batch.answers.owners, torch.zeros_like(before)
         if batch.old_logprobs is not None and batch.reference_logprobs is not None:
             kl = batch.old_logprobs - batch.reference_logprobs
         rewards = token_rewards(kl, scored, owners, price=settings.kl)
-        advantages = generalised_advantages(rewards, values[i], owners, decay=settings.trace)
-        found.append(batch._replace(advantages=advantages, values=values[i], returns=advantages + values[i]))
+        advantages = generalised_advantages(rewards, before, owners, decay=settings.trace)
+        found.append(batch._replace(advantages=advantages, values=before, returns=advantages + before))
     return whitened(found, world)
 
 
