@@ -194,9 +194,11 @@ def make_aligned(teller: Teller, round: Round, votes: Votes) -> Path:
     foreseer = load_reward(round.reward, device=device) if reads_reward else None
     learn, measure, replay = learning_questions(teller), measuring_questions(teller), lessons(teller, tokenizer)
 
+    def writers(model: Transformer) -> Writers:
+        return Writers(model, reference, scorer, tokenizer, rules, foreseer)
+
     def build(model: Transformer) -> Phase[Any]:
-        writers = Writers(model, reference, scorer, tokenizer, rules, foreseer)
-        shared = (teller.recipe, writers, learn, measure, teller.compute, round.number, teller.world)
+        shared = (teller.recipe, writers(model), learn, measure, teller.compute, round.number, teller.world)
         return algorithms.build(Task(*shared, replay, votes.train, votes.held_out))
 
     if teller.recipe.align.algorithm == "dpo":

@@ -18,7 +18,7 @@ def examiner(writers: Writers, measure: Sequence[Question], recipe: Recipe) -> C
     """Asks the policy, as it is when called, the first held-out questions.
 
     Found are the mean reward, KL to the reference and entropy per token in nats, length, the shares that end and that
-    differ, and how many of the blind comparisons with the reference are won, where a judge knows the truth.
+    differ, and where a judge knows the truth what he gives and the share of comparisons with the reference that are won.
     """
     asked = list(measure[:GLANCE])
     judged = [question for question in asked if question.gold]
@@ -31,28 +31,28 @@ def examiner(writers: Writers, measure: Sequence[Question], recipe: Recipe) -> C
         replies = blind_replies(model, writers.tokenizer, asked, recipe.seed, max_new_tokens=longest)
         prompts = prompt_ids(model, writers.tokenizer, [question.prompt for question in asked])
         moved = drift(model, writers.reference, prompts, replies, writers.tokenizer.pad)
-        texts = {(question.prompt, reply.text) for question, reply in zip(asked, replies, strict=True)}
-        rewarded = writers.scorer is not None or writers.rules.others  # dpo needs nobody who rewards
-        found = {"reward": float(reward_answers(writers, asked, replies).mean())} if rewarded else {}
-        found |= {
+        found = {
             "kl": moved.kl,
             "entropy": moved.entropy,
             "length": sum(len(reply.tokens) for reply in replies) / len(replies),
             "ended": sum(reply.ended for reply in replies) / len(replies),
-            "distinct": len(texts) / len(replies),
+            "distinct": len({reply.text for reply in replies}) / len(replies),
         }
+        if recipe.align.algorithm != "dpo":  # which needs nobody who rewards
+            found["reward"] = float(reward_answers(writers, asked, replies).mean())
         if judged:
             if not theirs:
-                theirs.append(gold_scores(writers.reference, writers.tokenizer, judged, recipe.seed, longest))
+                own = gold_scores(writers.reference, writers.tokenizer, judged, recipe.seed, max_new_tokens=longest)
+                theirs.append(own)
             ours = golden_of(judged, [reply for q, reply in zip(asked, replies, strict=True) if q.gold])
-            found["win_rate"] = compare(ours, theirs[0]).rate
+            found |= {"win_rate": compare(ours, theirs[0]).rate, "gold": sum(ours) / len(ours)}
         return found
 
     return examine
 
 
 def blind_replies(
-    model: Transformer, tokenizer: Tokenizer, asked: Sequence[Question], seed: int, *, max_new_tokens: int
+    model: Transformer, tokenizer: Tokenizer, asked: Sequence[Question], seed: int, *, max_new_tokens: int = 96
 ) -> list[Reply]:
     """Answers at temperature 1 for a blind comparison: the same random numbers for every model."""
     seeds = [stream_seed(seed, 4, i) for i in range(len(asked))]
@@ -75,7 +75,7 @@ def best_replies(writers: Writers, asked: Sequence[Question], recipe: Recipe, co
 
 
 def gold_scores(
-    model: Transformer, tokenizer: Tokenizer, asked: Sequence[Question], seed: int, max_new_tokens: int
+    model: Transformer, tokenizer: Tokenizer, asked: Sequence[Question], seed: int, *, max_new_tokens: int = 96
 ) -> list[float]:
     """What the model's answers are truly worth, by the judges of the questions."""
     return golden_of(asked, blind_replies(model, tokenizer, asked, seed, max_new_tokens=max_new_tokens))

@@ -84,12 +84,18 @@ def make_phase(
     """
     settings, examine = task.settings, examiner(task.writers, task.measure, task.recipe)
     check_shares(settings, task.world.size)
+
+    def evaluate() -> dict[str, float]:
+        written = observe()  # of several answers to a question it can be seen whether they differ, of one it cannot
+        differing = {name: written[name] for name in ("distinct", "signal") if name in written}
+        return written | examine() | differing | measured()
+
     return Phase(
         name=f"align-{task.round:03}",
         model=model,
         objective=objective if task.replay is None else beside(task, task.replay, objective),
         batches=batches if task.replay is None else with_lessons(task, task.replay, batches),
-        evaluate=lambda: observe() | examine() | measured(),
+        evaluate=evaluate,
         optimizers=build_optimizers(model, settings),
         settings=settings,
         evaluations=task.recipe.evaluate.along_the_way,
