@@ -18,7 +18,7 @@ def examiner(writers: Writers, measure: Sequence[Question], recipe: Recipe) -> C
     """Asks the policy, as it is when called, the first held-out questions.
 
     Found are the mean reward, KL to the reference and entropy per token in nats, length, the shares that end and that
-    differ, and where a judge knows the truth what he gives and the share of comparisons with the reference that are won.
+    differ, and where a judge knows the truth what he gives, and the share of comparisons with the reference won.
     """
     asked = list(measure[:GLANCE])
     judged = [question for question in asked if question.gold]
