@@ -196,10 +196,11 @@ def test_a_reward_head_makes_no_difference_to_the_policys_own_weights(
 
 @pytest.mark.parametrize("algorithm", ["grpo", "rloo", "rejection", "ppo", "dpo", "online-dpo"])
 def test_every_algorithm_is_examined_alike(algorithm: str, writers: Writers) -> None:
-    """Reward, KL, entropy, length, endings, distinctness: ALIGNMENT's line 15, at every evaluation."""
+    """Reward, where there is one, KL, entropy, length, endings, and whether answers differ: at every evaluation."""
     phase = algorithms.build(task(writers, algorithm=algorithm)._replace(measure=[ASK(i) for i in range(3)]))
     found = phase.evaluate()
-    assert {"reward", "kl", "entropy", "length", "ended", "distinct"} <= found.keys()
+    assert {"kl", "entropy", "length", "ended", "distinct"} <= found.keys()
+    assert ("reward" in found) is (algorithm != "dpo")
     assert found["entropy"] > 0
 
 
