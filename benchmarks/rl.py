@@ -79,7 +79,7 @@ class Size(NamedTuple):
 
 
 SIZES = {
-    False: Size("M", prompt=64, written=64, prompts=8, group=8, read=128, pairs=16, turns=3, steps=2),
+    False: Size("M", prompt=64, written=64, prompts=8, group=8, read=128, pairs=32, turns=3, steps=2),
     True: Size("S", prompt=32, written=32, prompts=4, group=8, read=64, pairs=8, turns=2, steps=2),
 }
 
