@@ -38,8 +38,8 @@ def answer_logprobs(model: Transformer, answers: Answered, *, temperature: float
 
 def answer_logits(model: Transformer, answers: Answered) -> Tensor:
     """What every answer token was chosen from, (N, V)."""
-    hidden = model.hidden(answers.tokens, answers.positions, model.branch_mask(answers.trees, answers.branches))
-    logits: Tensor = model.lm_head(hidden.flatten(0, 1)[answers.sources])
+    mask = model.branch_mask(answers.trees, answers.branches)
+    logits: Tensor = model.lm_head(model.hidden_at(answers.sources, answers.tokens, answers.positions, mask))
     return logits
 
 

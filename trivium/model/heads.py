@@ -31,8 +31,8 @@ class RewardModel(nn.Module):
     def scores(self, answers: Answered, places: Tensor) -> Tensor:
         """The scalar at some places of the flattened rows, in float32, whatever the trunk computes in."""
         mask = self.trunk.branch_mask(answers.trees, answers.branches)
-        hidden = self.trunk.hidden(answers.tokens, answers.positions, mask)  # (B, T, D)
-        return (hidden.flatten(0, 1)[places].float() * self.score.weight[0]).sum(-1)
+        hidden = self.trunk.hidden_at(places, answers.tokens, answers.positions, mask)  # (N, D)
+        return (hidden.float() * self.score.weight[0]).sum(-1)
 
 
 class ValueModel(RewardModel):
