@@ -170,7 +170,7 @@ class Transformer(nn.Module):
         rope = self._rope(positions, mask)
         x: Tensor = self.embed_tokens(tokens)
         for layer in self.layers[:-1]:
-            x = run_layer(layer, x, rope, mask, positions)
+            x = layer(x, rope, mask, positions, None)
         last = self.layers[-1]
         assert isinstance(last, Block)
         out: Tensor = self.norm(last.at(places, x, rope, mask, positions))
