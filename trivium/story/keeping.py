@@ -8,7 +8,7 @@ import msgspec
 from torch import nn
 
 from trivium.evaluate.preference import golden
-from trivium.phases.align.policy import blind_replies
+from trivium.phases.align.examine import blind_replies
 from trivium.phases.align.questions import Question
 from trivium.phases.align.rollout import Writers, reward_answers
 from trivium.phases.align.watch import most_fooled

@@ -4,21 +4,24 @@ import dataclasses
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
-from trivium.batch import RolloutBatch, TokenBatch
+from trivium.batch import TokenBatch
 from trivium.errors import RunError
 from trivium.feedback.standings import win_matrix
 from trivium.feedback.store import LabelledPair, Store
 from trivium.feedback.votes import IMPORTED
+from trivium.model.hub import load_reward
 from trivium.model.transformer import Transformer
 from trivium.phases import instruct
-from trivium.phases.align import policy
+from trivium.phases.align import algorithms
 from trivium.phases.align.questions import Question, Questions, listed_questions, world_questions
 from trivium.phases.align.rollout import Writers
 from trivium.phases.align.rules import read_rules
 from trivium.phases.align.sampling import import_pairs, sample_pairs, vote_simulated
+from trivium.phases.align.task import Replay, Task
 from trivium.phases.align.watch import watch
 from trivium.plan import choose_pairs
 from trivium.publish import write_text
@@ -109,8 +112,8 @@ def collect_votes(teller: Teller, round: Round) -> Votes:
     teller.show.heading(f"III. Align, round {round.number}", "answers that people preferred over others")
     recipe = teller.recipe
     settle_votes(teller)
+    settled = _settled_votes(teller, round)
     with Store.open(_place(teller)) as store:
-        settled = _settled_votes(teller, round, store)
         labelled = store.labelled_pairs(include_simulated=recipe.votes.simulated, among=frozenset(settled.votes))
         counts = store.counts()
     if not labelled:
@@ -134,18 +137,20 @@ class SettledVotes(msgspec.Struct):
     start: str = ""  # the model that it starts from, in the run's folder
 
 
-def _settled_votes(teller: Teller, round: Round, store: Store) -> SettledVotes:
-    """The votes there are when the round begins; where a judge knows the truth, he votes first."""
+def _settled_votes(teller: Teller, round: Round) -> SettledVotes:
+    """The votes there are when the round begins; where a judge knows the truth, he votes first, on the first rank."""
     path = round.path / "votes.json"
-    if not path.exists():
-        _gather(teller, round, store)
-        round.path.mkdir(parents=True, exist_ok=True)
-        votes = [vote.id for vote in store.votes()]
-        start = policy_before(teller, round.number)
-        if round.number > 1 and start != teller.run.round(round.number - 1).aligned:
-            teller.show.say("  blind votes prefer the model before the last round's: this round starts from that one")
-        settled = SettledVotes(store.fingerprint(), votes, str(start.relative_to(teller.run.path)))
-        write_text(path, msgspec.json.encode(settled).decode())
+    if teller.world.first and not path.exists():
+        with Store.open(_place(teller)) as store:
+            _gather(teller, round, store)
+            round.path.mkdir(parents=True, exist_ok=True)
+            votes = [vote.id for vote in store.votes()]
+            start = policy_before(teller, round.number)
+            if round.number > 1 and start != teller.run.round(round.number - 1).aligned:
+                teller.show.say("  blind votes prefer the model before the last round's: this one starts from it")
+            settled = SettledVotes(store.fingerprint(), votes, str(start.relative_to(teller.run.path)))
+            write_text(path, msgspec.json.encode(settled).decode())
+    teller.world.barrier()
     return msgspec.json.decode(path.read_bytes(), type=SettledVotes)
 
 
@@ -193,7 +198,7 @@ def _as_labelled(pair: Pair) -> LabelledPair:
     return LabelledPair(pair.prompt, pair.chosen, pair.rejected, preference, 1, False, 0, pair.source, 0)
 
 
-def lessons(teller: Teller, tokenizer: Tokenizer) -> policy.Replay | None:
+def lessons(teller: Teller, tokenizer: Tokenizer) -> Replay | None:
     """The dialogues whose answers are known to be right, again; None where there are none."""
     known = [dialogue for dialogue in teller.dialogues().train if dialogue.accepted][:REPLAYED]
     if not known or not teller.recipe.align.replay:
@@ -204,11 +209,11 @@ def lessons(teller: Teller, tokenizer: Tokenizer) -> policy.Replay | None:
     def lesson(number: int) -> TokenBatch:
         return microbatches(rows.row, number, rows_per_step=count, rank=0, ranks=1, microbatch_rows=count)[0]
 
-    return policy.Replay(lesson, teller.objective)
+    return Replay(lesson, teller.objective)
 
 
 def make_aligned(teller: Teller, round: Round, votes: Votes) -> Path:
-    """Reinforcement learning against the reward model, and what else the recipe rewards → aligned."""
+    """Learning from the reward model and what else the recipe rewards, or from the votes themselves → aligned."""
     if teller.is_done(round.aligned, f"align-{round.number:03}"):
         return round.aligned
     device = teller.compute.device
@@ -218,21 +223,24 @@ def make_aligned(teller: Teller, round: Round, votes: Votes) -> Path:
     model, tokenizer = open_model(start, device=device)
     reference = open_model(start if start == round.imitator else teller.run.instruct, device=device).model
     reference.requires_grad_(False)
+    reads_reward = teller.recipe.align.algorithm == "ppo" and scorer is not None
+    foreseer = load_reward(round.reward, device=device) if reads_reward else None
     learn, measure, replay = learning_questions(teller), measuring_questions(teller), lessons(teller, tokenizer)
 
     def writers(model: Transformer) -> Writers:
-        return Writers(model, reference, scorer, tokenizer, rules)
+        return Writers(model, reference, scorer, tokenizer, rules, foreseer)
 
-    def build(model: Transformer) -> Phase[RolloutBatch]:
-        made = policy.build(
-            teller.recipe, writers(model), learn, measure, teller.compute, round=round.number, replay=replay
-        )
+    def build(model: Transformer) -> Phase[Any]:
+        shared = (teller.recipe, writers(model), learn, measure, teller.compute, round.number, teller.world)
+        made = algorithms.build(Task(*shared, replay, votes.train, votes.held_out))
         return dataclasses.replace(
             made,
             watch=partial(watch, settings=teller.recipe.watch),
             observe=lambda: made.observe() | rules.observed(),
         )
 
+    if teller.recipe.align.algorithm == "dpo":
+        settle_passes(teller, len(votes.train))
     teller.settle_steps("align", build, model)
     teller.train(build, model)
     phase = f"align-{round.number:03}"
@@ -251,6 +259,13 @@ def make_aligned(teller: Teller, round: Round, votes: Votes) -> Path:
         beside={round.aligned_report.name: encode(report)},
     )
     return round.aligned
+
+
+def settle_passes(teller: Teller, votes: int) -> None:
+    """How many steps go through the votes as often as the recipe says, where the dial leaves it open."""
+    if teller.is_open("align.steps"):
+        settings = teller.recipe.align
+        teller.settle("align.steps", max(1, round_up(settings.epochs * votes * 2 / settings.rows_per_step)))
 
 
 def name_of(round: Round) -> str:
@@ -312,14 +327,13 @@ def make_imitator(teller: Teller, round: Round, votes: Votes) -> Path:
 
 def tell_round(teller: Teller, number: int) -> Path:
     """A whole round: votes, reward, aligned."""
-    if teller.world.size > 1:
-        raise RunError("phase III runs on one process for now; start it without torchrun")
     round = teller.run.round(number)
     if teller.is_done(round.aligned, f"align-{number:03}"):
         return round.aligned
-    if teller.recipe.align.uses_model:
+    if teller.recipe.align.uses_votes:
         votes = collect_votes(teller, round)
-        make_reward(teller, round, votes)
+        if teller.recipe.align.uses_model:
+            make_reward(teller, round, votes)
     else:
         teller.show.heading(
             f"III. Align, round {number}", "answers that earn " + ", ".join(teller.recipe.align.rewards)
@@ -331,7 +345,7 @@ def tell_round(teller: Teller, number: int) -> Path:
 def may_align(teller: Teller) -> bool:
     """Whether there is, or will be, something that says which answers are better."""
     return bool(
-        has_judge(teller) or teller.recipe.data.pairs or has_votes(teller) or not teller.recipe.align.uses_model
+        has_judge(teller) or teller.recipe.data.pairs or has_votes(teller) or not teller.recipe.align.uses_votes
     )
 
 

@@ -150,15 +150,17 @@ class Teller:
     def measure_pace(self, phase: Phase[Any]) -> plan.Pace:
         """Seconds of one step at its best and of one evaluation; the same on every rank.
 
-        The last steps of the phase are taken, which are like most of them.
+        The last steps of the phase are taken, which are like most of them; those that hang together are timed together.
         """
-        last, times = phase.settings.steps, [time.monotonic()]
-        for _ in train(phase, self.world, steps=range(max(0, last - TIMED_STEPS), last)):
-            times.append(time.monotonic())
+        stride, times = phase.stride, [time.monotonic()]
+        strides = max(1, phase.settings.steps // stride)
+        for done in train(phase, self.world, steps=range(max(0, strides - TIMED_STEPS) * stride, strides * stride)):
+            if done.step % stride == 0:
+                times.append(time.monotonic())
         phase.evaluate()
         times.append(time.monotonic())
         gaps = np.diff(times)
-        pace = torch.tensor([float(gaps[1:-1].min()), float(gaps[-1])], device=self.world.device)
+        pace = torch.tensor([float(gaps[:-1].min()) / stride, float(gaps[-1])], device=self.world.device)
         step, evaluation = (self.world.sum(pace) / self.world.size).tolist()
         return plan.Pace(step, evaluation)
 

@@ -22,7 +22,7 @@ def tell_whole(teller: Teller, *, new_round: bool) -> Measures:
     make_base(teller)
     make_members(teller)
     make_instruct(teller)
-    before = len(run.rounds())
+    before = teller.world.from_first(len(run.rounds()))
     refusal: RewardError | None = None
     if may_align(teller):
         try:
@@ -37,7 +37,8 @@ def tell_whole(teller: Teller, *, new_round: bool) -> Measures:
     else:
         show.heading("Examination", "on held-out data that no phase has seen")
         found = measure_run(teller)
-        write_text(run.measures, msgspec.json.format(msgspec.json.encode(found), indent=2).decode() + "\n")
+        if teller.world.first:
+            write_text(run.measures, msgspec.json.format(msgspec.json.encode(found), indent=2).decode() + "\n")
     teller.keep_time()
     _conclude(teller, found)
     if refusal:

@@ -44,7 +44,7 @@ def run_phase(
 
     A phase that its own watch ends does no further step, also when it is run again; its best weights are kept aside.
 
-    until   stop after this step, with a checkpoint, as if it were the last
+    until   stop after this step, or the first after it that can be gone on from, with a checkpoint
     raises  Interrupted after saving, when asked to stop; RunError when the loss stays infinite
     """
     state = run.state(phase.name)
@@ -56,7 +56,7 @@ def run_phase(
     seen = measured(run, phase.name)
     if phase.watch(seen).reason:
         return
-    last = min(until or phase.settings.steps, phase.settings.steps)
+    last = min(-(-(until or phase.settings.steps) // phase.stride) * phase.stride, phase.settings.steps)
     saved = begun = time.monotonic()
     skips = 0
     with interrupt.deferred():
@@ -78,8 +78,9 @@ def run_phase(
             skips = skips + 1 if report.skipped else 0
             if skips == MOST_SKIPS:
                 raise RunError(f"{phase.name}: {skips} steps in a row without a finite loss; lower the learning rate")
-            stopping = world.any(interrupt.requested)
-            late = world.any(time.monotonic() - saved >= save_seconds)
+            rests = report.step % phase.stride == 0 or report.step == last
+            stopping = world.any(interrupt.requested) and rests
+            late = world.any(time.monotonic() - saved >= save_seconds) and rests
             if stopping or late or ended or report.step == last:
                 journal.sync()  # first: a journal behind its checkpoint would have a gap
                 save(phase, run, report.step, world)

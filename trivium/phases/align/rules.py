@@ -41,7 +41,9 @@ class Rules(NamedTuple):
     def rewards(self, asked: Sequence[Question], replies: Sequence[Reply]) -> Tensor:
         """(A,) the sum of what the rules and the language models give."""
         pairs = zip(asked, replies, strict=True)
-        earned = torch.tensor([sum(each.weight * each.rule(q, r) for each in self.others) for q, r in pairs])
+        earned = torch.tensor(
+            [sum((each.weight * each.rule(q, r) for each in self.others), start=0.0) for q, r in pairs]
+        )
         for judge in self.judges:
             earned = earned + judge.weight * torch.tensor(judge.opinion.marks(asked, replies))
         return earned
