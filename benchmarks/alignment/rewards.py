@@ -16,7 +16,7 @@ from trivium.feedback.store import LabelledPair
 from trivium.generate.sampling import Sampling, stream_seed
 from trivium.model.heads import add_reward_head
 from trivium.phases.align import reward, trust
-from trivium.phases.align.policy import gold_scores
+from trivium.phases.align.examine import gold_scores
 from trivium.phases.align.scorer import Scorer, as_ensemble
 from trivium.shelf import open_model
 from trivium.story.members import seed_of, trunk_of

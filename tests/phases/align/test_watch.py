@@ -14,11 +14,12 @@ from trivium.config import WatchConfig, resolve
 from trivium.distributed.world import alone
 from trivium.errors import RunError
 from trivium.model.transformer import Transformer
-from trivium.phases.align import policy
-from trivium.phases.align.policy import gold_scores
+from trivium.phases.align import algorithms
+from trivium.phases.align.examine import gold_scores
 from trivium.phases.align.questions import Question
 from trivium.phases.align.rollout import Writers
 from trivium.phases.align.rules import Rules, Weighed
+from trivium.phases.align.task import Task
 from trivium.phases.align.watch import most_fooled, ranks, watch
 from trivium.records import Message
 from trivium.runs import Run
@@ -118,14 +119,8 @@ def gamed(live: Transformer, reference: Transformer, tokenizer: Tokenizer, **set
     told |= {"learning_rate": 0.02, "matrix_learning_rate": 0.05, "unended_penalty": 0.0}
     chosen = resolve({"model": {"context_length": 64}, "align": told, "watch": {"ended": 0.0, "distinct": 0.0}})
     rules = Rules(0.0, [Weighed(1.0, lambda question, reply: float(thes(reply.text)))])
-    made = policy.build(
-        chosen,
-        Writers(live, reference, None, tokenizer, rules),
-        question,
-        [question(i) for i in range(60)],
-        COMPUTE,
-        round=1,
-    )
+    writers = Writers(live, reference, None, tokenizer, rules)
+    made = algorithms.build(Task(chosen, writers, question, [question(i) for i in range(60)], COMPUTE, round=1))
     settings = chosen.watch.model_copy(update=settings)
     return dataclasses.replace(made, watch=partial(watch, settings=settings), evaluations=20)
 
