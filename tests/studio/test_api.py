@@ -124,13 +124,15 @@ def test_logprobs_spell_the_answer_in_both_forms(client: TestClient) -> None:
     for token, logprob, best in zip(told["tokens"], told["token_logprobs"], told["top_logprobs"], strict=True):
         assert len(best) <= 3
         assert logprob <= max(best.values()) + 1e-6
-        assert best.get(token, logprob) == logprob
+        assert best.get(token, logprob) == logprob or "\ufffd" in token  # several halves of characters look alike
     choice = client.post("/v1/chat/completions", json={**CHAT, "logprobs": True, "top_logprobs": 3}).json()["choices"][
         0
     ]
     content = choice["logprobs"]["content"]
     assert "".join(token["token"] for token in content) == choice["message"]["content"]
-    assert bytes(b for token in content for b in token["bytes"]).decode() == choice["message"]["content"]
+    assert (
+        bytes(b for token in content for b in token["bytes"]).decode(errors="replace") == choice["message"]["content"]
+    )
     chunks = streamed(client, "/v1/chat/completions", logprobs=True, top_logprobs=3)
     again = [token for chunk in chunks for token in (chunk["choices"][0]["logprobs"] or {"content": []})["content"]]
     assert again == content

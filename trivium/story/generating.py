@@ -172,16 +172,22 @@ def write_answers(found: dict[str, Any], out: Path) -> None:
 def print_answers(found: dict[str, Any]) -> None:
     """One answer as it is; several, each below its prompt."""
     console, rows, before = console_for(), found["answers"], None
-    safe = printable if console.is_terminal else str
+
+    def show(text: str, style: str = "") -> None:
+        if console.is_terminal:
+            console.print(Text(printable(text), style=style), soft_wrap=True)
+        else:
+            print(text)
+
     if len(rows) == 1:
-        print(safe(_answer(rows[0])))
+        show(_answer(rows[0]))
         return
     for row in rows:
         prompt = _prompt(row)
         if prompt != before:
-            console.print(Text(("\n" if before is not None else "") + safe(prompt), style="cyan"), soft_wrap=True)
+            show(("\n" if before is not None else "") + prompt, "cyan")
         before = prompt
-        console.print(Text(safe(f"  {_answer(row)}")), soft_wrap=True)
+        show(f"  {_answer(row)}")
 
 
 def _prompt(row: dict[str, Any]) -> str:
