@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
 import msgspec
-import torch
 from rich.text import Text
 
+from trivium.compute import best_device
 from trivium.errors import ConfigError, did_you_mean
 from trivium.generate.engine import Precision, Request, generate
 from trivium.generate.sampling import stream_seed
@@ -55,7 +55,7 @@ def generate_answers(
     voice = voice_at(folder)
     voice = voice._replace(chats=voice.chats and not wanted.raw)
     asked = list(_asked(prompts, file, wanted.system))
-    opened = open_model(voice.folder, device="cuda" if torch.cuda.is_available() else "cpu")
+    opened = open_model(voice.folder, device=best_device())
     orders = [
         order_of(
             voice, opened, messages, manner, seed=stream_seed(manner.seed, i, k), alternatives=wanted.logprobs or 0
