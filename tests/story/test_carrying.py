@@ -129,13 +129,16 @@ def test_adapters_killed_and_gone_on_with_end_with_the_same_bits(tuning: Path, s
     assert hub.fingerprint(run / "instruct") == hub.fingerprint(whole / "instruct")
 
 
-def test_phase_three_begins_with_a_folder_too(stable: Any, recipe: Path, finished: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("flag", ["--from", "--start.folder"])
+def test_phase_three_begins_with_a_folder_too(
+    flag: str, stable: Any, recipe: Path, finished: Path, tmp_path: Path
+) -> None:
     run = tmp_path / "run"
     text = recipe.read_text()
     (tmp_path / "third.toml").write_text(
         text[: text.index("[model]")] + "[model]\ncontext_length = 96\n" + text[text.index("[pretrain]") :]
     )
-    command = ("reward", tmp_path / "third.toml", "--from", finished / "instruct", "--out", run)
+    command = ("reward", tmp_path / "third.toml", flag, finished / "instruct", "--out", run)
     stable.finish(*command, folder=run)
     verify(run / "rounds" / "001" / "reward")
     assert hub.fingerprint(run / "instruct") == hub.fingerprint(finished / "instruct")
