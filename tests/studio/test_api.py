@@ -206,6 +206,28 @@ def test_an_address_stands_in_brackets_where_it_has_colons() -> None:
     ]
 
 
+def test_after_a_fault_the_next_answer_is_whole(
+    tokenizer: Tokenizer, desks: dict[str, Desk], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A prompt that was not read to its end is read again, and its place is free."""
+    desk = Desk(desks["one"].model, tokenizer, rows=1)
+    client = TestClient(build_api({"one": desk}, hosts=HOSTS, api_key=None), base_url="http://127.0.0.1")
+
+    def full(*_: object) -> None:
+        raise MemoryError("no room")
+
+    try:
+        expected = texts(client, "/v1/completions")
+        decoder = type(desk._writer._decoder)
+        with monkeypatch.context() as patched:
+            patched.setattr(decoder, "_read_prompts" if hasattr(decoder, "_read_prompts") else "_read", full)
+            with pytest.raises(MemoryError):
+                client.post("/v1/completions", json=TEXT)
+        assert texts(client, "/v1/completions") == expected
+    finally:
+        desk.close()
+
+
 def test_what_was_taken_is_written_when_a_desk_retires(tokenizer: Tokenizer, desks: dict[str, Desk]) -> None:
     desk = Desk(desks["one"].model, tokenizer, rows=1, most_waiting=6)
     client = TestClient(build_api({"one": desk}, hosts=HOSTS, api_key=None), base_url="http://127.0.0.1")
