@@ -11,6 +11,7 @@ from trivium import plan
 from trivium.compute import Compute
 from trivium.config import PretrainConfig, Recipe, merge, resolve
 from trivium.model.shape import ModelConfig
+from trivium.plan import memory
 from trivium.story import sizing
 from trivium.story.needs import memory_of
 from trivium.story.sizing import choose_before, law_of
@@ -41,6 +42,12 @@ def fast_with(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
         monkeypatch.setattr(sizing, "Trials", trials)
 
     return fast
+
+
+@pytest.fixture(autouse=True)
+def by_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory is reckoned as without C++, here as anywhere."""
+    monkeypatch.setattr(memory, "serves", lambda head_dim, device: False)
 
 
 @pytest.fixture(autouse=True)
