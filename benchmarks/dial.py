@@ -98,14 +98,17 @@ class Sweep:
     def __init__(self, school: School, chosen: Chosen, minutes: float, notes: Notes, *, name: str, reach: int) -> None:
         self.school, self.minutes, self.notes, self.name = school, minutes, notes, name
         self.rows_at_once = chosen.rows_at_once
-        self.rungs = rungs_near((chosen.layers, chosen.width), reach)
+        self.chosen = chosen.layers, chosen.width
+        self.rungs = rungs_near(self.chosen, reach)
 
     def sizes(self) -> list[Size]:
         paces = self.notes.find([self.name, self.minutes, "paces"], self.paces)
         found = [self.taught(rung, pace, [0]) for rung, pace in zip(self.rungs, paces, strict=True)]
         best = min(size.mean for size in found)
         return [
-            self.taught(size.rung, pace, list(range(SEEDS))) if size.mean <= CLOSE * best else size
+            self.taught(size.rung, pace, list(range(SEEDS)))
+            if size.mean <= CLOSE * best or size.rung == self.chosen
+            else size
             for size, pace in zip(found, paces, strict=True)
         ]
 

@@ -167,7 +167,7 @@ def _third_phase(
 
     flags, taught = said(settings, start), ("pretrain", "instruct")
     with open_story(
-        run, out=out, minutes=minutes, flags=flags, new_round=True, must_exist=start is None, taught=taught
+        run, out=out, minutes=minutes, flags=flags, new_round=True, must_exist=True, taught=taught
     ) as teller:
         take_instruct(teller)
         yield teller

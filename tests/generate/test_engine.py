@@ -9,7 +9,7 @@ import torch
 from trivium.evaluate.preference import answer_logprobs
 from trivium.evaluate.tasks import as_reply
 from trivium.generate.engine import Answer, Request, generate, last_of
-from trivium.generate.native import NativeDecoder, library
+from trivium.generate.native import NativeDecoder
 from trivium.generate.sampling import Sampling, choose, random_stream
 from trivium.model.transformer import Transformer
 from trivium.text.branches import pack_answers
@@ -19,19 +19,11 @@ Written = tuple[list[int], int | None]
 GREEDY = Sampling(temperature=0, max_new_tokens=12)
 WARM = Sampling(temperature=1.3, max_new_tokens=12)
 STOP = (4, 9)
+pytestmark = pytest.mark.usefixtures("decoder")
 
 
 def prompt(length: int, seed: int = 0) -> list[int]:
     return torch.randint(10, 61, (length,), generator=torch.Generator().manual_seed(seed)).tolist()
-
-
-@pytest.fixture(autouse=True, params=["torch", "native"])
-def decoder(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Every law of this file holds for both decoders."""
-    monkeypatch.setenv("TRIVIUM_NATIVE", "0" if request.param == "torch" else "1")
-    if request.param == "native" and isinstance(why := library(), str):
-        pytest.skip(why)
-    return str(request.param)
 
 
 def write(

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trivium.generate.decoder import TorchDecoder
-from trivium.generate.native import NativeDecoder, library
+from trivium.generate.native import NativeDecoder
 from trivium.generate.sampling import Sampling
 from trivium.generate.texts import Copy, Texts
 from trivium.generate.writer import Order, Token, Writer
@@ -15,14 +15,7 @@ from trivium.model.transformer import Transformer
 
 MakeModel = Callable[..., Transformer]
 WARM = Sampling(temperature=1.2, max_new_tokens=5)
-
-
-@pytest.fixture(autouse=True, params=["torch", "native"])
-def decoder(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setenv("TRIVIUM_NATIVE", "0" if request.param == "torch" else "1")
-    if request.param == "native" and isinstance(why := library(), str):
-        pytest.skip(why)
-    return str(request.param)
+pytestmark = pytest.mark.usefixtures("decoder")
 
 
 @given(st.lists(st.dictionaries(st.integers(0, 3), st.text("ab", min_size=1, max_size=8)), max_size=6), st.data())

@@ -38,9 +38,14 @@ def after_steps(columns: bool, neurons: int, **settings: Any) -> tuple[list[Tens
 @pytest.mark.parametrize("neurons", [0, 32, 64])
 @pytest.mark.parametrize("columns", [False, True])
 def test_weights_move_as_pytorch_moves_them(columns: bool, neurons: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    move = native.move
+    monkeypatch.setattr(native, "move", lambda moved, **more: (asked.append(len(moved)), move(moved, **more)))
     ours, our_momenta = after_steps(columns, neurons)
+    assert asked == [len(SHAPES)] * 3  # C++ was at work
     monkeypatch.setenv("TRIVIUM_NATIVE", "0")
     theirs, their_momenta = after_steps(columns, neurons)
+    assert len(asked) == 3
     for a, b in zip(our_momenta, their_momenta, strict=True):
         torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-5)
     for mine, other, start in zip(ours, theirs, parameters(columns=columns), strict=True):

@@ -5,6 +5,7 @@ import pytest
 from trivium import plan
 from trivium.model.attention import scores_computed
 from trivium.model.shape import ModelConfig
+from trivium.plan import memory
 
 SHAPE = {
     "num_layers": 2,
@@ -28,6 +29,17 @@ def test_the_memory_of_a_step_is_the_sum_of_its_parts(
     activations = 2 * 30 * (width * 8 * 4 + mlp_width * 24 * 2)
     attention = 3 * 2 * 10 * 10 * (2 * scores + 12)
     by_hand = 1.1 * (weights + activations + attention + logits * 12 * 50)
+    assert plan.peak_memory(MODEL, 3, 2, compiled=compiled, targets=12) == int(by_hand)
+
+
+@pytest.mark.parametrize(("compiled", "numbers"), [(False, (2, 7, 22, 15)), (True, (2, 5, 6, 16))])
+def test_attention_in_cpp_keeps_no_scores(
+    compiled: bool, numbers: tuple[int, int, int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "serves", lambda head_dim, device: head_dim == 4)
+    width, mlp_width, logits, weights = numbers
+    activations = 2 * 30 * (width * 8 * 4 + mlp_width * 24 * 2)
+    by_hand = 1.1 * (weights * MODEL.parameters + activations + logits * 12 * 50)
     assert plan.peak_memory(MODEL, 3, 2, compiled=compiled, targets=12) == int(by_hand)
 
 

@@ -11,6 +11,7 @@ from trivium import plan
 from trivium.compute import Compute
 from trivium.config import PretrainConfig, Recipe, merge, resolve
 from trivium.model.shape import ModelConfig
+from trivium.plan import memory
 from trivium.story import sizing
 from trivium.story.needs import memory_of
 from trivium.story.sizing import choose_before, law_of
@@ -41,6 +42,12 @@ def fast_with(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
         monkeypatch.setattr(sizing, "Trials", trials)
 
     return fast
+
+
+@pytest.fixture(autouse=True)
+def by_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory is reckoned as without C++, here as anywhere."""
+    monkeypatch.setattr(memory, "serves", lambda head_dim, device: False)
 
 
 @pytest.fixture(autouse=True)
@@ -78,6 +85,26 @@ def test_a_little_faster_is_not_worth_another_number(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(sizing, "Trials", trials)
     assert chosen(PLAIN)[0].pretrain.microbatch_rows == 8
+
+
+@pytest.mark.parametrize(("most", "rows"), [(4, 4), (0, 8)])
+def test_rows_that_do_not_fit_when_they_are_tried_are_not_chosen(
+    most: int, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where none fits, as many as usual stay."""
+
+    def trials(compute: Compute, minutes: float, flops: float) -> plan.Timer:
+        return lambda model, rows, whole: 0.2 * flops / model.training_flop(1) if rows <= most else 0.0
+
+    monkeypatch.setattr(sizing, "Trials", trials)
+    assert chosen(merge(PLAIN, KEPT_SHAPE))[0].pretrain.microbatch_rows == rows
+
+
+def test_what_said_steps_read_is_known_when_their_rows_are_chosen() -> None:
+    recipe, dial = chosen(merge(PLAIN, {"pretrain": {"steps": 20_000}}), minutes=60.0)
+    assert dial.choice
+    assert recipe.pretrain.rows_per_step > PretrainConfig().rows_per_step
+    assert dial.choice.tokens == 20_000 * recipe.pretrain.rows_per_step * recipe.model.context_length
 
 
 @pytest.mark.parametrize("memory", [1.0, 2.0, 4.0, 8.0])

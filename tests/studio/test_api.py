@@ -124,13 +124,15 @@ def test_logprobs_spell_the_answer_in_both_forms(client: TestClient) -> None:
     for token, logprob, best in zip(told["tokens"], told["token_logprobs"], told["top_logprobs"], strict=True):
         assert len(best) <= 3
         assert logprob <= max(best.values()) + 1e-6
-        assert best.get(token, logprob) == logprob
+        assert best.get(token, logprob) == logprob or "\ufffd" in token  # several halves of characters look alike
     choice = client.post("/v1/chat/completions", json={**CHAT, "logprobs": True, "top_logprobs": 3}).json()["choices"][
         0
     ]
     content = choice["logprobs"]["content"]
     assert "".join(token["token"] for token in content) == choice["message"]["content"]
-    assert bytes(b for token in content for b in token["bytes"]).decode() == choice["message"]["content"]
+    assert (
+        bytes(b for token in content for b in token["bytes"]).decode(errors="replace") == choice["message"]["content"]
+    )
     chunks = streamed(client, "/v1/chat/completions", logprobs=True, top_logprobs=3)
     again = [token for chunk in chunks for token in (chunk["choices"][0]["logprobs"] or {"content": []})["content"]]
     assert again == content
@@ -202,6 +204,28 @@ def test_an_address_stands_in_brackets_where_it_has_colons() -> None:
         "[::1]:80",
         "a.example:80",
     ]
+
+
+def test_after_a_fault_the_next_answer_is_whole(
+    tokenizer: Tokenizer, desks: dict[str, Desk], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A prompt that was not read to its end is read again, and its place is free."""
+    desk = Desk(desks["one"].model, tokenizer, rows=1)
+    client = TestClient(build_api({"one": desk}, hosts=HOSTS, api_key=None), base_url="http://127.0.0.1")
+
+    def full(*_: object) -> None:
+        raise MemoryError("no room")
+
+    try:
+        expected = texts(client, "/v1/completions")
+        decoder = type(desk._writer._decoder)
+        with monkeypatch.context() as patched:
+            patched.setattr(decoder, "_read_prompts" if hasattr(decoder, "_read_prompts") else "_read", full)
+            with pytest.raises(MemoryError):
+                client.post("/v1/completions", json=TEXT)
+        assert texts(client, "/v1/completions") == expected
+    finally:
+        desk.close()
 
 
 def test_what_was_taken_is_written_when_a_desk_retires(tokenizer: Tokenizer, desks: dict[str, Desk]) -> None:

@@ -4,9 +4,9 @@ B rows, V vocabulary.
 """
 
 import ctypes
-import os
 from collections.abc import Mapping, Sequence
 from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from trivium.generate.texts import Texts
 from trivium.losses.language_model import token_logprobs
 from trivium.model.shape import ModelConfig
 from trivium.model.transformer import Transformer
-from trivium.native.build import BuildError, load_library
+from trivium.native.build import is_wanted, open_library
 
 GROUP = 16  # rows that a thread takes through several steps: their cache and the weights stay near
 READ_ROWS = 64  # tokens of prompts that a thread reads at once
@@ -56,25 +56,20 @@ class WritingStruct(ctypes.Structure):
 @cache
 def library() -> ctypes.CDLL | str:
     """The compiled decode step, or why there is none."""
-    try:
-        loaded = load_library("decode")
-    except BuildError as reason:
-        return str(reason)
     model, pointer, number = ctypes.POINTER(ModelStruct), ctypes.c_void_p, ctypes.c_int
-    loaded.pack_matrices.argtypes = (ctypes.POINTER(MatrixStruct), ctypes.c_int64, number, number)
-    loaded.read_rows.argtypes = (model, pointer, pointer, ctypes.c_int64, number, number)
-    loaded.write_rows.argtypes = (model, ctypes.POINTER(WritingStruct), number, number)
-    loaded.pack_matrices.restype = loaded.read_rows.restype = loaded.write_rows.restype = None
-    return loaded
+    functions: dict[str, list[Any]] = {
+        "pack_matrices": [ctypes.POINTER(MatrixStruct), ctypes.c_int64, number, number],
+        "read_rows": [model, pointer, pointer, ctypes.c_int64, number, number],
+        "write_rows": [model, ctypes.POINTER(WritingStruct), number, number],
+    }
+    return open_library("decode", functions)
 
 
 def native_library(device: torch.device) -> ctypes.CDLL | str:
     """The compiled decode step for models on this device, or why PyTorch does its work."""
     if device.type != "cpu":
         return f"the model is on {device.type}"
-    if os.environ.get("TRIVIUM_NATIVE") == "0":
-        return "TRIVIUM_NATIVE=0"
-    return library()
+    return library() if is_wanted() else "TRIVIUM_NATIVE=0"
 
 
 def decoder_in_use(device: torch.device) -> str:

@@ -73,6 +73,6 @@ class FixedStep:
                 self._run(reach)
         torch.cuda.current_stream().wait_stream(aside)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
             logits = self._run(reach)
         return graph, logits

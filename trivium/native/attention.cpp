@@ -1,7 +1,7 @@
 // Attention of packed rows, forward and backward: norms and rotation of queries and keys, scores, softmax and mixing.
 //
-// All memory is the caller's, laid out as attention.py says; half a head is a whole number of vectors. A unit of work is
-// one row and one key head with the query heads that share it: what it needs stays near the processor, and no two units
+// All memory is the caller's, laid out as attention.py says; half a head is a whole number of vectors. A unit of work
+// is one row and one key head with the query heads that share it: what it needs stays near the processor, and no two units
 // write to the same place, so that the result does not depend on the number of threads. Numbers come and go in bfloat16
 // or float32, and are multiplied as they came; sums, and what is in between, are float32.
 //
@@ -146,20 +146,23 @@ struct Unit {
 
     static void clear(float* from, float* to) { std::fill(from, to, 0.0f); }
 
-    // Keys and values, packed as the products to come take them; what fills them up is nothing.
+    // Keys and values, packed as the products to come take them.
     void take_keys(bool backward) {
-        for (int of_values = 0; of_values < 2; of_values++) {
-            if (of_values)
-                for (int t = 0; t < T; t++) read(a, a.qkv, place(t, a.heads + a.kv_heads + group), wide(), d, x + t * d);
-            else
-                take(a.heads + group, k_norm(), 1.0f, x);
-            clear(x + T * d, x + full * d);
-            if (!of_values || backward) {
-                line_up<E>(x, full * d, weights);
-                stand<E>(weights, full, packed_d, of_values ? v_standing : k_standing);
-            }
-            if (of_values || backward) lay<E>(x, full, d, of_values ? v_lying : k_lying);
+        take(a.heads + group, k_norm(), 1.0f, x);
+        pack_both(k_standing, backward ? k_lying : nullptr);
+        const int64_t values = a.heads + a.kv_heads + group;
+        for (int t = 0; t < T; t++) read(a, a.qkv, place(t, values), wide(), d, x + t * d);
+        pack_both(backward ? v_standing : nullptr, v_lying);
+    }
+
+    // x, in the ways that are asked for; what fills it up is nothing.
+    void pack_both(Packed* standing, Packed* lying) {
+        clear(x + T * d, x + full * d);
+        if (standing) {
+            line_up<E>(x, full * d, weights);
+            stand<E>(weights, full, packed_d, standing);
         }
+        if (lying) lay<E>(x, full, d, lying);
     }
 
     void take_queries(int64_t head) {
@@ -265,7 +268,9 @@ struct Unit {
         }
         clear(to_out + some * d, to_out + block * d), clear(q + end * d, q + (first + block) * d);
         for (float* square : {scores, slopes}) clear(square + some * span, square + block * span);
-        line_up<E>(to_out, block * d, out_lines), lay<E>(to_out, block, d, out_lying), lay<E>(q + first * d, block, d, q_lying);
+        line_up<E>(to_out, block * d, out_lines);
+        lay<E>(to_out, block, d, out_lying);
+        lay<E>(q + first * d, block, d, q_lying);
         multiply_keys(q_lines + first * packed_d, k_standing, some, low, span, scores);
         multiply_keys(out_lines, v_standing, some, low, span, slopes);
         for (int t = first; t < end; t++) slope(t, first, low, span, head);

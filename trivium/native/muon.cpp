@@ -48,7 +48,9 @@ struct Block {
     }
 
     // Where number `i` of neuron `n` stands; where neurons are columns, the next neuron stands beside it.
-    int64_t place(int n, int i) const { return of.by_column ? i * of.columns + first + n : (first + n) * of.columns + i; }
+    int64_t place(int n, int i) const {
+        return of.by_column ? i * of.columns + first + n : (first + n) * of.columns + i;
+    }
 
     // Momentum moves towards the gradient; x is what lies ahead of it (Nesterov).
     Vec ahead(int64_t at) const {

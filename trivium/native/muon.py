@@ -5,7 +5,6 @@ compiler, or blocks have another size.
 """
 
 import ctypes
-import os
 from collections.abc import Sequence
 from functools import cache
 from typing import NamedTuple
@@ -13,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from trivium.native.build import BuildError, load_library
+from trivium.native.build import is_wanted, open_library
 
 WHOLE = 32  # what a block's height and width must be multiples of: whole vectors, of two numbers each, on any processor
 
@@ -62,19 +61,12 @@ class Matrix(NamedTuple):
 @cache
 def library() -> ctypes.CDLL | str:
     """The compiled step, or why there is none here."""
-    try:
-        loaded = load_library("muon", "-fopenmp")
-    except BuildError as reason:
-        return str(reason)
-    loaded.muon_step.argtypes, loaded.muon_step.restype = (ctypes.POINTER(MuonStruct),), None
-    return loaded
+    return open_library("muon", {"muon_step": [ctypes.POINTER(MuonStruct)]}, "-fopenmp")
 
 
 def serves(matrices: Sequence[Matrix]) -> bool:
     """Whether C++ can move all of these."""
-    if os.environ.get("TRIVIUM_NATIVE") == "0" or not all(matrix.fits for matrix in matrices):
-        return False
-    return not isinstance(library(), str)
+    return is_wanted() and all(matrix.fits for matrix in matrices) and not isinstance(library(), str)
 
 
 def move(

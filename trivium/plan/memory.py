@@ -1,10 +1,13 @@
-"""Memory that training takes, predicted: what benchmarks/memory.py measures. Arithmetic only."""
+"""Memory that training takes, predicted: what benchmarks/memory.py measures."""
 
 from typing import NamedTuple
+
+import torch
 
 from trivium.losses.language_model import positions_at_once
 from trivium.model.attention import scores_computed
 from trivium.model.shape import ModelConfig
+from trivium.native.attention import serves
 
 
 class Kept(NamedTuple):
@@ -12,13 +15,20 @@ class Kept(NamedTuple):
 
     width: int  # float32, per position, layer and unit of width
     mlp_width: int  # in the products' precision, per position, layer and unit of mlp_width
-    scores: int  # bytes per attention score and layer
     logits: int  # bytes per logit
+    weights: int  # bytes per parameter: weight, gradient, one moment or two, and an update in the making
+    scores: int = 0  # bytes per attention score and layer
+    scores_at_work: int = 0  # of the one layer at work
 
 
-KEPT = {False: Kept(width=10, mlp_width=8, scores=5, logits=20), True: Kept(width=6, mlp_width=3, scores=4, logits=12)}
-SCORES_AT_WORK = 12  # bytes per attention score of the one layer at work
-WEIGHTS = 20  # bytes per parameter: weight, gradient, two moments, and the update in the making
+BY_PYTORCH = {
+    False: Kept(width=10, mlp_width=8, logits=20, weights=20, scores=5, scores_at_work=12),
+    True: Kept(width=6, mlp_width=3, logits=12, weights=20, scores=4, scores_at_work=12),
+}
+IN_CPP = {  # attention keeps no scores, nor Muon an update
+    False: Kept(width=2, mlp_width=7, logits=22, weights=15),
+    True: Kept(width=2, mlp_width=5, logits=6, weights=16),
+}
 MEMORY_SLACK = 1.1  # what the allocator holds and cannot use
 
 
@@ -28,10 +38,11 @@ def peak_memory(model: ModelConfig, rows: int, dtype_bytes: int, *, compiled: bo
     rows      of context_length positions, computed at once
     targets   positions whose logits are computed and kept; None: of some positions at a time, and none is kept
     """
-    kept, tokens = KEPT[compiled], rows * model.context_length
+    in_cpp, tokens = serves(model.head_dim, torch.device("cpu")), rows * model.context_length
+    kept = (IN_CPP if in_cpp else BY_PYTORCH)[compiled]
     activations = tokens * (4 * kept.width * model.width + dtype_bytes * kept.mlp_width * model.mlp_width)
     scores = rows * model.num_heads * scores_computed(model.context_length)
-    attention = scores * (kept.scores * model.num_layers + SCORES_AT_WORK)
+    attention = scores * (kept.scores * model.num_layers + kept.scores_at_work)
     predicted = min(tokens, positions_at_once(model.vocab_size)) if targets is None else targets
     logits = kept.logits * predicted * model.vocab_size
-    return int(MEMORY_SLACK * (WEIGHTS * model.parameters + model.num_layers * activations + attention + logits))
+    return int(MEMORY_SLACK * (kept.weights * model.parameters + model.num_layers * activations + attention + logits))

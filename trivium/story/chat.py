@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
-import torch
 
+from trivium.compute import best_device
 from trivium.errors import ConfigError
 from trivium.generate.sampling import stream_seed
 from trivium.generate.spelling import Spelling
@@ -37,8 +37,7 @@ class Speaker:
     """A model that is open, and what it remembers."""
 
     def __init__(self, voice: Voice) -> None:
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.voice, self.opened = voice, open_model(voice.folder, device=device)
+        self.voice, self.opened = voice, open_model(voice.folder, device=best_device())
         self.writer = Writer(self.opened.model, rows=1)
 
     @property

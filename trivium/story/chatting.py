@@ -142,7 +142,10 @@ class Terminal:
                 texts[piece.speaker] += piece.text
         finally:
             for speaker, text in zip(speakers, texts, strict=True):
-                self.out.print(Text.assemble(_name(speaker), " ", printable(text)), soft_wrap=True)
+                if self.out.is_terminal:
+                    self.out.print(Text.assemble(_name(speaker), " ", printable(text)), soft_wrap=True)
+                else:
+                    print(f"{_name(speaker)} {text}", flush=True)
 
     def _beside(self, speakers: Sequence[Speaker], pieces: Iterator[Piece]) -> None:
         """In columns that grow; while they do, the ends of what is longer than the terminal."""

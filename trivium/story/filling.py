@@ -5,6 +5,7 @@ from typing import Any
 
 from rich.text import Text
 
+from trivium.compute import best_device
 from trivium.evaluate.blanks import Gap, fill
 from trivium.shelf import Opened, open_model
 from trivium.show import console_for
@@ -20,7 +21,7 @@ def fill_blanks(folder: Path, text: str, *, best: int) -> dict[str, Any]:
     returns  {"text": the filled text, "blanks": [{"fillings": [{"text", "probability"}]}]}
     """
     blanks.parse(text)  # before a model is opened for a text that has none
-    return fill_with(open_model(latest_model(folder, prefer="base")), text, best=best)
+    return fill_with(open_model(latest_model(folder, prefer="base"), device=best_device()), text, best=best)
 
 
 def fill_with(opened: Opened, text: str, *, best: int) -> dict[str, Any]:

@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
-import torch
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from trivium import plan
-from trivium.compute import compiling_obstacle, prepare
+from trivium.compute import best_device, compiling_obstacle, prepare
 from trivium.config import OptimizerConfig, Recipe, Settings, merge, read_settings, resolve
 from trivium.distributed.world import join_world
 from trivium.model.shape import ModelConfig
@@ -78,7 +77,7 @@ def forecast_of_run(run: Run, *, minutes: float | None, flags: Settings) -> Fore
     settings, dial = go_on(run, flags, minutes, new_round=False)
     recipe = resolve(settings)
     done = set(done_stages(run))
-    device = "cuda" if recipe.compute.device != "cpu" and torch.cuda.is_available() else "cpu"
+    device = best_device(recipe.compute.device)
     found = describe(recipe, dial, stages_of(recipe, dial, done=done), device=device)
     keys = plan.open_keys({})
     still_open = found["open"]

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
 import msgspec
-import torch
 from rich.text import Text
 
+from trivium.compute import best_device
 from trivium.errors import ConfigError, did_you_mean
 from trivium.generate.engine import Precision, Request, generate
 from trivium.generate.sampling import stream_seed
@@ -55,7 +55,7 @@ def generate_answers(
     voice = voice_at(folder)
     voice = voice._replace(chats=voice.chats and not wanted.raw)
     asked = list(_asked(prompts, file, wanted.system))
-    opened = open_model(voice.folder, device="cuda" if torch.cuda.is_available() else "cpu")
+    opened = open_model(voice.folder, device=best_device())
     orders = [
         order_of(
             voice, opened, messages, manner, seed=stream_seed(manner.seed, i, k), alternatives=wanted.logprobs or 0
@@ -172,16 +172,22 @@ def write_answers(found: dict[str, Any], out: Path) -> None:
 def print_answers(found: dict[str, Any]) -> None:
     """One answer as it is; several, each below its prompt."""
     console, rows, before = console_for(), found["answers"], None
-    safe = printable if console.is_terminal else str
+
+    def show(text: str, style: str = "") -> None:
+        if console.is_terminal:
+            console.print(Text(printable(text), style=style), soft_wrap=True)
+        else:
+            print(text)
+
     if len(rows) == 1:
-        print(safe(_answer(rows[0])))
+        show(_answer(rows[0]))
         return
     for row in rows:
         prompt = _prompt(row)
         if prompt != before:
-            console.print(Text(("\n" if before is not None else "") + safe(prompt), style="cyan"), soft_wrap=True)
+            show(("\n" if before is not None else "") + prompt, "cyan")
         before = prompt
-        console.print(Text(safe(f"  {_answer(row)}")), soft_wrap=True)
+        show(f"  {_answer(row)}")
 
 
 def _prompt(row: dict[str, Any]) -> str:

@@ -271,7 +271,8 @@ def evaluate_model(folder: Path, questions: Path | None, *, flags: Settings) -> 
     """What `trivium evaluate MODEL` finds: on the data that it learned from, or that the flags name; else without."""
     asked = read_questions(questions)
     with look_at(folder, flags=flags) as teller:
-        knows_data = (folder / LINEAGE).exists() and bool(read_lineage(folder).data)
+        lineage = read_lineage(folder) if (folder / LINEAGE).exists() else None
+        knows_data = lineage is not None and bool(lineage.data or lineage.votes)
         return measure_model(teller, folder, asked, language=knows_data or "data" in flags)
 
 

@@ -45,7 +45,7 @@ def open_story(
     target  a recipe file, or a run folder; None: the defaults, TinyWorld
     flags   settings that were said on the command line
     new_round   whether the settings of phase III may differ from those that the run was begun with
-    must_exist  whether only a run folder will do
+    must_exist  whether only a run folder will do, unless the settings name weights to start from
     through     the stage that ends when the minutes are over; empty: the whole run's
     begun       of time.monotonic(), since when the time counts; None: from now on
     taught      of a new run that starts from a folder, the phases that this folder is taken to have been through
@@ -54,10 +54,13 @@ def open_story(
     whole = (DEFAULT_MINUTES if minutes is None else minutes) / (plan.share_through(through) if through else 1.0)
     if target is not None and target.is_dir() and out is not None:
         raise ConfigError(f"out = {out}: {target} is a folder already; name a recipe file, or drop --out")
-    if must_exist and target is not None and not target.is_dir():
+    if must_exist and target is not None and not target.exists():
         raise RunError(f"{target}: no such run; name a folder that `trivium run` made")
     told = read_settings(target) if target is not None and not target.is_dir() else {}
     said = merge(told, flags)
+    must_exist = must_exist and not said.get("start", {}).get("folder")
+    if must_exist and told:
+        raise RunError(f"{target}: no such run; name a folder that `trivium run` made")
     path = out or (target if target is not None and target.is_dir() else Path("runs") / name_of(target))
     is_new = not (path / "recipe.toml").exists()
     if is_new and must_exist:
@@ -106,7 +109,7 @@ def look_into(path: Path, *, flags: Settings) -> Iterator[Teller]:
 
 @contextmanager
 def look_at(folder: Path, *, flags: Settings) -> Iterator[Teller]:
-    """A model by itself, to be asked: with the settings of its lineage, that it was made with, and the flags.
+    """A model by itself, to be asked and not changed, with the settings of its lineage and the flags.
 
     raises  CheckpointError when the lineage is malformed, ConfigError when its settings are of another version
     """
@@ -114,7 +117,7 @@ def look_at(folder: Path, *, flags: Settings) -> Iterator[Teller]:
     recipe = resolve(settings)
     with listen() as interrupt, join_world(recipe.compute.device) as world:
         compute = prepare(recipe.compute, world.device, folder / ".cache")._replace(compiled=False)
-        yield Teller(Run(folder), settings, None, compute, world, interrupt, Show(quiet=not world.first))
+        yield Teller(Run(folder), settings, None, compute, world, interrupt, Show(quiet=not world.first), writes=False)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ import msgspec
 from trivium import plan
 from trivium.compute import Compute
 from trivium.config import Recipe, Settings, merge, resolve
+from trivium.model.shape import ModelConfig
 from trivium.story.needs import DIALOGUE_TOKENS, LIBRARIES, STORY_TOKENS, answering_memory, memory_of, reading_memory
 from trivium.story.trials import Trials
 from trivium.text.amount import text_on_file
@@ -45,8 +46,12 @@ def choose_before(settings: Settings, dial: plan.Dial, compute: Compute) -> Sett
     following = plan.follow(whole.model, choice.tokens, choice.epochs)._asdict()
     if "pretrain.microbatch_rows" not in dial.open:  # which was said, and a step is at least that
         following["rows_per_step"] = max(following["rows_per_step"], whole.pretrain.microbatch_rows)
+    before = recipe.pretrain.rows_per_step
     for key in dial.settled(*(f"pretrain.{name}" for name in following)):
         settings = plan.set_key(settings, key, following[key.split(".")[1]])
+    if "pretrain.steps" not in dial.open:  # as many steps of more rows read more
+        recipe = resolve(settings)
+        dial.choice = reading(choice, recipe.model, recipe.pretrain.rows_per_step / before)
     settings = choose_rows_at_once(settings, dial, timer)
     settings = narrowed(settings, dial)
     dial.settled(*plan.MICROBATCHES)
@@ -65,6 +70,14 @@ def text_there_is(settings: Mapping[str, Any], recipe: Recipe) -> float:
     return STORY_BYTES * stories + text_on_file(recipe.data)
 
 
+def reading(choice: plan.Choice, model: ModelConfig, more: float) -> plan.Choice:
+    """The choice for so many times as much text."""
+    read = more * choice.read
+    unique = math.inf if choice.unique is None else choice.unique
+    bits = plan.LAWS[choice.law].bits(model.matrix_parameters, read, unique)
+    return msgspec.structs.replace(choice, tokens=int(more * choice.tokens), read=read, bits=bits)
+
+
 def choose_rows_at_once(settings: Settings, dial: plan.Dial, timer: plan.Timer) -> Settings:
     """Of phase I, and of phase II where steps are compiled: what is compiled then serves both."""
     choice, recipe = dial.choice, resolve(settings)
@@ -72,20 +85,21 @@ def choose_rows_at_once(settings: Settings, dial: plan.Dial, timer: plan.Timer) 
         return settings
     shared = recipe.compute.compile and "instruct.microbatch_rows" in dial.open
     whole = math.gcd(recipe.pretrain.rows_per_step, recipe.instruct.rows_per_step if shared else 0)
-    speeds = {trial.rows: trial.tokens_per_second for trial in choice.trials if trial.is_of(recipe.model)}
-    for rows in AT_ONCE if speeds else ():
+    tried = {trial.rows: trial.tokens_per_second for trial in choice.trials if trial.is_of(recipe.model)}
+    for rows in AT_ONCE if tried else ():
         chosen = with_rows(settings, rows, READING if shared else READING[:1])
-        if whole % rows or rows in speeds or not _fits(chosen, dial.machine):
+        if whole % rows or rows in tried or not _fits(chosen, dial.machine):
             continue
         if (speed := timer(recipe.model, rows, recipe.pretrain.rows_per_step)) is None:
             break
-        speeds[rows] = speed
+        tried[rows] = speed
         trial = plan.Trial(recipe.model.num_layers, recipe.model.width, rows, speed)
         dial.choice = choice = msgspec.structs.replace(choice, trials=[*choice.trials, trial])
     usual = recipe.pretrain.microbatch_rows
+    speeds = {rows: speed for rows, speed in tried.items() if speed}  # others do not fit
     best = max(speeds, key=lambda rows: speeds[rows], default=usual)
-    gain = speeds[best] / speeds[usual] if speeds else 1.0
-    if gain < WORTH_IT:
+    gain = speeds[best] / speeds.get(usual, speeds[best]) if speeds else 1.0
+    if best == usual or (usual in speeds and gain < WORTH_IT):
         return settings
     more = gain if "pretrain.steps" in dial.open else 1.0
     dial.choice = msgspec.structs.replace(

@@ -32,7 +32,7 @@ class Desk:
         """most_waiting  answers that may be ordered beyond those at work"""
         self.model, self.tokenizer = model, tokenizer
         self.most = rows + most_waiting
-        self._writer = Writer(model, rows=rows)
+        self._rows, self._writer = rows, Writer(model, rows=rows)
         self._inbox: queue.SimpleQueue[tuple[_Wanted, bool] | Literal["look"] | None] = queue.SimpleQueue()
         self._open = 0
         self._taking, self._retired = threading.Lock(), False
@@ -109,10 +109,10 @@ class Desk:
             try:
                 told = self._writer.step()
             except Exception as reason:  # one fault must not leave the others waiting for ever
-                for answering, wanted in at_work.values():
-                    self._writer.cancel(answering)
+                for _, wanted in at_work.values():
                     _tell(wanted, reason)
                 at_work.clear()
+                self._writer = Writer(self.model, rows=self._rows)  # what the old one remembers may be half of it
                 continue
             for answering, token in told:
                 _tell(whose[id(answering)], token)

@@ -14,7 +14,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from trivium.errors import RunError, TriviumError
+from trivium.errors import BusyError, RunError, TriviumError
 from trivium.feedback.people import Person
 from trivium.runs import read_run
 from trivium.studio import entrance, files
@@ -71,7 +71,8 @@ async def _malformed(request: Request, reason: Exception) -> Response:
 
 
 async def _mistaken(request: Request, reason: Exception) -> Response:
-    return await _answer(request, 409 if isinstance(reason, RunError) else 400, str(reason))
+    code = 503 if isinstance(reason, BusyError) else 409 if isinstance(reason, RunError) else 400
+    return await _answer(request, code, str(reason))
 
 
 async def _answer(request: Request, code: int, told: str, headers: object = None) -> Response:

@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.base import RequestResponseEndpoint
 from starlette.responses import JSONResponse, Response
 
+from trivium.compute import best_device
 from trivium.errors import ConfigError
 from trivium.runs import Run
 from trivium.shelf import is_done, open_model
@@ -91,7 +92,7 @@ def serve_models(folders: Sequence[Path], *, host: str, port: int, names: Collec
             raise ConfigError(f"models: {found[name]} and {folder} are both called {name}; rename one folder")
         found[name] = folder
     with listen(host, port) as listening:
-        desks = {name: Desk(*open_model(folder)) for name, folder in found.items()}
+        desks = {name: Desk(*open_model(folder, device=best_device())) for name, folder in found.items()}
         app = build_api(desks, hosts={name.lower() for name in (*LOOPBACK, host, *names)}, api_key=api_key)
         print(f"http://{address(host, listening.getsockname()[1])}/v1", flush=True)
         print(f"{', '.join(desks)}. Ctrl-C ends it.", file=sys.stderr)

@@ -10,8 +10,7 @@ from math import exp
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from trivium.compute import best_device
 from trivium.config import read_settings, resolve
 from trivium.errors import DataError, did_you_mean
 from trivium.generate.spelling import Spelling
@@ -69,8 +68,7 @@ class Voices:
         key = weights_fingerprint(folder)
         if key not in self._open:
             wanted = resolve(read_settings(self.run.recipe)).compute.device
-            device = "cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu"
-            self._open[key] = _Found(open_model(folder, device=device))
+            self._open[key] = _Found(open_model(folder, device=best_device(wanted)))
         self._open.move_to_end(key)
         while len(self._open) > MOST_OPEN:
             self._open.popitem(last=False)[1].leave()

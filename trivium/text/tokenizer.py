@@ -121,8 +121,8 @@ class Tokenizer:
         return text
 
     def token_bytes(self, id: int) -> bytes:
-        """The bytes that a token writes: any part of a character's UTF-8; none for a control token."""
-        return self._bytes[id]
+        """The bytes that a token writes: any part of a character's UTF-8; none for a control token or a padded row."""
+        return self._bytes[id] if id < len(self._bytes) else b""
 
     @cached_property
     def _bytes(self) -> list[bytes]:

@@ -28,7 +28,7 @@ class Muon(torch.optim.Optimizer):
     neurons     in a block; 0: all. A matrix whose neurons do not divide so is one block
     Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks". The update is scaled so that its
     numbers have a root mean square of 1 / sqrt(n) for any block, as they have there for a whole matrix. Blocks of a
-    head cost a fifth of whole matrices, and no less is learned: docs/log.md.
+    head cost a fifth of whole matrices; what is learned in equal time and in equal steps: docs/log.md.
     """
 
     def __init__(

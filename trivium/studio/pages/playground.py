@@ -6,16 +6,18 @@ from contextlib import aclosing
 from typing import Annotated, Any, Literal
 
 import anyio.to_thread
-from fastapi import APIRouter
+from fastapi import APIRouter, HTTPException
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response, StreamingResponse
 
+from trivium.errors import TriviumError
 from trivium.records import Message
 from trivium.shelf import Opened
 from trivium.story.filling import fill_with
 from trivium.story.manner import Manner
 from trivium.story.voices import Voice, order_of, voices_of
 from trivium.studio.auth import Reader
+from trivium.studio.desk import Full
 from trivium.studio.studio import Here, Json, Studio, show
 from trivium.studio.voices import BESIDE, write
 from trivium.text.blanks import parse
@@ -72,7 +74,7 @@ def playground(here: Here, who: Reader) -> Response:
         voices=voices,
         first={"voices": [{"name": v.name, "title": v.title, "css": v.css, "chats": v.chats} for v in voices]},
         examples=examples(here),
-        blank="The baker bakes the ___ and puts it on the ___.",
+        blank="On a foggy ___, Wanda could not find her blue ___.",
     )
 
 
@@ -92,7 +94,16 @@ async def answer(asked: Asked, here: Here, who: Reader) -> Response:
 
 
 async def pieces(here: Studio, voice: Voice, asked: Asked) -> AsyncIterator[bytes]:
-    """Written on the desk's thread; when nobody reads on, the writing ends."""
+    """Written on the desk's thread; when nobody reads on, the writing ends. What hinders it is a line {"error"}."""
+    try:
+        async for piece in _written(here, voice, asked):
+            yield json.dumps(piece).encode("ascii") + b"\n"
+    except (TriviumError, HTTPException, Full) as reason:
+        told = getattr(reason, "detail", None) or str(reason) or "too many ask at once; try again in a moment"
+        yield json.dumps({"error": told}).encode("ascii") + b"\n"
+
+
+async def _written(here: Studio, voice: Voice, asked: Asked) -> AsyncIterator[dict[str, Any]]:
     messages = [Message(turn.role, turn.content) for turn in asked.messages]
     manner = Manner(
         temperature=asked.temperature,
@@ -106,7 +117,7 @@ async def pieces(here: Studio, voice: Voice, asked: Asked) -> AsyncIterator[byte
         order = order_of(voice, opened, messages, manner, seed=asked.seed, alternatives=BESIDE)
         async with aclosing(write(desk, order)) as written:
             async for piece in written:
-                yield json.dumps(piece).encode("ascii") + b"\n"
+                yield piece
 
 
 @routes.post("/api/fill")
