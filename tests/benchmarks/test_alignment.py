@@ -25,7 +25,8 @@ def curve(*golds: float) -> list[dict[str, Any]]:
 def policy(name: str, seed: int, win_rate: float, *, part: str = "policy", kl: float = 1.0) -> dict[str, Any]:
     return {
         "name": f"{name}-{seed}", "part": part, "win_rate": win_rate, "gold": 0.7, "gold_of_instruct": 0.5, "kl": kl,
-        "gold_at_first": 0.5, "length": 20.0, "collapsed": win_rate < 0.4, "curve": curve(0.6, 0.7, 0.8, 0.65, 0.6, 0.5),
+        "gold_at_first": 0.5, "length": 20.0, "collapsed": win_rate < 0.4,
+        "curve": curve(0.6, 0.7, 0.8, 0.65, 0.6, 0.5),
     }  # fmt: skip
 
 
