@@ -220,6 +220,8 @@ def make_aligned(teller: Teller, round: Round, votes: Votes) -> Path:
     reference.requires_grad_(False)
     learn, measure, replay = learning_questions(teller), measuring_questions(teller), lessons(teller, tokenizer)
 
+    compared = sum(question.gold is not None for question in measure[: policy.GLANCE])
+
     def writers(model: Transformer) -> Writers:
         return Writers(model, reference, scorer, tokenizer, rules)
 
@@ -229,7 +231,7 @@ def make_aligned(teller: Teller, round: Round, votes: Votes) -> Path:
         )
         return dataclasses.replace(
             made,
-            watch=partial(watch, settings=teller.recipe.watch),
+            watch=partial(watch, settings=teller.recipe.watch, comparisons=compared),
             observe=lambda: made.observe() | rules.observed(),
         )
 
