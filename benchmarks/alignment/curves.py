@@ -65,7 +65,7 @@ def gains(records: Sequence[Record], name: str) -> list[Point]:
     points = []
     for record in records:
         known = [one for one in record["curve"] if one["kl"] is not None and one[name] is not None]
-        start = record["gold_of_instruct"] if name == "gold" else known[0][name] if known else 0.0
+        start = record["gold_at_first"] if name == "gold" else known[0][name] if known else 0.0
         points += [(math.sqrt(max(0.0, one["kl"])), one[name] - start) for one in known]
     return sorted(points)
 
@@ -94,7 +94,7 @@ def final_over_peak(record: Record, kl: float | None = None) -> float | None:
     if not seen:
         return None
     verdict = watch(seen[:end], WatchConfig())
-    start = record["gold_of_instruct"]
+    start = record["gold_at_first"]
     kept = next((one["gold"] for one in curve if one["step"] == verdict.keep), start) - start
     peak = max(one["gold"] for one in curve) - start
     return kept / peak if peak > 0 else None

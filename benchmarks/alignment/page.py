@@ -7,7 +7,7 @@ from pathlib import Path
 from markupsafe import Markup
 
 from benchmarks.alignment.curves import Fit, Point
-from benchmarks.alignment.summary import Summary, tell
+from benchmarks.alignment.summary import Summary, seeds_told, tell
 from trivium.publish import write_text
 from trivium.report import charts
 from trivium.report.charts import NUMBER, SHARE, Series, Unit
@@ -37,7 +37,7 @@ def figures(found: Summary) -> list[Markup]:
             ("Gold", pushed.gold, pushed.gold_fit),
             ("Proxy", pushed.reward, pushed.reward_fit),
         ):
-            told = f"Gain over instruct by {ROOT}, {pushed.seeds} seeds; the line is the fit of Gao et al. 2022."
+            told = f"Gain over instruct by {ROOT}, {seeds_told(pushed.seeds)}; the line is the fit of Gao et al. 2022."
             drawn += _figure(
                 f"{what} reward without a price on KL: {name}", told, fitted(curve, points), points, NUMBER
             )

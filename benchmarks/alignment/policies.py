@@ -9,7 +9,7 @@ from benchmarks.alignment.rewards import settings_of
 from trivium.config import Settings, merge
 from trivium.evaluate.preference import compare, golden, kl_to_reference
 from trivium.evaluate.tasks import prompt_ids
-from trivium.phases.align.examine import blind_replies, gold_scores
+from trivium.phases.align.examine import GLANCE, blind_replies, gold_scores
 from trivium.runs import Run
 from trivium.shelf import open_model
 from trivium.story.rounds import collect_votes, make_aligned, measuring_questions
@@ -68,6 +68,7 @@ def examine(run: Run, questions: list[Any], seed: int) -> Record:
         "win_rate": rate.rate,
         "gold": sum(ours) / len(ours),
         "gold_of_instruct": sum(theirs) / len(theirs),
+        "gold_at_first": sum(theirs[:GLANCE]) / len(theirs[:GLANCE]),  # of the questions that the curve is measured on
         "kl": kl_to_reference(model, before, prompts, replies, tokenizer.pad),
         "length": sum(len(reply.tokens) for reply in replies) / len(replies),
         "ended": ended,

@@ -169,6 +169,10 @@ def _grown(records: Sequence[Record], way: str) -> list[Point]:
 # As text
 
 
+def seeds_told(count: int) -> str:
+    return "1 seed" if count == 1 else f"{count} seeds"
+
+
 def told(one: Mean, *, share: bool = True) -> str:
     def written(value: float) -> str:
         return f"{value:.1%}" if share else f"{value:.3f}"
@@ -201,7 +205,7 @@ def tell(found: Summary) -> str:
         share = (
             f"; what the watch keeps is {told(pushed.final_over_peak)} of the peak" if pushed.final_over_peak else ""
         )
-        lines.append(f"without a price on KL, {name}: {where}{share} ({pushed.seeds} seeds)")
+        lines.append(f"without a price on KL, {name}: {where}{share} ({seeds_told(pushed.seeds)})")
     if found.votes_ratio:
         lines.append(f"votes at random for each vote where members disagree: {told(found.votes_ratio, share=False)}")
     for record in found.real:

@@ -25,7 +25,8 @@ def curve(*golds: float) -> list[dict[str, Any]]:
 def policy(name: str, seed: int, win_rate: float, *, part: str = "policy", kl: float = 1.0) -> dict[str, Any]:
     return {
         "name": f"{name}-{seed}", "part": part, "win_rate": win_rate, "gold": 0.7, "gold_of_instruct": 0.5, "kl": kl,
-        "length": 20.0, "collapsed": win_rate < 0.4, "curve": curve(0.6, 0.7, 0.8, 0.65, 0.6, 0.5),
+        "gold_at_first": 0.5, "length": 20.0, "collapsed": win_rate < 0.4,
+        "curve": curve(0.6, 0.7, 0.8, 0.65, 0.6, 0.5),
     }  # fmt: skip
 
 
@@ -53,10 +54,10 @@ def test_the_curve_of_over_optimisation_is_found_again() -> None:
 
 
 def test_what_the_watch_keeps_stands_beside_the_best_of_the_curve() -> None:
-    record = {"curve": curve(0.6, 0.7, 0.68, 0.55, 0.55, 0.9), "gold_of_instruct": 0.5}
+    record = {"curve": curve(0.6, 0.7, 0.68, 0.55, 0.55, 0.9), "gold_at_first": 0.5}
     assert final_over_peak(record) == pytest.approx(0.2 / 0.4), "it is stopped before it rises again"
     assert final_over_peak(record, kl=4.5) == pytest.approx(1.0)
-    assert final_over_peak({"curve": curve(0.4, 0.45), "gold_of_instruct": 0.5}) is None
+    assert final_over_peak({"curve": curve(0.4, 0.45), "gold_at_first": 0.5}) is None
 
 
 def test_votes_are_compared_at_an_accuracy_that_both_reach() -> None:

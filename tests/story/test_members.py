@@ -61,18 +61,18 @@ def test_on_somebodys_weights_the_members_differ_from_the_votes_on_and_it_is_sai
 def test_reinforcement_that_is_stopped_says_why_and_publishes_what_was_best(
     finished: Path, stable: Any, tmp_path: Path
 ) -> None:
-    """Of answers that hardly ever end, none is good: what it began with is kept."""
+    """Steps so large that each goes too far: what it began with is kept."""
     run = Run(tmp_path / "run")
     shutil.copytree(finished, run.path)
     shutil.rmtree(run.round(1).aligned)
-    told = ("--watch.ended", "1.0", "--watch.patience", "1")
+    told = ("--watch.kl", "0.01", "--watch.patience", "1", "--align.kl", "0", "--align.learning-rate", "0.1")
     assert stable.kill("align", run.path, *told, folder=run.path, after=["align-001", 2]).code == -9
     ended = stable.finish("align", run.path, *told, folder=run.path)
-    assert "ended at step 3: only" in words(ended.said)
-    assert "(watch.ended = 1) keeping what it began with, the best" in words(ended.said)
+    assert "ended at step 3: it is" in words(ended.said)
+    assert "(watch.kl = 0.01) keeping what it began with, the best" in words(ended.said)
     assert weights_fingerprint(run.round(1).aligned) == weights_fingerprint(run.instruct)
     found = json.loads(run.round(1).aligned_report.read_text())
     assert (found["ended"], found["kept"]) == (3, 0)
     assert read_lineage(run.round(1).aligned).metrics["kept_step"] == 0
     stable.finish("report", run.path, folder=run.path)
-    assert "reinforcement ended at step 3: only" in (run.path / "report.html").read_text()
+    assert "reinforcement ended at step 3: it is" in (run.path / "report.html").read_text()

@@ -17,6 +17,7 @@ from trivium.model.hub import load_reward
 from trivium.model.transformer import Transformer
 from trivium.phases import instruct
 from trivium.phases.align import algorithms
+from trivium.phases.align.examine import GLANCE
 from trivium.phases.align.questions import Question, Questions, listed_questions, world_questions
 from trivium.phases.align.rollout import Writers
 from trivium.phases.align.rules import read_rules
@@ -226,6 +227,7 @@ def make_aligned(teller: Teller, round: Round, votes: Votes) -> Path:
     reads_reward = teller.recipe.align.algorithm == "ppo" and scorer is not None
     foreseer = load_reward(round.reward, device=device) if reads_reward else None
     learn, measure, replay = learning_questions(teller), measuring_questions(teller), lessons(teller, tokenizer)
+    compared = sum(question.gold is not None for question in measure[:GLANCE])
 
     def writers(model: Transformer) -> Writers:
         return Writers(model, reference, scorer, tokenizer, rules, foreseer)
@@ -235,7 +237,7 @@ def make_aligned(teller: Teller, round: Round, votes: Votes) -> Path:
         made = algorithms.build(Task(*shared, replay, votes.train, votes.held_out))
         return dataclasses.replace(
             made,
-            watch=partial(watch, settings=teller.recipe.watch),
+            watch=partial(watch, settings=teller.recipe.watch, comparisons=compared),
             observe=lambda: made.observe() | rules.observed(),
         )
 

@@ -61,6 +61,12 @@ def test_a_reward_that_rises_while_the_answers_lose_is_gamed() -> None:
     assert watch(seen(0.6, 0.7, 0.58, 0.55), WatchConfig(patience=3)) == Verdict(20, 20, "")
 
 
+def test_of_few_comparisons_only_a_fall_that_chance_does_not_make_counts() -> None:
+    found = seen(0.6, 0.7, 0.45, 0.45)
+    assert watch(found, WatchConfig(), comparisons=100).reason
+    assert watch(found, WatchConfig(), comparisons=10) == Verdict(20, 40, "")
+
+
 def test_what_never_beat_its_beginning_ends_as_it_began() -> None:
     assert watch(seen(0.45, 0.38, 0.3), WatchConfig())[:2] == (0, 0)
     falling = seen(0.45, 0.38, 0.3, reward=[3.0, 2.0, 1.0])
@@ -83,6 +89,11 @@ def test_answers_that_nobody_judges_have_faults_too(what: str, values: list[floa
     assert found[:2] == (10, 10)
     assert found.reason.startswith(reason)
     assert watch(unjudged, WatchConfig()) == Verdict(30, 30, "")
+
+
+def test_what_was_wrong_from_the_first_is_not_the_doing_of_reinforcement() -> None:
+    found = watch(seen(0.5, 0.5, 0.5, ended=[0.1, 0.2, 0.1], distinct=[0.1, 0.1, 0.1]), WatchConfig())
+    assert found == Verdict(0, 30, "")
 
 
 def test_what_a_judge_likes_at_a_faulty_step_is_not_the_best() -> None:

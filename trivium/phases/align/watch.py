@@ -4,18 +4,23 @@ A pure function of what was measured along the way, so that a run that goes on d
 """
 
 from collections.abc import Sequence
+from math import sqrt
 
 from trivium.config import WatchConfig
 from trivium.train.phase import Measured, Verdict
 
+SURE = 1.96  # standard errors of a 95 % interval
 EVEN = 0.5  # the win rate of the model that reinforcement starts from, against itself
 
 
-def watch(seen: Sequence[Measured], settings: WatchConfig) -> Verdict:
+def watch(seen: Sequence[Measured], settings: WatchConfig, *, comparisons: int = 100) -> Verdict:
     """What to keep so far, and why to stop.
 
-    seen  the evaluations in their order: reward, kl, length, ended, distinct, and win_rate where somebody judges
+    seen         the evaluations in their order: reward, kl, length, ended, distinct, and win_rate where somebody judges
+    comparisons  of which each win rate is; of few, chance alone makes it fall far, and only more than that counts
     """
+    chance = SURE * EVEN / sqrt(max(1, comparisons))
+    settings = settings.model_copy(update={"fall": max(settings.fall, chance)})
     sound = [one for one in seen if not fault(one, seen[0], settings)]
     best = best_of(sound)
     worse = [one for one in seen if one.step > best and is_worse(one, seen, best, settings)]
@@ -46,11 +51,14 @@ def win_rate_at(seen: Sequence[Measured], step: int) -> float:
 
 
 def fault(one: Measured, first: Measured, settings: WatchConfig) -> str:
-    """What is wrong with the answers, whoever judges them; empty when nothing is."""
+    """What is wrong with the answers, whoever judges them; empty when nothing is.
+
+    first  what was wrong then already is not the doing of reinforcement
+    """
     found, start = one.found, max(1.0, first.found.get("length", 1.0))
-    if (ended := found.get("ended", 1.0)) < settings.ended:
+    if (ended := found.get("ended", 1.0)) < settings.ended <= first.found.get("ended", 1.0):
         return f"only {ended:.0%} of its answers end (watch.ended = {settings.ended:g})"
-    if (distinct := found.get("distinct", 1.0)) < settings.distinct:
+    if (distinct := found.get("distinct", 1.0)) < settings.distinct <= first.found.get("distinct", 1.0):
         return f"only {distinct:.0%} of its answers differ (watch.distinct = {settings.distinct:g})"
     if (length := found.get("length", start)) > settings.longer * start:
         return f"its answers grew from {start:.0f} to {length:.0f} tokens (watch.longer = {settings.longer:g})"
@@ -65,7 +73,7 @@ def reason(seen: Sequence[Measured], best: int, settings: WatchConfig) -> str:
         return told
     then = next((one.found for one in seen if one.step == best), seen[0].found)
     rate, now = win_rate_at(seen, best), last.found["win_rate"]
-    told = f"the win rate fell from {rate:.0%} at step {best} to {now:.0%} (watch.fall = {settings.fall:g})"
+    told = f"the win rate fell from {rate:.0%} at step {best} to {now:.0%} (watch.fall = {settings.fall:.2g})"
     before, after = then.get("reward", 0.0), last.found.get("reward", 0.0)
     if after < before:
         return told
