@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from trivium.config import resolve
+from trivium.evaluate.measures import models_in
 from trivium.feedback.store import LabelledPair, NewPair, NewVote, Store
 from trivium.publish import file_fingerprint, verify
 from trivium.records import Message
@@ -87,6 +88,8 @@ def test_a_second_round_starts_from_the_first_and_learns_from_all_votes(
         assert store.counts().votes == first + second
     found = json.loads((run.path / "measures.json").read_text())
     assert found["votes"]["round"] == 2
+    assert models_in(found) == ["base", "instruct", "round-1", "aligned"]
+    assert found["aligned"]["kl"] != found["round-1"]["kl"]
 
 
 def test_a_round_that_people_do_not_prefer_is_not_built_upon(finished: Path, stable: Any, tmp_path: Path) -> None:

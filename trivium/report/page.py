@@ -5,11 +5,12 @@ from typing import Any, NamedTuple
 from markupsafe import Markup
 
 from trivium.config import Recipe
+from trivium.evaluate.measures import Measures
 from trivium.feedback.agreement import wilson_interval
 from trivium.report import charts, results, words
 from trivium.report.charts import NUMBER, SHARE, Mark, Series, Unit
 from trivium.report.paper import write_on_paper
-from trivium.report.reading import Measures, PhaseLog, Story
+from trivium.report.reading import PhaseLog, Story
 
 
 class Figure(NamedTuple):

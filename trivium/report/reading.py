@@ -9,13 +9,13 @@ import msgspec
 
 from trivium.config import Recipe, read_settings, resolve
 from trivium.errors import DataError, RunError
+from trivium.evaluate.measures import Measures
 from trivium.feedback.store import Counts, Store
 from trivium.publish import MANIFEST, file_fingerprint
 from trivium.runs import LINEAGE, Journal, Lineage, Run, read_lineage, votes_of
 from trivium.text.corpus import is_judged
 
 T = TypeVar("T")
-Measures = dict[str, Any]
 Point = tuple[int, float]  # step, value
 NAMED = ("base", "instruct", "aligned")
 WEIGHTS = "model.safetensors"  # as model/hub.py names it, which would import torch

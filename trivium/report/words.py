@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from trivium.evaluate.measures import Measures
 from trivium.report.charts import NUMBER, SHARE, Unit
-from trivium.report.reading import Measures, PhaseLog, Story
+from trivium.report.reading import PhaseLog, Story
 from trivium.terms import read_term
 
 GAP = 0.02  # a change of a share that is worth a sentence

@@ -14,6 +14,7 @@ from trivium.config import Recipe, Settings
 from trivium.evaluate.bits import document_batches, surprise
 from trivium.evaluate.blanks import blank_accuracy
 from trivium.evaluate.formats import keeps_formats
+from trivium.evaluate.measures import Measures, models_in
 from trivium.evaluate.preference import best_of_kl, compare, golden, kl_to_reference, nearest_count
 from trivium.evaluate.tasks import mark, prompt_ids
 from trivium.model.transformer import Transformer
@@ -34,9 +35,6 @@ from trivium.story.trusting import open_scorer
 from trivium.text.answers import read_dialogues
 from trivium.text.blanks import Blank, held_out_blanks
 from trivium.text.tokenizer import Tokenizer
-
-Measures = dict[str, Any]
-
 
 LONGEST_ROW = 2048  # tokens of text that are read at once, however long the context is
 
@@ -71,10 +69,10 @@ def measure_run(teller: Teller, questions: Sequence[Dialogue] = ()) -> Measures:
     """
     run = teller.run
     compute = Compute(teller.compute.device, torch.float32, False)
-    folders = {"base": run.base, "instruct": run.instruct}
     rounds = [round for round in run.rounds() if is_done(round.aligned)]
-    if rounds:
-        folders["aligned"] = rounds[-1].aligned
+    folders = {"base": run.base, "instruct": run.instruct}
+    for round in rounds:
+        folders["aligned" if round == rounds[-1] else f"round-{round.number}"] = round.aligned
     found: Measures = {}
     exam: Exam | None = None
     models: dict[str, Transformer] = {}
@@ -87,8 +85,9 @@ def measure_run(teller: Teller, questions: Sequence[Dialogue] = ()) -> Measures:
         found[name] = measure_language(model, tokenizer, exam, compute) | measure_answers(model, tokenizer, questions)
         if name == "instruct":
             found[name]["loss"] = instruct.held_out_loss(model, tokenizer, exam.dialogues, teller.recipe, compute)
-        if name == "aligned":
+        if name not in ("base", "instruct"):
             found[name] |= measure_preference(model, models["instruct"], tokenizer, exam, teller.recipe)
+        if name == "aligned":
             found |= measure_best_of(teller, rounds[-1], models["instruct"], tokenizer, exam, kl=found[name]["kl"])
     found["changes"] = changes(found)
     if rounds and rounds[-1].reward_report.exists():
@@ -146,7 +145,6 @@ COMPARED = (
     ("exact_match", "questions, exact match", True),
     ("f1", "questions, F1", True),
 )
-MODELS = ("base", "instruct", "aligned")
 
 
 def measured(here: Measures) -> dict[str, float]:
@@ -157,14 +155,14 @@ def measured(here: Measures) -> dict[str, float]:
 
 def changes(found: Measures) -> Measures:
     """After each phase but the first, what every figure became less what it was before: so forgetting is seen."""
-    names = [name for name in MODELS if name in found]
+    names = models_in(found)
     pairs = [(measured(found[one]), measured(found[two]), two) for one, two in itertools.pairwise(names)]
     return {after: {name: its[name] - was[name] for name in its} for was, its, after in pairs}
 
 
 def change_rows(found: Measures) -> tuple[list[str], list[list[str]]]:
     """A figure per row, a model per column, each with what its phase changed."""
-    names = [name for name in MODELS if name in found]
+    names = models_in(found)
     moved = changes(found)
     rows = []
     for key, title, more_is_better in COMPARED:
@@ -252,19 +250,18 @@ def table_rows(found: Measures) -> tuple[list[str], list[list[str]]]:
     """Column names and rows: a model per row."""
     names = ["", "bits/byte", "blanks", "instructions", "win rate (95 %)", "KL, nats", "length"]
     rows = []
-    for name in ("base", "instruct", "aligned"):
-        if name not in found:
-            continue
+    for name in models_in(found):
         here = found[name]
+        preferred = "win_rate" in here
         rows.append(
             [
                 name,
                 f"{here['bits_per_byte']:.3f}",
                 f"{here['blank_accuracy']:.1%}",
                 f"{here['instruction_accuracy']:.1%}",
-                _interval(here) if name == "aligned" else "",
-                f"{here['kl']:.2f}" if name == "aligned" else "",
-                f"{here['mean_length']:.1f}" if name == "aligned" else "",
+                _interval(here) if preferred else "",
+                f"{here['kl']:.2f}" if preferred else "",
+                f"{here['mean_length']:.1f}" if preferred else "",
             ]
         )
     if best := found.get("best_of"):
@@ -290,7 +287,7 @@ def by_format_rows(found: Measures) -> tuple[list[str], list[list[str]]]:
 
 
 def _share_rows(found: Measures, key: str, title: str) -> tuple[list[str], list[list[str]]]:
-    models: Sequence[str] = [name for name in MODELS if name in found]
+    models = models_in(found)
     kinds = sorted({kind for name in models for kind in found[name][key]})
     rows = [[kind, *(f"{found[name][key].get(kind, 0):.0%}" for name in models)] for kind in kinds]
     return [title, *models], rows
