@@ -17,7 +17,6 @@ from trivium.feedback.votes import (
     IMPORTED,
     Choice,
     NewPair,
-    NewQueued,
     NewVote,
     Policy,
     check_name,
@@ -89,6 +88,8 @@ class _VoteRow(msgspec.Struct):
     policy: Policy | None = None
     score: float | None = None
     known: Choice | None = None
+    probability: float | None = None
+    ended: tuple[bool, bool] = (True, True)
 
 
 def _restored(row: Row) -> Carried:
@@ -189,15 +190,15 @@ def import_votes(store: Store, votes: Sequence[Carried]) -> int:
 def _check(vote: Carried) -> None:
     check_pair(vote.pair)
     check_vote(NewVote(0, 0, vote.choice, vote.idempotency_key, seconds=vote.seconds))
-    if vote.policy is not None:
-        check_queued(NewQueued(vote.pair, vote.policy, vote.score, vote.known))
+    if (queued := vote.queued) is not None:
+        check_queued(queued)
     if vote.created_at:
         check_name("created_at", vote.created_at)
 
 
 def _restore(connection: Connection, votes: Sequence[Carried], raters: dict[str, int]) -> int:
     """Votes in the order they came; each withdrawn one is withdrawn before the next is cast."""
-    queue.enqueue(connection, [NewQueued(v.pair, v.policy, v.score, v.known) for v in votes if v.policy is not None])
+    queue.enqueue(connection, [queued for vote in votes if (queued := vote.queued) is not None])
     ids = queries.insert_pairs(connection, [vote.pair for vote in votes])
     keys = {key for (key,) in connection.execute(sa.select(tables.votes.c.idempotency_key))}
     table, gone = tables.votes.c, tables.withdrawals

@@ -43,7 +43,7 @@ def _pair_row(key: str, pair: NewPair) -> dict[str, Any]:
 
 def _ids_by_key(connection: Connection, keys: Sequence[str]) -> dict[str, int]:
     found: dict[str, int] = {}
-    for some in _chunks(keys):
+    for some in chunks(keys):
         query = sa.select(tables.pairs.c.content_key, tables.pairs.c.id).where(tables.pairs.c.content_key.in_(some))
         found.update((key, number) for key, number in connection.execute(query))
     return found
@@ -100,14 +100,14 @@ def _ballots(connection: Connection, new: Sequence[NewVote]) -> Iterator[tuple[t
     for rater_id, pair_ids in pairs_of.items():
         own = sa.select(*columns).outerjoin_from(tables.votes, tables.withdrawals)
         own = own.where(tables.votes.c.rater_id == rater_id)
-        for some in _chunks(sorted(pair_ids)):
+        for some in chunks(sorted(pair_ids)):
             for pair_id, repeat, withdrawn in connection.execute(own.where(tables.votes.c.pair_id.in_(some))):
                 yield (pair_id, rater_id, repeat), withdrawn
 
 
 def _votes_by_key(connection: Connection, keys: Sequence[str]) -> dict[str, Vote]:
     found: dict[str, Vote] = {}
-    for some in _chunks(keys):
+    for some in chunks(keys):
         votes = select_votes(connection, tables.votes.c.idempotency_key.in_(some))
         found.update((vote.idempotency_key, vote) for vote in votes)
     return found
@@ -117,7 +117,7 @@ def require(connection: Connection, table: sa.Table, ids: set[int]) -> None:
     """raises  DataError when one of the ids is not in the table"""
     known = {
         number
-        for some in _chunks(sorted(ids))
+        for some in chunks(sorted(ids))
         for (number,) in connection.execute(sa.select(table.c.id).where(table.c.id.in_(some)))
     }
     if ids - known:
@@ -152,17 +152,6 @@ def valid_votes() -> sa.Subquery:
     return query.subquery("valid_votes")
 
 
-def select_open(connection: Connection, rater_id: int, round: int) -> list[tuple[int, int]]:
-    """(pair id, votes so far) of each pair of the round that the rater has not voted on."""
-    own, valid = valid_votes(), valid_votes().alias("cast")
-    done = sa.select(own.c.pair_id).where(own.c.rater_id == rater_id)
-    counted = sa.select(tables.pairs.c.id, sa.func.count(valid.c.id))
-    counted = counted.select_from(tables.pairs.outerjoin(valid, valid.c.pair_id == tables.pairs.c.id))
-    counted = counted.group_by(tables.pairs.c.id)
-    asked = counted.where(tables.pairs.c.round == round, tables.pairs.c.id.not_in(done))
-    return [(pair_id, votes) for pair_id, votes in connection.execute(asked)]
-
-
 def select_content(connection: Connection, *where: sa.ColumnElement[bool]) -> list[list[object]]:
     """Who chose what in which round, in an order that is the same in every database."""
     pairs, raters = tables.pairs.c, tables.raters.c
@@ -189,9 +178,23 @@ def count(connection: Connection) -> Counts:
     return Counts(pairs, len(raters), sum(raters), choices.total(), simulated_votes, dict(choices))
 
 
+def count_by_rater(connection: Connection, round: int) -> tuple[Counter[int], int]:
+    """Votes of people on a round's pairs, without skips, by rater; and the newest vote's id, 0 where there is none."""
+    newest = connection.scalar(sa.select(sa.func.max(tables.votes.c.id))) or 0
+    query = sa.select(tables.votes.c.rater_id, sa.func.count()).join_from(tables.votes, tables.raters)
+    query = query.join(tables.pairs).outerjoin(tables.withdrawals).group_by(tables.votes.c.rater_id)
+    query = query.where(
+        counting(), tables.pairs.c.round == round, tables.votes.c.choice != "skip", ~tables.raters.c.simulated
+    )
+    cast: Counter[int] = Counter()
+    for rater_id, votes in connection.execute(query):
+        cast[rater_id] = votes
+    return cast, newest
+
+
 def in_rounds(rounds: Sequence[int] | None) -> list[sa.ColumnElement[bool]]:
     return [] if rounds is None else [tables.pairs.c.round.in_(list(rounds))]
 
 
-def _chunks(keys: Sequence[_T]) -> Iterator[Sequence[_T]]:
+def chunks(keys: Sequence[_T]) -> Iterator[Sequence[_T]]:
     return (keys[start : start + _CHUNK] for start in range(0, len(keys), _CHUNK))

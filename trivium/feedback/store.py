@@ -5,7 +5,7 @@ It does not judge (judges.py) and computes no statistics (agreement.py).
 
 import hashlib
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -196,6 +196,16 @@ class Store:
         with self.read() as connection:
             return [entry for entry in queue.select_queue(connection, round) if not entry.votes]
 
+    def count_fresh(self, round: int, most: int) -> int:
+        """How many pairs nobody has voted on or looks at now, up to `most`."""
+        with self.read() as connection:
+            return queue.count_fresh(connection, round=round, most=most)
+
+    def showings(self) -> list[Showing]:
+        """Every pair that was ever shown to a rater, in that order: by which policy it was chosen, with what chance."""
+        with self.read() as connection:
+            return queue.select_showings(connection)
+
     def queued(self) -> dict[int, Queued]:
         """Every pair that ever was in the queue, by its id."""
         with self.read() as connection:
@@ -243,17 +253,6 @@ class Store:
             for pair, vote in compared
         ]
 
-    def next_pair(self, rater_id: int, round: int) -> StoredPair | None:
-        """A pair of the round this rater has not voted on: among those with the fewest votes, one that differs from
-        rater to rater, so that many voting at once do not all meet the same pair. The same until somebody votes."""
-        with self.read() as connection:
-            queries.require(connection, tables.raters, {rater_id})
-            open_pairs = queries.select_open(connection, rater_id, round)
-            if not open_pairs:
-                return None
-            pair_id, _ = min(open_pairs, key=lambda row: (row[1], _shuffled(rater_id, row[0])))
-            return queries.select_pairs(connection, tables.pairs.c.id == pair_id)[0]
-
     def labelled_pairs(
         self,
         rounds: Sequence[int] | None = None,
@@ -277,6 +276,11 @@ class Store:
             if counts and vote.choice != "skip" and not vote.repeat:
                 by_pair[vote.pair_id].append(vote)
         return [label(pair, by_pair[pair.id]) for pair in pairs if pair.id in by_pair]
+
+    def count_by_rater(self, round: int) -> tuple[Counter[int], int]:
+        """How many votes of each person count on the round's pairs, skips left out; and the newest vote's id."""
+        with self.read() as connection:
+            return queries.count_by_rater(connection, round)
 
     def counts(self) -> Counts:
         with self.read() as connection:
@@ -316,7 +320,3 @@ class Store:
 
 def _of_round(round: int | None) -> list[sa.ColumnElement[bool]]:
     return [] if round is None else [tables.pairs.c.round == round]
-
-
-def _shuffled(rater_id: int, pair_id: int) -> bytes:
-    return hashlib.sha256(f"{rater_id}:{pair_id}".encode()).digest()

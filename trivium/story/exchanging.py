@@ -16,7 +16,7 @@ from trivium.feedback.store import Store
 from trivium.publish import write_text
 from trivium.runs import Run, read_run, votes_of
 from trivium.show import Show
-from trivium.story.voting import coming_round
+from trivium.story.choosing import coming_round
 
 Found = dict[str, Any]
 

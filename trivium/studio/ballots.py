@@ -35,10 +35,9 @@ class Progress(NamedTuple):
 class Ballots:
     """Threads may share it."""
 
-    def __init__(self, store: Store, asker: Asker, seed: int) -> None:
+    def __init__(self, store: Store, asker: Asker) -> None:
         self.asker = asker
         self._store = store
-        self._seed = seed
         self._looked = 0.0
         self._newest = 0  # vote that was counted
         self._tally: tuple[int, float, Counter[int]] = (0, 0.0, Counter())  # round, counted at, votes by rater
@@ -46,12 +45,11 @@ class Ballots:
 
     def hand_out(self, rater_id: int, count: int) -> list[dict[str, Any]]:
         """Up to `count` pairs for this rater, those given before first; more are written meanwhile."""
-        round = self.asker.round
         with self._pen:
-            given = self._store.next_showings(rater_id, round=round, count=count, seed=self._seed)
+            given = self.asker.hand_out(rater_id, count)
         if len(given) < count or time.monotonic() - self._looked > OFTEN:
             self._looked = time.monotonic()
-            self.asker.want(len(self._store.waiting(round)))
+            self.asker.refill()
         return [as_ballot(showing) for showing in given]
 
     def cast(self, slip: Slip, rater_id: int) -> Vote:
@@ -84,13 +82,17 @@ class Ballots:
         """Votes of people on the coming round's pairs, by rater."""
         round, counted_at, cast = self._tally
         if round != self.asker.round or time.monotonic() - counted_at > FRESH:
-            votes = self._store.votes(self.asker.round)
-            self._newest = max((vote.id for vote in votes), default=0)
-            cast = Counter(vote.rater_id for vote in votes if vote.choice != "skip" and not vote.simulated)
+            cast, self._newest = self._store.count_by_rater(self.asker.round)
             self._tally = (self.asker.round, time.monotonic(), cast)
         return cast
 
 
 def as_ballot(showing: Showing) -> dict[str, Any]:
     prompt = [{"role": message.role, "content": message.content} for message in showing.prompt]
-    return {"id": showing.id, "prompt": prompt, "left": showing.left, "right": showing.right}
+    return {
+        "id": showing.id,
+        "prompt": prompt,
+        "left": showing.left,
+        "right": showing.right,
+        "ended": list(showing.ended),
+    }
