@@ -1,11 +1,11 @@
 """Raters vote at once while the studio is killed again and again: is a vote lost, doubled, or put on the other side?
 
-    python benchmarks/votes.py [--postgres URL] [--json] [--quick]
+    python benchmarks/votes.py [--database sqlite] [--json] [--quick]
 
 `trivium studio` serves a run whose queue holds made-up pairs; twenty raters fetch and vote by HTTP and send a vote
 again, under the same key, until it is acknowledged. The server is killed (SIGKILL) and started again all the while, and
-a small model trains beside it. Latency is that of votes acknowledged at the first attempt. With the URL of an empty
-PostgreSQL database the same is done there.
+a small model trains beside it. Latency is that of votes acknowledged at the first attempt. The same is done in a
+PostgreSQL server of its own, where PostgreSQL is installed.
 """
 
 import argparse
@@ -26,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # started by its path, it fi
 
 import httpx
 
+from benchmarks.postgres import programs, server
 from trivium.config import resolve, to_toml
 from trivium.feedback.people import People
 from trivium.feedback.store import NewPair, NewQueued, Store
@@ -143,11 +144,11 @@ def measure(database: str, *, raters: int, votes: int, kills: int) -> dict[str, 
         answers = [(f"better {n}", f"worse {n}") for n in range(raters * votes)]
         ordered = [two if n % 2 else two[::-1] for n, two in enumerate(answers)]
         store.enqueue(NewQueued(NewPair(prompt, first, second, 1)) for first, second in ordered)
-        server = Server(run, database)
+        studio = Server(run, database)
         sent: list[list[Sent]] = [[] for _ in tokens]
         taken: list[list[float]] = [[] for _ in tokens]
         threads = [
-            threading.Thread(target=rate, args=(server, rater, token, votes, sent[i], taken[i]), daemon=True)
+            threading.Thread(target=rate, args=(studio, rater, token, votes, sent[i], taken[i]), daemon=True)
             for i, (rater, token) in enumerate(tokens.items())
         ]
         trainer = training(Path(folder))
@@ -157,11 +158,11 @@ def measure(database: str, *, raters: int, votes: int, kills: int) -> dict[str, 
         while any(thread.is_alive() for thread in threads):
             done = sum(map(len, sent))
             if killed < kills and done >= (killed + 1) * raters * votes // (kills + 1):
-                server.kill()
-                server.start()
+                studio.kill()
+                studio.start()
                 killed += 1
             time.sleep(0.02)
-        server.kill()
+        studio.kill()
         trainer.kill()
         trainer.wait()
         found = judge(store, [one for own in sent for one in own])
@@ -197,18 +198,22 @@ def judge(store: Store, sent: list[Sent]) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--postgres", default=os.environ.get("TRIVIUM_TEST_POSTGRES", ""), help="URL of an empty database"
-    )
+    parser.add_argument("--database", choices=["sqlite", "postgresql"], help="only this one")
     parser.add_argument("--raters", type=int, default=20)
     parser.add_argument("--votes", type=int, default=500, help="of each rater")
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--quick", action="store_true", help="a few votes and two kills")
     parser.add_argument("--json", action="store_true")
     said = parser.parse_args()
-    raters, votes, kills = (4, 20, 2) if said.quick else (said.raters, said.votes, said.kills)
-    databases = {"sqlite": ""} | ({"postgresql": said.postgres} if said.postgres else {})
-    found = {name: measure(url, raters=raters, votes=votes, kills=kills) for name, url in databases.items()}
+    size = {"raters": said.raters, "votes": said.votes, "kills": said.kills}
+    if said.quick:
+        size = {"raters": 4, "votes": 20, "kills": 2}
+    found, binaries = {}, programs()
+    if said.database != "postgresql":
+        found["sqlite"] = measure("", **size)
+    if said.database != "sqlite" and binaries:
+        with server(binaries, durable=True) as url:
+            found["postgresql"] = measure(url.render_as_string(hide_password=False), **size)
     if said.json:
         print(json.dumps(found))
         return
