@@ -34,7 +34,9 @@ def varied(store: Store) -> Store:
         store.add_vote(NewVote(pair_id, ann.id, choice, f"a{pair_id}", pair_id % 2 == 0, 1.25, "why \ud800?"))
         store.add_vote(NewVote(pair_id, judge.id, choice, f"j{pair_id}"))
     store.add_vote(NewVote(ids[0], ann.id, "second", "again", True, 2.0, repeat=1))
-    store.enqueue([NewQueued(pair(7), "active", 0.25), NewQueued(pair(8), "known", known="first")])
+    store.enqueue(
+        [NewQueued(pair(7), "active", 0.25, None, 0.5, (False, True)), NewQueued(pair(8), "known", known="first")]
+    )
     for number, showing in enumerate(store.next_showings(ann.id)):
         store.answer(Answer(showing.id, ann.id, "left", f"n{number}"))
     store.undo(ann.id, "undone")

@@ -2,6 +2,7 @@
 
 import itertools
 from collections import Counter
+from math import log
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from trivium.feedback.store import NewQueued, Store
 from trivium.model.heads import add_reward_head
 from trivium.model.transformer import Transformer, initialise
 from trivium.phases.align.scorer import Scorer
-from trivium.publish import write_text
+from trivium.publish import publish, write_text
 from trivium.runs import Run, open_run
 from trivium.shelf import Origin, open_model, publish_model, weights_fingerprint
 from trivium.story.asking import Asker
@@ -100,6 +101,18 @@ def test_active_pairs_are_those_that_the_reward_model_is_unsure_of(run: Run) -> 
             assert (queued.probability == 1) == (queued.policy == "active")
             scores[queued.policy].append(queued.score or 0)
     assert np.mean(scores["active"]) > np.mean(scores["random"])
+
+
+def test_of_an_ensemble_it_is_asked_where_its_members_disagree(run: Run, tmp_path: Path) -> None:
+    here = Run(tmp_path)
+    for name in ("reward", "reward-10", "reward-2"):
+        publish(here.round(1).path / name, lambda fresh: (fresh / "model").write_text("x") and None)
+    here.round(2).path.mkdir(parents=True)  # it has none yet
+    assert [folder.name for folder in reward_models(here)] == ["reward", "reward-2", "reward-10"]
+    (judge,) = open_judges(reward_models(run), torch.device("cpu"))
+    other = judge._replace(model=add_reward_head(shaken(open_model(run.instruct).model), 5))
+    scores = [queued.score or 0 for queued in batches(run, [judge, other], 3) if queued.policy == "active"]
+    assert 0 < np.mean(scores) < log(2) / 2  # several who are unsure alike do not disagree
 
 
 def test_without_a_reward_model_pairs_are_random_and_no_prompt_is_answered_in_vain(run: Run) -> None:

@@ -141,6 +141,23 @@ def select_votes(connection: Connection, *where: sa.ColumnElement[bool]) -> list
     return [Vote(*row) for row in connection.execute(query.where(*where).order_by(tables.votes.c.id))]
 
 
+def find_votes(
+    connection: Connection, choices: Sequence[str], rater: str, *, start: int = 0, count: int | None = None
+) -> tuple[int, list[tuple[Vote, StoredPair]]]:
+    """How many votes there are with one of the choices and by that rater, where these are said, withdrawn ones too;
+    and of them a page with their pairs, the newest first."""
+    votes, raters = tables.votes, tables.raters
+    where: list[sa.ColumnElement[bool]] = [votes.c.choice.in_(list(choices))] if choices else []
+    where += [raters.c.name == rater] if rater else []
+    counted = sa.select(sa.func.count(votes.c.id)).join_from(votes, raters).where(*where)
+    query = sa.select(votes, raters.c.name, raters.c.simulated, tables.withdrawals.c.created_at, tables.pairs)
+    query = query.join_from(votes, raters).join(tables.pairs).outerjoin(tables.withdrawals).where(*where)
+    rows = connection.execute(query.order_by(votes.c.id.desc()).offset(start).limit(count))
+    parted = len(votes.c) + 3
+    found = [(Vote(*row[:parted]), StoredPair(*row[parted:])) for row in rows]
+    return connection.scalar(counted) or 0, found
+
+
 def counting() -> sa.ColumnElement[bool]:
     """The votes that were not withdrawn, where withdrawals are joined to votes."""
     return tables.withdrawals.c.id.is_(None)

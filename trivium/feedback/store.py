@@ -184,6 +184,14 @@ class Store:
         with self.read() as connection:
             return queries.select_votes(connection)
 
+    def find_votes(
+        self, choices: Sequence[Choice] = (), rater: str = "", *, start: int = 0, count: int | None = None
+    ) -> tuple[int, list[tuple[Vote, StoredPair]]]:
+        """How many votes have one of the choices and are by that rater, where these are said, withdrawn ones too; and a
+        page of them with their pairs, the newest first."""
+        with self.read() as connection:
+            return queries.find_votes(connection, choices, rater, start=start, count=count)
+
     def enqueue(self, items: Iterable[NewQueued]) -> list[int]:
         """Pairs to be voted on; their ids, in order. One that is in the queue already stays as it came first."""
         new = list(items)

@@ -70,8 +70,11 @@ def coming_round(run: Run) -> int:
 
 def reward_models(run: Run) -> list[Path]:
     """Those of the newest round that has one: its whole ensemble where it has several."""
-    rounds = [round for round in reversed(run.rounds()) if is_done(round.reward)]
-    return [rounds[0].reward] if rounds else []
+    round = next((round for round in reversed(run.rounds()) if is_done(round.reward)), None)
+    if round is None:
+        return []
+    others = {int(path.name[7:]): path for path in round.path.glob("reward-*") if path.name[7:].isdecimal()}
+    return [round.reward, *(others[number] for number in sorted(others) if is_done(others[number]))]
 
 
 def learning_prompts(recipe: Recipe) -> Questions:
