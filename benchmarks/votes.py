@@ -2,10 +2,10 @@
 
     python benchmarks/votes.py [--database sqlite] [--json] [--quick]
 
-`trivium studio` serves a run whose queue holds made-up pairs; twenty raters fetch and vote by HTTP and send a vote
-again, under the same key, until it is acknowledged. The server is killed (SIGKILL) and started again all the while, and
-a small model trains beside it. Latency is that of votes acknowledged at the first attempt. The same is done in a
-PostgreSQL server of its own, where PostgreSQL is installed.
+`trivium studio` serves a run whose queue holds made-up pairs; twenty raters fetch and vote by HTTP, each as fast as the
+page lets a person, and send a vote again, under the same key, until it is acknowledged. The server is killed (SIGKILL)
+and started again all the while, and a small model trains beside it. Latency is that of votes acknowledged at the first
+attempt. The same is done in a PostgreSQL server of its own, where PostgreSQL is installed.
 """
 
 import argparse
@@ -42,6 +42,9 @@ SETTINGS = {
     "model": {"vocab_size": 320, "num_layers": 1, "width": 16, "num_heads": 2, "num_kv_heads": 2, "mlp_width": 32},
     "compute": {"device": "cpu"},
 }
+
+
+PACE = 0.22  # seconds that a pair is looked at: the page takes no vote before, see TOO_SOON in static/vote.js
 
 
 class Sent(NamedTuple):
@@ -106,6 +109,7 @@ def rate(server: Server, rater_id: int, token: str, count: int, sent: list[Sent]
                 side = "left" if "better" in pair["left"] else "right"
                 key = f"{rater_id}-{pair['id']}"
                 slip = {"showing": pair["id"], "shown": side, "key": key, "seconds": 1.0}
+                time.sleep(PACE)
                 insist(client, "POST", "/api/votes", taken, json=slip)
                 sent.append(Sent(rater_id, pair[side], key))
                 cast += 1

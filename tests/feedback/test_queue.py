@@ -189,9 +189,9 @@ def test_a_pair_is_found_without_reading_the_queue(tmp_path: Path) -> None:
         ann, bob = store.add_rater("Ann"), store.add_rater("Bob")
 
         def steps(pairs: int) -> int:
-            queued(store, pairs)
-            for showing in store.next_showings(ann.id, count=pairs // 2, shares=FRESH):
-                say(store, showing)
+            ids, key = queued(store, pairs), f"{pairs}:"
+            store.add_votes(vote(pair_id, ann.id, key=f"{key}{pair_id}") for pair_id in ids[len(store.votes()) : -20])
+            store.next_showings(ann.id, round=1, count=3, shares=FRESH)
             taken = 0
 
             def tick() -> int:
@@ -203,12 +203,14 @@ def test_a_pair_is_found_without_reading_the_queue(tmp_path: Path) -> None:
                 connection.set_progress_handler(tick, 10)
 
             sa.event.listen(store._reader, "checkout", watch)
-            store.next_showings(bob.id, count=2, shares=FRESH)
+            given = store.next_showings(bob.id, round=1, count=2, shares=FRESH)
             sa.event.remove(store._reader, "checkout", watch)
+            for showing in given:
+                say(store, showing)
             return taken
 
-        few = steps(20)
-        assert steps(400) < 1.5 * few
+        few = steps(60)
+        assert steps(1500) < 1.5 * few
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ from trivium.feedback.votes import (
 )
 
 LENT = timedelta(minutes=10)  # a pair that somebody looks at is not fresh for others so long
+LATELY = 200  # votes among which a pair to share is looked for first
 APART = 5  # pairs that lie at least between a vote and the same pair again
 
 
@@ -125,8 +126,10 @@ def _choose(
 
 def _waiting(round: int | None) -> sa.Select[Any]:
     """The queue's pairs of a round in their order."""
-    query = sa.select(tables.queue.c.pair_id).join_from(tables.queue, tables.pairs).order_by(tables.queue.c.id)
-    return query if round is None else query.where(tables.pairs.c.round == round)
+    query = sa.select(tables.queue.c.pair_id).order_by(tables.queue.c.id)
+    # asked of each pair on the way: joined, SQLite would take all pairs of the round and sort them
+    whose = sa.select(tables.pairs.c.round).where(tables.pairs.c.id == tables.queue.c.pair_id)
+    return query if round is None else query.where(whose.correlate(tables.queue).scalar_subquery() == round)
 
 
 def _voted(*where: sa.ColumnElement[bool]) -> sa.Exists:
@@ -166,12 +169,15 @@ def _fresh(connection: Connection, rater_id: int, round: int | None) -> Iterator
 
 
 def _shared(connection: Connection, rater_id: int, round: int | None) -> Iterator[sa.Select[Any]]:
-    """One of those that the fewest others voted on; else one that somebody looks at."""
+    """Of those voted on lately, else ever, one that the fewest others voted on; else one that somebody looks at."""
     unknown = _unseen(rater_id, round).where(tables.queue.c.known.is_(None))
     voted = unknown.join(tables.votes, tables.votes.c.pair_id == tables.queue.c.pair_id).outerjoin(tables.withdrawals)
     voted = voted.where(queries.counting()).group_by(tables.queue.c.id, tables.queue.c.pair_id)
     fewest = sa.func.count(sa.distinct(tables.votes.c.rater_id))
-    yield voted.order_by(None).order_by(fewest, tables.queue.c.id)
+    voted = voted.order_by(None).order_by(fewest, tables.queue.c.id)
+    newest = connection.scalar(sa.select(sa.func.max(tables.votes.c.id))) or 0
+    yield voted.where(tables.votes.c.id > newest - LATELY)
+    yield voted
     yield unknown
 
 

@@ -47,9 +47,9 @@ class Ballots:
         """Up to `count` pairs for this rater, those given before first; more are written meanwhile."""
         with self._pen:
             given = self.asker.hand_out(rater_id, count)
-        if len(given) < count or time.monotonic() - self._looked > OFTEN:
-            self._looked = time.monotonic()
-            self.asker.refill()
+            if len(given) < count or time.monotonic() - self._looked > OFTEN:
+                self._looked = time.monotonic()
+                self.asker.refill()
         return [as_ballot(showing) for showing in given]
 
     def cast(self, slip: Slip, rater_id: int) -> Vote:

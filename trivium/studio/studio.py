@@ -116,7 +116,11 @@ def studio_of(request: Request) -> Studio:
     return cast(Studio, request.app.state.studio)
 
 
-Here = Annotated[Studio, Depends(studio_of)]
+async def _here(request: Request) -> Studio:
+    return studio_of(request)  # on the event loop: there is nothing to wait for
+
+
+Here = Annotated[Studio, Depends(_here)]
 
 
 class Json(JSONResponse):
