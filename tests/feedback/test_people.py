@@ -114,16 +114,3 @@ def test_no_secret_is_written_down(people: People, owner: Person, store: Store) 
         written = repr([connection.execute(sa.select(table)).all() for table in tables.schema.sorted_tables])
     assert "argon2id" in written
     assert [secret for secret in secrets if secret in written] == []
-
-
-def test_a_session_is_known_for_a_moment_and_what_changes_here_counts_at_once(
-    people: People, owner: Person, store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    session = people.open_session(owner.id)
-    assert people.person_of(session) == owner
-    elsewhere = People(store)  # as another program would have it
-    elsewhere.revoke_all(owner.id)
-    assert elsewhere.person_of(session) is None
-    assert people.person_of(session) == owner
-    monkeypatch.setattr("trivium.feedback.people.FRESH", 0.0)
-    assert people.person_of(session) is None

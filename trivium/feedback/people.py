@@ -6,11 +6,9 @@ Of tokens only their SHA-256 is kept: they are random, so nothing slower is need
 import hashlib
 import secrets
 import threading
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from time import monotonic
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -24,10 +22,8 @@ if TYPE_CHECKING:
     from argon2 import PasswordHasher
 
 Role = Literal["owner", "rater", "viewer"]
-T = TypeVar("T")
 SHORTEST = 10  # characters of a password
 LONGEST = 1000  # a longer one only costs time
-FRESH = 2.0  # seconds for which a session is known without looking: as long as one that another program ended may last
 _HASHING = threading.Lock()  # each takes 64 MiB on purpose: one at a time
 _REFUSED = "name or password is wrong; try again, or ask the owner for an invitation"
 
@@ -62,7 +58,6 @@ class People:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._known: dict[str, tuple[Person, float]] = {}  # by a digest: whose, and when looked up
 
     def found(self, name: str, password: str | None = None) -> Person:
         """The first owner. Raises DataError when there is one: others come in by invitation."""
@@ -73,7 +68,7 @@ class People:
             return _add_person(connection, name, "owner", hashed)
 
         hashed = _hash(password)
-        return self._write(make)
+        return self._store.write(make)
 
     def invite(self, role: Role, *, by: Person, note: str = "", hours: float = 72) -> str:
         """The token of an invitation for one person, which is shown this once.
@@ -90,7 +85,7 @@ class People:
             check_name("note", note)
         token = secrets.token_urlsafe(32)
         row = {"token_hash": _digest(token), "role": role, "note": note, "invited_by": by.id} | _span(hours)
-        self._write(lambda connection: connection.execute(sa.insert(tables.invitations), row))
+        self._store.write(lambda connection: connection.execute(sa.insert(tables.invitations), row))
         return token
 
     def accept(self, token: str, name: str, password: str | None = None, *, agent: str = "") -> tuple[Person, str]:
@@ -111,7 +106,7 @@ class People:
             return person, _open_session(connection, person.id, agent)
 
         hashed = _hash(password)
-        return self._write(use)
+        return self._store.write(use)
 
     def sign_in(self, name: str, password: str, *, agent: str = "") -> tuple[Person, str]:
         """The person, and the token of a new session. It takes the same time whatever is wrong, and says the same.
@@ -138,55 +133,36 @@ class People:
 
         self._person(person_id)
         hashed = _hash(password)
-        self._write(change)
+        self._store.write(change)
 
     def open_session(self, person_id: int, *, days: float = 30, agent: str = "") -> str:
         """The token of a new session, which is shown this once."""
         self._person(person_id)
-        return self._write(lambda connection: _open_session(connection, person_id, agent, days=days))
+        return self._store.write(lambda connection: _open_session(connection, person_id, agent, days=days))
 
     def person_of(self, token: str) -> Person | None:
-        """Whose session this is; None when it is unknown, too old or revoked.
-
-        Looked up again after a moment, and at once after any change here: a page asks often, and where SQLite keeps a
-        rollback journal each look would stand in the way of votes.
-        """
-        digest = _digest(token)
-        known, looked_at = self._known.get(digest, (None, 0.0))
-        if known is not None and monotonic() - looked_at < FRESH:
-            return known
+        """Whose session this is; None when it is unknown, too old or revoked."""
         people, sessions = tables.people.c, tables.sessions.c
         query = sa.select(*_PERSON).join_from(tables.people, tables.sessions)
-        query = query.where(sessions.token_hash == digest, *_lasting())
-        changes, now = self._known, monotonic()  # a change meanwhile puts another dictionary in its place
+        query = query.where(sessions.token_hash == _digest(token), *_lasting())
         with self._store.read() as connection:
             row = connection.execute(query.order_by(people.id)).first()
-        if row is None:
-            return None
-        changes[digest] = (Person(*row), now)
-        return changes[digest][0]
-
-    def _write(self, work: Callable[[Connection], T]) -> T:
-        """Do it, and forget whose sessions there were."""
-        try:
-            return self._store.write(work)
-        finally:
-            self._known = {}
+        return Person(*row) if row else None
 
     def sign_out(self, token: str) -> None:
-        self._write(lambda connection: _revoke(connection, tables.sessions.c.token_hash == _digest(token)))
+        self._store.write(lambda connection: _revoke(connection, tables.sessions.c.token_hash == _digest(token)))
 
     def revoke(self, session_id: int) -> None:
-        self._write(lambda connection: _revoke(connection, tables.sessions.c.id == session_id))
+        self._store.write(lambda connection: _revoke(connection, tables.sessions.c.id == session_id))
 
     def revoke_all(self, person_id: int) -> None:
-        self._write(lambda connection: _revoke(connection, tables.sessions.c.person_id == person_id))
+        self._store.write(lambda connection: _revoke(connection, tables.sessions.c.person_id == person_id))
 
     def cancel(self, invitation_id: int) -> None:
         """The invitation opens nothing any more."""
         table = tables.invitations
         query = sa.update(table).where(table.c.id == invitation_id, table.c.ended_at.is_(None)).values(ended_at=_now())
-        self._write(lambda connection: connection.execute(query))
+        self._store.write(lambda connection: connection.execute(query))
 
     def people(self) -> list[Person]:
         with self._store.read() as connection:

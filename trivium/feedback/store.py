@@ -5,9 +5,10 @@ It does not judge (judges.py) and computes no statistics (agreement.py).
 
 import hashlib
 import json
+import threading
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
@@ -78,6 +79,7 @@ class Store:
         self.name = name
         self._reader = engine
         self._writer = engine.execution_options(**{database.WRITES: True})
+        self._turn = threading.RLock() if database.is_exclusive(engine) else nullcontext()
 
     @classmethod
     def open(cls, path_or_url: str | Path) -> Self:
@@ -309,13 +311,13 @@ class Store:
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        with database.named_errors(self.name), self._reader.connect() as connection:
+        with self._turn, database.named_errors(self.name), self._reader.connect() as connection:
             yield connection
 
     def write(self, work: Callable[[Connection], _T]) -> _T:
         """Do the work in one transaction and commit. Where another writer came between our look and our insert (it can
         in PostgreSQL, not in SQLite), look again."""
-        with database.named_errors(self.name):
+        with self._turn, database.named_errors(self.name):
             for _ in range(_ATTEMPTS - 1):
                 try:
                     with self._writer.begin() as connection:
