@@ -42,7 +42,7 @@ class Found(NamedTuple):
 
 
 def recipe_of(text: str, share: float, seed: int, steps: int) -> Recipe:
-    phase = {"steps": steps, "rows_per_step": 16, "microbatch_rows": 16, "blanks": share, "echoes": 0.0}
+    phase = {"steps": steps, "rows_per_step": 16, "microbatch_rows": 16, "blanks": share, "echo_steps": 0}
     data = {"text": [text], "stories": 12_000}
     return resolve({"seed": seed, "data": data, "model": {**SHAPE, "context_length": 128}, "pretrain": phase})
 

@@ -3,8 +3,8 @@
     python benchmarks/choices.py DATA [--minutes 1] [--seeds 3] [--only NAME …] [--json] [--quick]
 
 DATA holds pre_chilit/docs.jsonl.gz. Printed is by how many percent a way's held-out bits per byte lie above ours (less
-is better, and a choice is worth keeping where undoing it costs), the mean over the seeds with its standard error, on
-TinyWorld and on the books, for two sizes.
+is better, and a choice is worth keeping where undoing it costs), the mean over the seeds with its standard error where
+there are several, on TinyWorld and on the books, for two sizes.
 """
 
 import argparse
@@ -15,14 +15,14 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # started by its path, it finds its siblings
 
 import torch
 from torch import nn
 
-from benchmarks.school import Restyle, School, Way, corpus, shape
+from benchmarks.school import TURNS, Restyle, School, Way, corpus, shape
 from trivium.compute import prepare
 from trivium.config import DataConfig, Settings, merge, resolve
 from trivium.train.phase import Phase
@@ -63,6 +63,13 @@ def with_adamw(rate: float) -> Restyle:
     return restyle
 
 
+def whole_matrices(phase: Phase[Any]) -> Phase[Any]:
+    """Muon on whole matrices, where ours takes the neurons of a head at a time."""
+    for group in phase.optimizers[1].param_groups:
+        group["neurons"] = 0
+    return phase
+
+
 def drawn_outputs(phase: Phase[Any]) -> Phase[Any]:
     """Output projections drawn as in GPT-2, where ours start at zero."""
     spread = 0.02 * (2 * len(phase.model.layers)) ** -0.5
@@ -80,12 +87,19 @@ def ways(size: tuple[int, int]) -> Iterator[Way]:
         yield Way(name, merge(ours, change))
     for rate in ADAMW_RATES:
         yield Way(f"AdamW for matrices, {rate:g}", ours, with_adamw(rate))
+    yield Way("Muon on whole matrices", ours, whole_matrices)
     yield Way("outputs not zero", ours, drawn_outputs)
 
 
-def compare(
-    school: School, size: tuple[int, int], minutes: float, seeds: int, only: list[str]
-) -> dict[str, tuple[float, float, float]]:
+class Found(NamedTuple):
+    """What a way comes to, over the seeds."""
+
+    bits: float  # per held-out byte
+    percent: float  # above ours
+    error: float | None  # standard error of that; None of one seed
+
+
+def compare(school: School, size: tuple[int, int], minutes: float, seeds: int, only: list[str]) -> dict[str, Found]:
     """Bits per byte of each way, and by how many percent it lies above ours, with the standard error of that."""
     chosen = [way for way in ways(size) if way.name == "ours" or not only or way.name in only]
     pace = school.paces(chosen)
@@ -96,8 +110,8 @@ def compare(
     found = {}
     for name, mine in bits.items():
         above = [100 * (a / b - 1) for a, b in zip(mine, bits["ours"], strict=True)]
-        error = statistics.stdev(above) / len(above) ** 0.5 if seeds > 1 else 0.0
-        found[name] = statistics.fmean(mine), statistics.fmean(above), error
+        error = statistics.stdev(above) / len(above) ** 0.5 if seeds > 1 else None
+        found[name] = Found(statistics.fmean(mine), statistics.fmean(above), error)
     return found
 
 
@@ -107,24 +121,25 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=1.0, help="of each run")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--only", nargs="*", default=[], help="names of the ways to compare with ours")
-    parser.add_argument("--quick", action="store_true", help="seconds each, the smaller size, nothing compiled")
+    parser.add_argument("--quick", action="store_true", help="a second each, one size and seed, nothing compiled")
     parser.add_argument("--json", action="store_true")
     chosen = parser.parse_args()
-    minutes, seeds = (0.03, 2) if chosen.quick else (chosen.minutes, chosen.seeds)
+    minutes, seeds = (0.015, 1) if chosen.quick else (chosen.minutes, chosen.seeds)
     configs = {
         "tinyworld": DataConfig(stories=3000 if chosen.quick else 40_000),
-        "chilit": DataConfig(text=(str(chosen.data / "pre_chilit" / "docs.jsonl.gz"),)),
+        "chilit": DataConfig(text=(str((chosen.data / "pre_chilit" / "docs.jsonl.gz").resolve()),)),
     }
     result: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         settings = resolve({"compute": {"compile": not chosen.quick}}).compute
         compute = prepare(settings, torch.device("cpu"), Path(folder) / "compiled")
         for name, data in configs.items():
-            school = School(corpus(name, data), compute, Path(folder))
+            text = corpus(name, data, quick=chosen.quick)
+            school = School(text, compute, Path(folder), turns=1 if chosen.quick else TURNS)
             for size in SIZES[: 1 if chosen.quick else None]:
                 found = compare(school, size, minutes, seeds, chosen.only)
                 title = f"{name}, {size[0]} layers of {size[1]}, {minutes:g} minutes, {seeds} seeds"
-                result[title] = {way: {"percent": found[way][1], "error": found[way][2]} for way in found}
+                result[title] = {way: {"percent": each.percent, "error": each.error} for way, each in found.items()}
                 if not chosen.json:
                     show(title, found)
     if chosen.json:
@@ -132,10 +147,11 @@ def main() -> int:
     return 0
 
 
-def show(title: str, found: dict[str, tuple[float, float, float]]) -> None:
+def show(title: str, found: dict[str, Found]) -> None:
     print(f"{title:<60} bits/byte   above ours")
-    for way, (bits, above, error) in found.items():
-        print(f"  {way:<58} {bits:>9.4f}   {'' if way == 'ours' else f'{above:+.2f} % (± {error:.2f})'}")
+    for way, each in found.items():
+        above = "" if way == "ours" else f"{each.percent:+.2f} %"
+        print(f"  {way:<58} {each.bits:>9.4f}   {above}{f' (± {each.error:.2f})' if above and each.error else ''}")
     print(flush=True)
 
 

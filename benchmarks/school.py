@@ -29,12 +29,17 @@ from trivium.model.transformer import Transformer, initialise
 from trivium.phases import pretrain
 from trivium.text import shards
 from trivium.text.corpus import load_documents
+from trivium.text.documents import Documents
 from trivium.text.tokenizer import Tokenizer
 from trivium.text.tokenizer import train as train_tokenizer
 from trivium.train.loop import train
 from trivium.train.phase import Objective, Phase
 
-CONTEXT, HELD_OUT = 256, 300
+torch._dynamo.config.recompile_limit = 64  # beyond it shapes run uncompiled, and a sweep has more than the usual 8
+
+CONTEXT = 256
+CHARACTERS, HELD_OUT = 100_000_000, 200_000  # of the texts, at most: to learn from, and to measure on
+QUICK_CHARACTERS, QUICK_HELD_OUT = 1_500_000, 40_000
 TOKENIZER_CHARACTERS = 5_000_000
 TURNS, TIMED = 3, 6  # turns of measuring, and steps in each
 Restyle = Callable[[Phase[Any]], Phase[Any]]  # puts other choices in place of ours
@@ -62,9 +67,22 @@ class Learned(NamedTuple):
     bits: float  # per held-out byte
 
 
-def corpus(name: str, data: DataConfig) -> Corpus:
-    documents = load_documents(data, 0, lambda line: None)
-    return Corpus(name, [d.text for d in documents.train], [d.text for d in documents.held_out[:HELD_OUT]])
+def corpus(name: str, data: DataConfig, folder: Path | None = None, *, quick: bool = False) -> Corpus:
+    """folder  where gathered texts are kept; None: nowhere"""
+    documents = load_documents(data, 0, lambda line: None, folder)
+    most, measured = (QUICK_CHARACTERS, QUICK_HELD_OUT) if quick else (CHARACTERS, HELD_OUT)
+    return Corpus(name, some_of(documents.train, most), some_of(documents.held_out, measured))
+
+
+def some_of(documents: Documents, characters: int) -> list[str]:
+    """Texts from beginning to end of them, so many characters in all, or a little less."""
+    found = list[str]()
+    for document in documents[:: max(1, documents.size // characters)]:
+        found.append(document.text[:characters])
+        characters -= len(found[-1])
+        if characters <= 0:
+            break
+    return found
 
 
 def shape(layers: int, width: int) -> Settings:
@@ -77,8 +95,8 @@ def shape(layers: int, width: int) -> Settings:
 class School:
     """Teaches on one corpus."""
 
-    def __init__(self, corpus: Corpus, compute: Compute, folder: Path) -> None:
-        self.corpus, self.compute, self.folder = corpus, compute, folder
+    def __init__(self, corpus: Corpus, compute: Compute, folder: Path, *, turns: int = TURNS) -> None:
+        self.corpus, self.compute, self.folder, self.turns = corpus, compute, folder, turns
         self.objective: Objective[TokenBatch] = pretrain.next_token_objective(compute)
         self._books: dict[int, tuple[Tokenizer, shards.Shard, list[NDArray[np.int32]]]] = {}
 
@@ -87,12 +105,16 @@ class School:
         phases = {way.name: self._phase(way, seed=0) for way in ways}
         for phase in phases.values():  # compiles
             self._time(phase, 2)
-        turns = [{name: self._time(phase, TIMED) for name, phase in phases.items()} for _ in range(TURNS)]
+        turns = [{name: self._time(phase, TIMED) for name, phase in phases.items()} for _ in range(self.turns)]
         return {name: min(turn[name] for turn in turns) for name in phases}
 
     def learn(self, way: Way, minutes: float, pace: float, *, seed: int = 0) -> Learned:
         """Fresh weights, as many steps as fit, and what they come to."""
-        steps = max(10, int(60 * minutes / pace))
+        return self.teach(way, max(10, int(60 * minutes / pace)), seed=seed)._replace(minutes=minutes)
+
+    def teach(self, way: Way, steps: int, *, seed: int = 0) -> Learned:
+        """Fresh weights, so many steps, and what they come to."""
+        begun = time.monotonic()
         pretraining = {
             "steps": steps,
             "echo_steps": plan.choose_echoes(steps),
@@ -102,7 +124,12 @@ class School:
         phase = self._phase(chosen, seed=seed)
         for _ in train(phase, alone(), steps=range(steps)):
             pass
-        return Learned(way.name, minutes, steps, seed, self._bits(phase.model))
+        return Learned(way.name, (time.monotonic() - begun) / 60, steps, seed, self._bits(phase.model))
+
+    def bytes_per_token(self, vocab_size: int) -> float:
+        """Of the text to learn from."""
+        _, shard, _ = self._book(vocab_size)
+        return sum(len(text.encode()) for text in self.corpus.texts) / int(shard.lengths.sum())
 
     def _phase(self, way: Way, *, seed: int) -> Phase[Any]:
         recipe = resolve(merge({"seed": seed}, way.settings))

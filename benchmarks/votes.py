@@ -200,7 +200,12 @@ def judge(store: Store, sent: list[Sent]) -> dict[str, Any]:
     return {"acknowledged": len(sent), "lost": lost, "doubled": doubled, "swapped": swapped}
 
 
-def main() -> None:
+def is_whole(found: dict[str, Any], wanted: int) -> bool:
+    """Whether every vote was acknowledged, and none was lost, doubled or swapped."""
+    return found["acknowledged"] == wanted and not any(found[fault] for fault in ("lost", "doubled", "swapped"))
+
+
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--database", choices=["sqlite", "postgresql"], help="only this one")
     parser.add_argument("--raters", type=int, default=20)
@@ -218,15 +223,17 @@ def main() -> None:
     if said.database != "sqlite" and binaries:
         with server(binaries, durable=True) as url:
             found["postgresql"] = measure(url.render_as_string(hide_password=False), **size)
+    failed = not all(is_whole(one, size["raters"] * size["votes"]) for one in found.values())
     if said.json:
         print(json.dumps(found))
-        return
+        return int(failed)
     for name, one in found.items():
         print(
             f"{name}: {one['acknowledged']:,} votes acknowledged over {one['kills']} kills; {one['lost']} lost, "
             f"{one['doubled']} doubled, {one['swapped']} swapped; p99 {one['p99_ms']:.0f} ms"
         )
+    return int(failed)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

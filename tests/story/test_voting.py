@@ -20,8 +20,9 @@ from trivium.publish import publish, write_text
 from trivium.records import Message
 from trivium.runs import Run, open_run
 from trivium.shelf import Origin, publish_model
+from trivium.show import printable
 from trivium.story.choosing import answering_model, coming_round, learning_prompts, new_prompts
-from trivium.story.voting import printable, read_key, show_pair, vote_in_terminal
+from trivium.story.voting import read_key, show_pair, vote_in_terminal
 from trivium.text.tokenizer import train as train_tokenizer
 from trivium.worlds import tinyworld
 

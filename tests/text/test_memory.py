@@ -60,7 +60,7 @@ def test_a_file_larger_than_the_memory_that_may_be_taken_is_learned_from(tmp_pat
     words = np.array([f"{a}{b}{c}" for a in ("al", "be", "ko", "mi") for b in ("na", "ru", "ti") for c in "aeioumnst"])
     with (tmp_path / "large.txt").open("w") as file:
         while file.tell() < TEXT:
-            file.write(" ".join(words[draw.integers(0, len(words), 4000)]) + ".\n")
+            file.write(" ".join(words[draw.integers(0, len(words), 4000)]) + ". ")  # one document, of one line
     with (tmp_path / "large.txt").open() as file:
         (tmp_path / "small.txt").write_text(file.read(400_000))
     done = subprocess.run(

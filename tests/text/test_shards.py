@@ -23,6 +23,21 @@ def test_a_document_is_its_text_and_the_end(tmp_path):
         assert shard.byte_lengths[i] == len(text.encode())
 
 
+def test_of_a_part_of_a_document_nothing_else_is_read(tmp_path):
+    shard = write(TEXTS, TOKENIZER, tmp_path, key="a")
+    whole, asked = shard.document(2).tolist(), []
+
+    class Watched:
+        def __getitem__(self, places):
+            asked.append(places)
+            return tokens[places]
+
+    tokens, shard._tokens = shard._tokens, Watched()
+    for start, stop in [(0, 3), (2, 5), (3, len(whole)), (1, None), (4, 4), (5, 10**6), (10**6, None)]:
+        assert shard.document(2, start, stop).tolist() == whole[start:stop]
+        assert asked[-1].stop - asked[-1].start == len(whole[start:stop])
+
+
 def test_a_known_key_is_opened_without_reading_a_text(tmp_path):
     def unread():
         raise AssertionError("read")

@@ -74,7 +74,7 @@ def build(
 def count_words(shard: Shard, tokenizer: Tokenizer) -> NDArray[np.float64]:
     """(V,) how often each token stands in the first documents; control tokens do not count."""
     few = max(1, int(np.searchsorted(np.cumsum(shard.lengths[:COUNTED]), COUNTED_TOKENS)))
-    some = np.concatenate([shard.document(index) for index in range(few)])
+    some = np.concatenate([shard.document(index, 0, COUNTED_TOKENS) for index in range(few)])
     return echoes.word_frequencies(some, tokenizer.vocab_size, without=tokenizer.special)
 
 
@@ -112,7 +112,7 @@ def text_rows(shard: Shard, tokenizer: Tokenizer, recipe: Recipe) -> PackedRows:
         if epoch not in cut_in:
             cut_in.clear()
             cut_in[epoch] = is_cut(epoch)
-        ids = shard.document(item)[start:stop]
+        ids = shard.document(item, start, stop)
         if cut_in[epoch][item]:
             generator = _generator(seed, epoch, item, start)
             ids = blanks.cut(ids, tokenizer, generator, max_length=stop - start + SLACK)

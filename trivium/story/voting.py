@@ -23,6 +23,7 @@ from trivium.errors import ConfigError, RunError
 from trivium.feedback.store import Answer, Rater, Showing, Shown, Store
 from trivium.runs import Run, read_run, votes_of
 from trivium.shelf import open_model
+from trivium.show import printable
 from trivium.story.asking import Asker
 from trivium.story.choosing import answering_model
 from trivium.train.interrupt import listen
@@ -138,11 +139,6 @@ def _answer(text: str, ended: bool) -> Text:
     if not text:
         return Text("says nothing", style="dim italic")
     return Text.assemble(printable(text), ("" if ended else " … goes on", "dim italic"))
-
-
-def printable(text: str) -> str:
-    """What is safe to show: a model may write any byte, those that steer a terminal too."""
-    return "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text)
 
 
 def read_choice(console: Console) -> Shown | Literal["undo"] | None:

@@ -45,9 +45,11 @@ class Shard:
         """(N,) tokens, the end included."""
         return np.diff(self._offsets)
 
-    def document(self, index: int) -> NDArray[np.int32]:
-        """(length,) ids; the last is the end-of-text token."""
-        return np.asarray(self._tokens[self._offsets[index] : self._offsets[index + 1]]).astype(np.int32)
+    def document(self, index: int, start: int = 0, stop: int | None = None) -> NDArray[np.int32]:
+        """(length,) ids; the last is the end-of-text token. Of a part, 0 <= start <= stop, nothing else is read."""
+        first, last = int(self._offsets[index]), int(self._offsets[index + 1])
+        end = last if stop is None else min(first + stop, last)
+        return np.asarray(self._tokens[min(first + start, end) : end]).astype(np.int32)
 
 
 def write(
