@@ -67,6 +67,8 @@ def test_the_fastest_number_of_rows_at_once_is_chosen(best: int, fast_with: Call
 def test_rows_at_once_that_were_said_are_kept(fast_with: Callable[[int], None]) -> None:
     fast_with(16)
     assert chosen(merge(PLAIN, {"pretrain": {"microbatch_rows": 2}}))[0].pretrain.microbatch_rows == 2
+    short, _ = chosen(merge(PLAIN, {"pretrain": {"microbatch_rows": 16}}), minutes=0.1)  # for which 8 would be enough
+    assert (short.pretrain.rows_per_step, short.pretrain.microbatch_rows) == (16, 16)
 
 
 def test_what_is_compiled_serves_both_phases(fast_with: Callable[[int], None]) -> None:
@@ -132,7 +134,8 @@ def test_a_model_for_little_text_is_smaller_and_the_epochs_are_known(tmp_path: P
     assert dial.choice
     assert dial.choice.law == "text"
     assert dial.choice.unique == pytest.approx(0.95 * 40_000 * 22, rel=0.01)
-    assert dial.choice.read > 10 * dial.choice.unique
+    assert dial.choice.epochs > 10
+    assert little.pretrain.weight_decay == 1.0
     assert little.model.parameters < chosen(PLAIN, minutes=60.0)[0].model.parameters
 
 
@@ -165,18 +168,17 @@ def test_rates_that_were_said_are_kept() -> None:
     assert chosen(merge(PLAIN, {"pretrain": {"rows_per_step": 24}}))[0].pretrain.rows_per_step == 24
 
 
-def follow(width: int, tokens: float, context: int = 256) -> plan.Follow:
-    return plan.follow(
-        ModelConfig(width=width, num_heads=1, head_dim=32, num_kv_heads=1, context_length=context), tokens
-    )
+def follow(width: int, tokens: float, *, context: int = 256, epochs: float = 1.0) -> plan.Follow:
+    model = ModelConfig(width=width, num_heads=1, num_kv_heads=1, head_dim=32, context_length=context)
+    return plan.follow(model, tokens, epochs)
 
 
 def test_steps_grow_with_all_that_is_read() -> None:
-    usual = PretrainConfig()
-    assert follow(128, 8e6) == (usual.rows_per_step, usual.learning_rate)
+    assert follow(128, 4e6) == (8, PretrainConfig().learning_rate, 0.0)
+    assert follow(128, 16e6).rows_per_step == 16
     rows = [follow(128, tokens).rows_per_step for tokens in (1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e14)]
     assert rows == sorted(rows)
-    assert rows[0] == usual.rows_per_step
+    assert rows[0] == 8
     assert rows[-1] * 256 == 2**19
     assert follow(128, 1e10, context=1024).rows_per_step * 1024 == follow(128, 1e10).rows_per_step * 256
 
@@ -184,3 +186,8 @@ def test_steps_grow_with_all_that_is_read() -> None:
 def test_embeddings_of_wide_models_follow_more_slowly() -> None:
     assert follow(512, 8e6).learning_rate == pytest.approx(PretrainConfig().learning_rate / 2)
     assert follow(64, 8e6).learning_rate == PretrainConfig().learning_rate
+
+
+def test_what_is_read_over_and_over_is_learned_with_weight_decay() -> None:
+    decays = [follow(128, 4e6, epochs=epochs).weight_decay for epochs in (0.0, 1.9, 3.3, 9.0, 100.0)]
+    assert decays == [0.0, 0.0, 0.33, 0.9, 1.0]

@@ -55,6 +55,11 @@ class Choice(msgspec.Struct, frozen=True):
     bits: float  # per held-out byte, expected of phase I
     trials: list[Trial] = []
 
+    @property
+    def epochs(self) -> float:
+        """How often each text is read; less than once where more is there than is known."""
+        return self.read / self.unique if self.unique else 0.0
+
 
 class Budget(NamedTuple):
     """What phase I may use."""

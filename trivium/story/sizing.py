@@ -42,7 +42,10 @@ def choose_before(settings: Settings, dial: plan.Dial, compute: Compute) -> Sett
         settings, budget, timer=timer, fits=lambda chosen: _fits(narrowed(chosen, dial), dial.machine)
     )
     dial.choice = choice
-    following = plan.follow(resolve(settings).model, choice.tokens)._asdict()
+    whole = resolve(settings)
+    following = plan.follow(whole.model, choice.tokens, choice.epochs)._asdict()
+    if "pretrain.microbatch_rows" not in dial.open:  # which was said, and a step is at least that
+        following["rows_per_step"] = max(following["rows_per_step"], whole.pretrain.microbatch_rows)
     before = recipe.pretrain.rows_per_step
     for key in dial.settled(*(f"pretrain.{name}" for name in following)):
         settings = plan.set_key(settings, key, following[key.split(".")[1]])
