@@ -3,7 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Any, TypeVar, get_args
+from typing import Any, NamedTuple, TypeVar, get_args
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -49,46 +49,60 @@ def _ids_by_key(connection: Connection, keys: Sequence[str]) -> dict[str, int]:
     return found
 
 
+class Restored(NamedTuple):
+    """A vote as it was cast elsewhere, with the times that it had there."""
+
+    vote: NewVote
+    created_at: str = ""  # empty: now
+    withdrawn_at: str | None = None
+
+
 def insert_votes(connection: Connection, new: Sequence[NewVote]) -> list[Vote]:
     """The votes as stored; those whose idempotency key is known are not stored again."""
+    return restore_votes(connection, [Restored(vote) for vote in new])
+
+
+def restore_votes(connection: Connection, came: Sequence[Restored]) -> list[Vote]:
+    """The same with the votes' own times, in the order they came: a withdrawn one makes room for the next."""
+    new = [one.vote for one in came]
     require(connection, tables.raters, {vote.rater_id for vote in new})
     require(connection, tables.pairs, {vote.pair_id for vote in new})
     # ballots before keys: a twin that PostgreSQL commits between the two looks is then found by its key, not refused
-    taken = _voted(connection, new)
+    ballots = list(_ballots(connection, new))
+    taken = {ballot for ballot, withdrawn in ballots if not withdrawn}
+    attempts = Counter(ballot for ballot, withdrawn in ballots if withdrawn)
     keys = list(dict.fromkeys(vote.idempotency_key for vote in new))
     made = {key: _content(vote) for key, vote in _votes_by_key(connection, keys).items()}
-    withdrawn = _withdrawn(connection, new)
     now = datetime.now(UTC).isoformat(timespec="microseconds")
-    rows = []
-    for vote in new:
-        content, ballot = _content(vote), (vote.pair_id, vote.rater_id, vote.repeat)
-        if vote.idempotency_key in made:
-            if made[vote.idempotency_key] != content:
-                raise DataError(f'idempotency key "{vote.idempotency_key}" already made another vote; use a fresh key')
+    rows, gone = [], {}
+    for vote, created_at, withdrawn_at in came:
+        key, content, ballot = vote.idempotency_key, _content(vote), (vote.pair_id, vote.rater_id, vote.repeat)
+        if key in made:
+            if made[key] != content:
+                raise DataError(f'idempotency key "{key}" already made another vote; use a fresh key')
             continue
         if ballot in taken:
             raise DataError(f"rater {vote.rater_id} has already voted on pair {vote.pair_id}; votes are never changed")
-        made[vote.idempotency_key] = content
-        taken.add(ballot)
-        rows.append({**vote._asdict(), "created_at": now, "attempt": withdrawn[ballot]})
+        made[key] = content
+        rows.append({**vote._asdict(), "created_at": created_at or now, "attempt": attempts[ballot]})
+        if withdrawn_at:
+            gone[key] = withdrawn_at
+            attempts[ballot] += 1
+        else:
+            taken.add(ballot)
     if rows:
         connection.execute(sa.insert(tables.votes), rows)
     stored = _votes_by_key(connection, keys)
+    if gone:
+        withdrawn = [(stored[key].id, at, f"import:{key}"[:200]) for key, at in gone.items()]
+        columns = ("vote_id", "created_at", "idempotency_key")
+        connection.execute(sa.insert(tables.withdrawals), [dict(zip(columns, row, strict=True)) for row in withdrawn])
+        stored = _votes_by_key(connection, keys)
     return [stored[vote.idempotency_key] for vote in new]
 
 
 def _content(vote: NewVote | Vote) -> tuple[int, int, int, str]:
     return vote.pair_id, vote.rater_id, vote.repeat, vote.choice
-
-
-def _voted(connection: Connection, new: Sequence[NewVote]) -> set[tuple[int, int, int]]:
-    """Which (pair, rater, repeat) of these have a vote that counts."""
-    return {ballot for ballot, withdrawn in _ballots(connection, new) if not withdrawn}
-
-
-def _withdrawn(connection: Connection, new: Sequence[NewVote]) -> Counter[tuple[int, int, int]]:
-    """How many votes on each (pair, rater, repeat) of these were withdrawn."""
-    return Counter(ballot for ballot, withdrawn in _ballots(connection, new) if withdrawn)
 
 
 def _ballots(connection: Connection, new: Sequence[NewVote]) -> Iterator[tuple[tuple[int, int, int], bool]]:
@@ -103,6 +117,11 @@ def _ballots(connection: Connection, new: Sequence[NewVote]) -> Iterator[tuple[t
         for some in chunks(sorted(pair_ids)):
             for pair_id, repeat, withdrawn in connection.execute(own.where(tables.votes.c.pair_id.in_(some))):
                 yield (pair_id, rater_id, repeat), withdrawn
+
+
+def known_keys(connection: Connection, keys: Sequence[str]) -> set[str]:
+    """Those of the idempotency keys that have made a vote."""
+    return set(_votes_by_key(connection, keys))
 
 
 def _votes_by_key(connection: Connection, keys: Sequence[str]) -> dict[str, Vote]:
