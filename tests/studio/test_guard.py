@@ -1,16 +1,16 @@
 """What no page of ours would send is refused before anybody reads it, on every route, method and stream."""
 
 import asyncio
+import json
 import re
 import socket
 import threading
-from collections.abc import Iterator
-from typing import Any
 
 import httpx
 import pytest
 from fastapi.routing import APIRoute
 
+from trivium.generate.writer import Answering, Token, Writer
 from trivium.studio.files import known
 from trivium.studio.guard import HEADERS, LARGEST_BODY
 from trivium.studio.server import addresses
@@ -158,25 +158,26 @@ def test_the_studio_asks_nothing_of_any_network(place: Place, monkeypatch: pytes
 
 def test_others_are_answered_while_an_answer_is_being_written(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """Writing stands on a thread of its own, never on the event loop."""
-    begun, go_on = threading.Event(), threading.Event()
+    begun, go_on, step = threading.Event(), threading.Event(), Writer.step
 
-    def slow(*_: object) -> Iterator[dict[str, Any]]:
+    def slow(writer: Writer) -> list[tuple[Answering, Token]]:
         begun.set()
         assert go_on.wait(20)
-        yield {"text": "at last"}
+        return step(writer)
 
-    monkeypatch.setattr("trivium.studio.pages.playground.write", slow)
+    monkeypatch.setattr(Writer, "step", slow)
     cookies = dict(place.come_in("owner").cookies)
-    asked = {"model": "instruct", "messages": [{"role": "user", "content": "Hi"}]}
+    asked = {"model": "instruct", "messages": [{"role": "user", "content": "Hi"}], "max_new_tokens": 2}
 
     async def both() -> tuple[int, str]:
         transport = httpx.ASGITransport(app=place.app)
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000", cookies=cookies) as client:
             writing = asyncio.create_task(client.post("/api/write", json=asked))
-            while not begun.is_set():
-                await asyncio.sleep(0.005)
+            assert await asyncio.to_thread(begun.wait, 20)
             meanwhile = await asyncio.wait_for(client.get("/api/story"), 10)
             go_on.set()
             return meanwhile.status_code, (await writing).text
 
-    assert asyncio.run(both()) == (200, '{"text": "at last"}\n')
+    status, answer = asyncio.run(both())
+    assert status == 200
+    assert "done" in json.loads(answer.splitlines()[-1])
