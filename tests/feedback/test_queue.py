@@ -50,7 +50,6 @@ def test_a_showing_names_no_model_and_is_its_raters_alone(store: Store) -> None:
     ann, bob = store.add_rater("Ann"), store.add_rater("Bob")
     (showing,) = store.next_showings(ann.id)
     assert "model-" not in repr(showing)
-    assert store.showing(showing.id, ann.id) == showing
     with pytest.raises(DataError, match=f"showing {showing.id}: was not given to rater {bob.id}"):
         store.answer(Answer(showing.id, bob.id, "left", "k"))
     assert store.votes() == []
@@ -111,6 +110,17 @@ def test_undo_goes_back_vote_by_vote_and_only_over_ones_own(store: Store) -> Non
     assert [given.rater for given in store.votes()] == ["Bob"]
     with pytest.raises(DataError, match='key "u0" already made another withdrawal'):
         store.undo(bob.id, "u0")
+
+
+def test_a_vote_that_is_named_is_taken_back_once_and_by_its_rater_alone(store: Store) -> None:
+    ids, ann, bob = filled(store, 2), store.add_rater("Ann"), store.add_rater("Bob")
+    first, _ = store.add_votes([vote(ids[0], ann.id), vote(ids[1], ann.id)])
+    assert store.undo(bob.id, "b", vote_id=first.id) is None
+    undone = store.undo(ann.id, "a", vote_id=first.id)
+    assert undone is not None
+    assert undone.id == first.id
+    assert store.undo(ann.id, "c", vote_id=first.id) is None
+    assert [given.pair_id for given in store.votes()] == [ids[1]]
 
 
 def test_raters_at_once_are_given_different_fresh_pairs(store: Store) -> None:

@@ -150,6 +150,25 @@ def test_the_last_vote_is_taken_back_and_its_pair_is_asked_about_again(
         assert len(store.votes()) == 2
 
 
+def test_a_vote_that_the_rater_casts_elsewhere_meanwhile_is_not_taken_back(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = iter(["tie", "elsewhere", "undo", None])
+
+    def choose(console: Console) -> str | None:
+        choice = next(said)
+        if choice != "elsewhere":
+            return choice
+        with Store.open(run.feedback) as store:
+            (pair_id,) = store.add_pairs([pair_of("Hi", "a", "b")])
+            store.add_vote(NewVote(pair_id, store.add_rater("ada").id, "first", idempotency_key="studio"))
+        return next(said)
+
+    monkeypatch.setattr("trivium.story.voting.read_choice", choose)
+    vote_in_terminal(run.path, rater="ada", count=10)
+    assert votes_in(run) == ["first"]
+
+
 def test_voting_goes_on_while_another_process_holds_the_run(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     say(monkeypatch, "t")
     with open_run(run.path, create=False):

@@ -282,8 +282,9 @@ def answer(connection: Connection, said: Answer) -> Vote:
     return queries.insert_votes(connection, [vote])[0]
 
 
-def withdraw_last(connection: Connection, rater_id: int, key: str) -> Vote | None:
-    """A new row by which the rater's last vote counts no more; None when there is none. The same key again adds none.
+def withdraw(connection: Connection, rater_id: int, key: str, *, vote_id: int | None) -> Vote | None:
+    """A new row by which a vote of the rater's counts no more: the last one, or the one that is named. None when there
+    is none. The same key again adds none.
 
     raises  DataError when the rater is unknown, or the key made another rater's withdrawal
     """
@@ -295,7 +296,8 @@ def withdraw_last(connection: Connection, rater_id: int, key: str) -> Vote | Non
             raise DataError(f'idempotency key "{key}" already made another withdrawal; use a fresh key')
         return made[0]
     valid = queries.valid_votes()
-    last = connection.scalar(sa.select(sa.func.max(valid.c.id)).where(valid.c.rater_id == rater_id))
+    own = sa.select(sa.func.max(valid.c.id)).where(valid.c.rater_id == rater_id)
+    last = connection.scalar(own if vote_id is None else own.where(valid.c.id == vote_id))
     if last is None:
         return None
     connection.execute(sa.insert(tables.withdrawals), {"vote_id": last, "created_at": _now(), "idempotency_key": key})

@@ -233,11 +233,6 @@ class Store:
 
         return self.write(give)
 
-    def showing(self, showing_id: int, rater_id: int) -> Showing:
-        """raises  DataError when this rater was given no such showing"""
-        with self.read() as connection:
-            return queue.require_showing(connection, showing_id, rater_id)
-
     def answer(self, said: Answer) -> Vote:
         """The vote on a showing, once it is durable. A repeated key gives the vote that it made before.
 
@@ -246,9 +241,10 @@ class Store:
         check_answer(said)
         return self.write(lambda connection: queue.answer(connection, said))
 
-    def undo(self, rater_id: int, idempotency_key: str) -> Vote | None:
-        """Withdraws the rater's last vote by a new row, and gives it back; None when there is none to withdraw."""
-        return self.write(lambda connection: queue.withdraw_last(connection, rater_id, idempotency_key))
+    def undo(self, rater_id: int, idempotency_key: str, *, vote_id: int | None = None) -> Vote | None:
+        """Withdraws the rater's last vote, or that one of the rater's, by a new row, and gives it back; None when there
+        is none to withdraw."""
+        return self.write(lambda connection: queue.withdraw(connection, rater_id, idempotency_key, vote_id=vote_id))
 
     def comparisons(self, rounds: Sequence[int] | None = None) -> list[Comparison]:
         """The votes that count, as comparisons of models. Repeats measure the rater and are left out."""

@@ -74,26 +74,32 @@ def _ask_about(asker: Asker, store: Store, rater: Rater, count: int) -> None:
     """One pair after the other; the last vote can be taken back, and its pair is then asked about again."""
     console = Console(stderr=True, highlight=False)
     console.print(Text("Two answers to each prompt are being written …", style="dim"))
-    told, cast = "", 0
-    while cast < count:
+    told, cast = "", list[int]()  # the votes of this session: the rater may vote elsewhere too
+    while len(cast) < count:
         showing = _next_showing(asker, rater)
         if showing is None:
             break
         console.clear()
-        show_pair(console, showing, title=f"{cast + 1} of {count}", told=told)
+        show_pair(console, showing, title=f"{len(cast) + 1} of {count}", told=told)
         shown_at = time.monotonic()
         shown = read_choice(console)
         if shown is None:
             return
         if shown == "undo":
-            told = "there is no vote of this session to take back"
-            if cast and store.undo(rater.id, f"terminal:{uuid.uuid4()}"):
-                told, cast = "taken back", cast - 1
+            told = _take_back(store, rater, cast)
             continue
         key, seconds = f"terminal:{uuid.uuid4()}", time.monotonic() - shown_at
-        store.answer(Answer(showing.id, rater.id, shown, key, seconds))
-        told, cast = f"stored: {TOLD[shown]}", cast + 1
+        cast.append(store.answer(Answer(showing.id, rater.id, shown, key, seconds)).id)
+        told = f"stored: {TOLD[shown]}"
     console.print(Text(told if told else "There is no prompt left that you have not voted on.", style="dim"))
+
+
+def _take_back(store: Store, rater: Rater, cast: list[int]) -> str:
+    """The last vote of this session, and what came of it; one that was taken back elsewhere is passed over."""
+    while cast:
+        if store.undo(rater.id, f"terminal:{uuid.uuid4()}", vote_id=cast.pop()):
+            return "taken back"
+    return "there is no vote of this session to take back"
 
 
 def _next_showing(asker: Asker, rater: Rater) -> Showing | None:
