@@ -1,6 +1,7 @@
 """What waits to be voted on: chosen by the reward models there are, beside a control, rivals and known answers."""
 
 import itertools
+import shutil
 from collections import Counter
 from math import log
 from pathlib import Path
@@ -146,4 +147,20 @@ def test_the_queue_of_a_run_tells_how_each_showing_was_chosen(run: Run, tmp_path
         assert asker.trouble == ""
         asker.hand_out(rater.id, 8)
         assert {showing.policy for showing in store.showings()} >= {"active", "random"}
+        asker.close()
+
+
+def test_asking_for_a_pair_reads_no_weights_and_damaged_ones_are_told_before_anything_is_written(
+    run: Run, tmp_path: Path
+) -> None:
+    here = Run(Path(shutil.copytree(run.path, tmp_path / "damaged")))
+    weights = here.round(1).aligned / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x00")
+    with Store.open(tmp_path / "feedback.db") as store:
+        rater, asker = store.add_rater("ada"), Asker(here, store, open_model, seed=0)
+        assert (asker.round, asker.hand_out(rater.id, 1)) == (2, [])
+        asker.refill()
+        asker.wait()
+        assert "model.safetensors" in asker.trouble
+        assert store.pairs() == []
         asker.close()

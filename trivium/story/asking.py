@@ -14,6 +14,7 @@ from trivium.errors import RunError
 from trivium.feedback.store import Showing, Store
 from trivium.generate.sampling import stream_seed
 from trivium.phases.align.scorer import Scorer
+from trivium.publish import verify
 from trivium.runs import Run
 from trivium.story.choosing import (
     Open,
@@ -55,16 +56,19 @@ class Asker:
     def round(self) -> int:
         return coming_round(self.run)
 
-    def hand_out(self, rater_id: int, count: int) -> list[Showing]:
-        """Up to `count` pairs for this rater, those given before first."""
-        return self._store.next_showings(rater_id, round=self.round, count=count, seed=self._seed)
+    def hand_out(self, rater_id: int, count: int, *, round: int | None = None) -> list[Showing]:
+        """Up to `count` pairs for this rater, those given before first.
 
-    def refill(self) -> None:
+        round  where the caller has looked which one is coming
+        """
+        return self._store.next_showings(rater_id, round=round or self.round, count=count, seed=self._seed)
+
+    def refill(self, *, round: int | None = None) -> None:
         """Write more in the background where fewer than enough are unseen."""
         with self._lock:
             if self._writing is not None and not self._writing.done():
                 return
-            if self._store.count_fresh(self.round, AHEAD) < AHEAD:
+            if self._store.count_fresh(round or self.round, AHEAD) < AHEAD:
                 self._writing = self._pool.submit(self._write)
 
     def wait(self) -> None:
@@ -100,6 +104,8 @@ class Asker:
             prompts = Prompts(new_prompts(learning_prompts(recipe), asked, first))
             self._batches = itertools.count(len(asked))  # whoever starts again draws other answers
             before = model_before(self.run, source)
+            for folder in (source, *rewards, *([before] if before else [])):
+                verify(folder)  # once, and here, where nobody waits
             self._writers = Writers(number, source, before, rewards, recipe, prompts, self._open)
         assert self._writers
         return self._writers

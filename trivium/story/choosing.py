@@ -25,7 +25,7 @@ from trivium.phases.align.questions import Question, Questions, listed_questions
 from trivium.phases.align.scorer import Scorer
 from trivium.records import Message
 from trivium.runs import Run
-from trivium.shelf import Opened, is_done, weights_fingerprint
+from trivium.shelf import Opened, stands, weights_fingerprint
 from trivium.text.corpus import is_judged, load_dialogues, load_pairs
 from trivium.text.schemas import quiet
 from trivium.text.tokenizer import Tokenizer
@@ -44,10 +44,10 @@ Open = Callable[[Path], Opened]
 
 def answering_model(run: Run) -> Path:
     """The policy as it is now: the latest aligned model, else instruct; raises RunError when there is neither."""
-    rounds = [round.aligned for round in run.rounds() if is_done(round.aligned)]
+    rounds = [round.aligned for round in run.rounds() if stands(round.aligned)]
     if rounds:
         return rounds[-1]
-    if not is_done(run.instruct):
+    if not stands(run.instruct):
         raise RunError(f"{run.path}: has no model yet that answers; make one with `trivium run {run.path}`, then vote")
     return run.instruct
 
@@ -55,7 +55,7 @@ def answering_model(run: Run) -> Path:
 def model_before(run: Run, source: Path) -> Path | None:
     """The model that the last round started from; None when there is only instruct."""
     made = [run.instruct, *(round.aligned for round in run.rounds())]
-    earlier = [folder for folder in made if folder != source and is_done(folder)]
+    earlier = [folder for folder in made if folder != source and stands(folder)]
     return earlier[-1] if source != run.instruct and earlier else None
 
 
@@ -65,16 +65,16 @@ def coming_round(run: Run) -> int:
     if not rounds:
         return 1
     last = rounds[-1]
-    return last.number + 1 if is_done(last.reward) or is_done(last.aligned) else last.number
+    return last.number + 1 if stands(last.reward) or stands(last.aligned) else last.number
 
 
 def reward_models(run: Run) -> list[Path]:
     """Those of the newest round that has one: its whole ensemble where it has several."""
-    round = next((round for round in reversed(run.rounds()) if is_done(round.reward)), None)
+    round = next((round for round in reversed(run.rounds()) if stands(round.reward)), None)
     if round is None:
         return []
     others = {int(path.name[7:]): path for path in round.path.glob("reward-*") if path.name[7:].isdecimal()}
-    return [round.reward, *(others[number] for number in sorted(others) if is_done(others[number]))]
+    return [round.reward, *(others[number] for number in sorted(others) if stands(others[number]))]
 
 
 def learning_prompts(recipe: Recipe) -> Questions:

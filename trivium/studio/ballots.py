@@ -45,19 +45,20 @@ class Ballots:
 
     def hand_out(self, rater_id: int, count: int) -> list[dict[str, Any]]:
         """Up to `count` pairs for this rater, those given before first; more are written meanwhile."""
+        round = self.asker.round
         with self._pen:
-            given = self.asker.hand_out(rater_id, count)
+            given = self.asker.hand_out(rater_id, count, round=round)
             if len(given) < count or time.monotonic() - self._looked > OFTEN:
                 self._looked = time.monotonic()
-                self.asker.refill()
+                self.asker.refill(round=round)
         return [as_ballot(showing) for showing in given]
 
     def cast(self, slip: Slip, rater_id: int) -> Vote:
         """The vote, once it is durable. The same key again gives the same vote."""
-        key = f"studio:{rater_id}:{slip.key}"
+        key, round = f"studio:{rater_id}:{slip.key}", self.asker.round
         with self._pen:
             vote = self._store.answer(Answer(slip.showing, rater_id, slip.shown, key, slip.seconds, slip.comment))
-            known = self._counted()
+            known = self._counted(round)
             if vote.id > self._newest:
                 self._newest = vote.id
                 known[rater_id] += vote.choice != "skip"
@@ -72,18 +73,19 @@ class Ballots:
 
     def progress(self, rater_id: int) -> Progress:
         """Toward enough for a better reward model, in steps that one can reach."""
+        round = self.asker.round
         with self._pen:
-            cast = self._counted()
+            cast = self._counted(round)
             votes, mine = cast.total(), cast[rater_id]
         goal = next_goal(votes)
         return Progress(votes, goal.votes, goal.meaning, mine)
 
-    def _counted(self) -> Counter[int]:
+    def _counted(self, round: int) -> Counter[int]:
         """Votes of people on the coming round's pairs, by rater."""
-        round, counted_at, cast = self._tally
-        if round != self.asker.round or time.monotonic() - counted_at > FRESH:
-            cast, self._newest = self._store.count_by_rater(self.asker.round)
-            self._tally = (self.asker.round, time.monotonic(), cast)
+        counted, counted_at, cast = self._tally
+        if counted != round or time.monotonic() - counted_at > FRESH:
+            cast, self._newest = self._store.count_by_rater(round)
+            self._tally = (round, time.monotonic(), cast)
         return cast
 
 
