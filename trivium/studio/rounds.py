@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from trivium.evaluate.preference import GLANCE
 from trivium.feedback.agreement import wilson_interval
-from trivium.feedback.standings import win_matrix
+from trivium.feedback.standings import WinMatrix, win_matrix
 from trivium.feedback.votes import Comparison
 from trivium.publish import MANIFEST, file_fingerprint
 from trivium.report import charts
@@ -34,18 +34,17 @@ def told(run: Run, story: Story, comparisons: Sequence[Comparison]) -> list[Told
 
     comparisons  what raters said of answers of two models
     """
+    won = win_matrix(comparisons)
     return [
-        Told(round.number, [*rows_of(round, story), *blind_rows(run, round, comparisons)])
-        for round in reversed(run.rounds())
+        Told(round.number, [*rows_of(round, story), *blind_rows(run, round, won)]) for round in reversed(run.rounds())
     ]
 
 
-def blind_rows(run: Run, round: Round, comparisons: Sequence[Comparison]) -> list[Row]:
+def blind_rows(run: Run, round: Round, matrix: WinMatrix) -> list[Row]:
     """How often people preferred this round's model to the one before it."""
     before = run.round(round.number - 1).aligned if round.number > 1 else run.instruct
     if not all((folder / MANIFEST).exists() for folder in (round.aligned, before)):
         return []
-    matrix = win_matrix(comparisons)
     place = {model: i for i, model in enumerate(matrix.models)}
     ours, theirs = (place.get(file_fingerprint(folder, WEIGHTS)) for folder in (round.aligned, before))
     won = matrix.rates[ours][theirs] if ours is not None and theirs is not None else None
