@@ -100,7 +100,7 @@ def open_studio(run: Run, limits: Limits | None = None, *, is_open: bool = False
     ballots = Ballots(store, Asker(run, store, voices.open_folder, seed=recipe.seed))
     return Studio(
         run,
-        Log(run),
+        Log(run, store),
         Work(run),
         voices,
         Data(run, store),
