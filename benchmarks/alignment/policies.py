@@ -7,9 +7,9 @@ from typing import Any
 from benchmarks.alignment.foundation import Scale, trial
 from benchmarks.alignment.rewards import settings_of
 from trivium.config import Settings, merge
-from trivium.evaluate.preference import compare, golden, kl_to_reference
+from trivium.evaluate.preference import GLANCE, compare, golden, kl_to_reference
 from trivium.evaluate.tasks import prompt_ids
-from trivium.phases.align.examine import GLANCE, blind_replies, gold_scores
+from trivium.phases.align.examine import blind_replies, gold_scores
 from trivium.runs import Run
 from trivium.shelf import open_model
 from trivium.story.rounds import collect_votes, make_aligned, measuring_questions

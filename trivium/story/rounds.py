@@ -10,6 +10,7 @@ import msgspec
 
 from trivium.batch import TokenBatch
 from trivium.errors import RunError
+from trivium.evaluate.preference import GLANCE
 from trivium.feedback.standings import win_matrix
 from trivium.feedback.store import LabelledPair, Store
 from trivium.feedback.votes import IMPORTED
@@ -17,7 +18,6 @@ from trivium.model.hub import load_reward
 from trivium.model.transformer import Transformer
 from trivium.phases import instruct
 from trivium.phases.align import algorithms
-from trivium.phases.align.examine import GLANCE
 from trivium.phases.align.questions import Question, Questions, listed_questions, world_questions
 from trivium.phases.align.rollout import Writers
 from trivium.phases.align.rules import read_rules

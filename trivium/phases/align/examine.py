@@ -3,15 +3,13 @@
 from collections.abc import Callable, Sequence
 
 from trivium.config import Recipe
-from trivium.evaluate.preference import compare, drift, golden
+from trivium.evaluate.preference import GLANCE, compare, drift, golden
 from trivium.evaluate.tasks import Reply, prompt_ids, reply_to
 from trivium.generate.sampling import Sampling, stream_seed
 from trivium.model.transformer import Transformer
 from trivium.phases.align.questions import Question
 from trivium.phases.align.rollout import Writers, reward_answers
 from trivium.text.tokenizer import Tokenizer
-
-GLANCE = 100  # questions along the way
 
 
 def examiner(writers: Writers, measure: Sequence[Question], recipe: Recipe) -> Callable[[], dict[str, float]]:
