@@ -140,7 +140,7 @@ def test_what_phase_two_taught_is_weighed_by_the_mean_token_beside_what_is_rewar
         ("rloo", {}),
         ("rejection", {}),
         ("ppo", {}),
-        ("online-dpo", {"beta": 0.5}),
+        ("online-dpo", {}),
     ],
 )
 def test_the_policy_comes_to_write_what_is_rewarded(
