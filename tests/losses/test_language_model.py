@@ -46,15 +46,19 @@ def test_the_loss_is_computed_in_float32_whatever_the_logits_are_in() -> None:
     assert loss.item() == next_token_loss(logits.float(), targets, all_of_them).item()
 
 
+@pytest.mark.parametrize("share", [1.0, 0.4])
 @pytest.mark.parametrize("positions", [0, 5, 128, 150])  # none, and chunks of 64: in part, whole, and both
-def test_a_loss_without_logits_is_that_of_the_logits(positions: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_loss_without_logits_is_that_of_the_logits(
+    positions: int, share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(language_model, "LOGITS_AT_ONCE", 64 * 11)
     generator = torch.Generator().manual_seed(0)
     hidden = torch.randn(positions, 6, generator=generator, requires_grad=True)
     weight = torch.randn(11, 6, generator=generator, requires_grad=True)
     targets = torch.randint(11, (positions,), generator=generator)
-    slowly = next_token_loss(hidden @ weight.T, targets, torch.ones(positions, dtype=torch.bool))
-    found = linear_cross_entropy(hidden, weight, targets)
+    supervised = torch.rand(positions, generator=generator) < share
+    slowly = next_token_loss(hidden @ weight.T, targets, supervised)
+    found = linear_cross_entropy(hidden, weight, targets, supervised.nonzero()[:, 0])
     torch.testing.assert_close(found, slowly)
     gradients = (torch.autograd.grad(loss / 7, (hidden, weight)) for loss in (found, slowly))
     torch.testing.assert_close(*gradients)

@@ -1,6 +1,6 @@
 """Next-token losses: tensors in, tensors out. No model, no config, no ranks.
 
-N positions, D width, V vocabulary.
+P positions, N of them supervised, D width, V vocabulary.
 """
 
 import math
@@ -26,17 +26,20 @@ def next_token_loss(logits: Tensor, targets: Tensor, supervised: Tensor) -> Tens
     return (losses * supervised.flatten()).sum()
 
 
-def linear_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, step: "Step | None" = None) -> Tensor:
+def linear_cross_entropy(
+    hidden: Tensor, weight: Tensor, targets: Tensor, supervised: Tensor, step: "Step | None" = None
+) -> Tensor:
     """The cross-entropy of softmax(hidden weight^T), summed; what is never kept are the logits.
 
-    hidden   (N, D); its dtype is that of the products
-    weight   (V, D) float32
-    targets  (N,) int64
-    step     `logits_gradient`, or what it was compiled to
-    returns  () float32, nats
+    hidden      (P, D); its dtype is that of the products
+    weight      (V, D) float32
+    targets     (P,) int64
+    supervised  (N,) int64, the positions that count, each once
+    step        `logits_gradient`, or another that does the same: compiled, or in C++
+    returns     () float32, nats
     Some positions at a time, each with its gradients at once: as in Hsu et al. 2024, arXiv:2410.10989
     """
-    found: Tensor = _LinearCrossEntropy.apply(hidden, weight, targets, step or logits_gradient)  # type: ignore[no-untyped-call]
+    found: Tensor = _LinearCrossEntropy.apply(hidden, weight, targets, supervised, step or logits_gradient)  # type: ignore[no-untyped-call]
     return found
 
 
@@ -65,28 +68,26 @@ def positions_at_once(vocab_size: int) -> int:
 
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, step: Step) -> Tensor:
-        chunk = positions_at_once(len(weight))
-        short = -len(targets) % chunk  # every chunk is filled up to one size, for which the step is compiled
-        rows, wanted = F.pad(hidden, (0, 0, 0, short)), F.pad(targets, (0, short))
-        counted = F.pad(torch.ones(len(targets), device=hidden.device), (0, short))
-        narrow = weight.to(hidden.dtype)
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, supervised: Tensor, step: Step) -> Tensor:
+        chunk, narrow = positions_at_once(len(weight)), weight.to(hidden.dtype)
         total, to_weight = torch.zeros((), device=hidden.device), torch.zeros_like(weight)
-        is_learned = ctx.needs_input_grad[1]
-        to_rows = torch.empty_like(rows)
-        for some, here, count, out in zip(*(x.split(chunk) for x in (rows, wanted, counted, to_rows)), strict=True):
-            loss, gradient = step(some, narrow, here, count)
+        to_hidden = torch.zeros_like(hidden)
+        for places in supervised.split(chunk) if len(supervised) else ():
+            count = len(places)
+            some = F.pad(places, (0, chunk - count))  # filled up to one size, for which the step is compiled
+            rows, counted = hidden.index_select(0, some), (torch.arange(chunk, device=hidden.device) < count).float()
+            loss, gradient = step(rows, narrow, targets.index_select(0, some), counted)
             total += loss
-            torch.mm(gradient, narrow, out=out)
-            if is_learned:
-                to_weight += gradient.T @ some
-        ctx.save_for_backward(to_rows[: len(targets)], to_weight)
+            to_hidden.index_copy_(0, places, (gradient @ narrow)[:count])
+            if ctx.needs_input_grad[1]:
+                to_weight += gradient.T @ rows
+        ctx.save_for_backward(to_hidden, to_weight)
         return total
 
     @staticmethod
-    def backward(ctx: Any, scale: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        to_rows, to_weight = ctx.saved_tensors
-        return to_rows * scale.to(to_rows.dtype), to_weight * scale, None, None
+    def backward(ctx: Any, scale: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+        to_hidden, to_weight = ctx.saved_tensors
+        return to_hidden * scale.to(to_hidden.dtype), to_weight * scale, None, None, None
 
 
 def token_logprobs(logits: Tensor, targets: Tensor, *, temperature: float = 1.0) -> Tensor:

@@ -30,8 +30,6 @@ extern "C" struct Attention {  // attention.py fills it in; the order of the fie
 
 constexpr int block = 32;  // queries at once
 
-typedef uint16_t Halves __attribute__((vector_size(lanes * 2), aligned(2), may_alias));
-
 constexpr int ahead = 24;  // positions: what is read then is fetched now
 
 // `count` numbers, a whole number of vectors, from or to the caller's kind; the next position's stand `step` further.
@@ -43,10 +41,7 @@ inline void read(const Attention& a, const void* from, int64_t at, int64_t step,
         return;
     }
     const auto* halves = static_cast<const uint16_t*>(from) + at;
-    for (int i = 0; i < count; i += lanes) {
-        const Ints bits = __builtin_convertvector(*reinterpret_cast<const Halves*>(halves + i), Ints) << 16;
-        store(to + i, reinterpret_cast<const Vec&>(bits));
-    }
+    for (int i = 0; i < count; i += lanes) store(to + i, widen(halves + i));
 }
 
 inline void write(const Attention& a, void* to, int64_t at, int count, const float* from) {
@@ -55,12 +50,7 @@ inline void write(const Attention& a, void* to, int64_t at, int count, const flo
         return;
     }
     auto* halves = static_cast<uint16_t*>(to) + at;
-    for (int i = 0; i < count; i += lanes) {  // to the nearest, halves to even
-        const Vec x = load(from + i);
-        const Ints bits = reinterpret_cast<const Ints&>(x);
-        const Ints rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
-        *reinterpret_cast<Halves*>(halves + i) = __builtin_convertvector(rounded, Halves);
-    }
+    for (int i = 0; i < count; i += lanes) narrow(load(from + i), halves + i);
 }
 
 // One row and one key head. Of what is packed, lines stay as they are, a matrix stands that is multiplied by its rows,

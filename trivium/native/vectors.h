@@ -36,6 +36,19 @@ inline Vec load(const float* p) { return *reinterpret_cast<const Vec*>(p); }
 inline void store(float* p, Vec v) { *reinterpret_cast<Vec*>(p) = v; }
 inline Vec splat(float x) { return Vec{} + x; }
 
+typedef uint16_t Halves __attribute__((vector_size(lanes * 2), aligned(2), may_alias));
+
+// bfloat16 to float32 and back, there to the nearest, halves to even.
+inline Vec widen(const uint16_t* p) {
+    const Ints bits = __builtin_convertvector(*reinterpret_cast<const Halves*>(p), Ints) << 16;
+    return reinterpret_cast<const Vec&>(bits);
+}
+
+inline void narrow(Vec x, uint16_t* p) {
+    const Ints bits = reinterpret_cast<const Ints&>(x), rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+    *reinterpret_cast<Halves*>(p) = __builtin_convertvector(rounded, Halves);
+}
+
 // The numbers, `by` places further.
 template <int by, size_t... I>
 inline Vec moved(Vec v, std::index_sequence<I...>) {

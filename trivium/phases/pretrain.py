@@ -16,6 +16,7 @@ from trivium.distributed.world import World
 from trivium.evaluate.bits import document_batches, surprise
 from trivium.losses.language_model import linear_cross_entropy, logits_gradient
 from trivium.model.transformer import Transformer, read, run_layer
+from trivium.native import cross_entropy
 from trivium.text import blanks, echoes
 from trivium.text.packing import PackedRows
 from trivium.text.shards import Shard
@@ -140,16 +141,16 @@ def next_token_objective(compute: Compute) -> Objective[TokenBatch]:
     On the processor one layer is compiled, and serves all: compiling takes no longer for deep models, and what is
     compiled is as fast. On a GPU the model is compiled whole, so that nothing is launched piece by piece.
     """
-    on_gpu, step = compute.device.type == "cuda", compute.compile(logits_gradient)
+    on_gpu, compiled = compute.device.type == "cuda", compute.compile(logits_gradient)
     through = compute.compile(read) if on_gpu else partial(read, run=compute.compile(run_layer))
 
     def objective(model: Transformer, batch: TokenBatch) -> tuple[Tensor, Metrics]:
-        places = batch.supervised.flatten().nonzero()[:, 0]  # found in main memory: a GPU would be waited for
-        asked = compute.send(places)
+        supervised = compute.send(batch.supervised.flatten().nonzero()[:, 0])  # a GPU would be waited for to find them
         here = TokenBatch(*map(compute.send, batch))
         with compute.autocast():
             hidden = through(model, here.tokens, here.positions, model.document_mask(here.documents))
-        seen, targets = hidden.flatten(0, 1)[asked].to(compute.dtype), here.targets.flatten()[asked]
-        return linear_cross_entropy(seen, model.lm_head.weight, targets, step), {}
+        seen, weight = hidden.flatten(0, 1).to(compute.dtype), model.lm_head.weight
+        step = cross_entropy.logits_gradient if cross_entropy.serves(len(weight), seen.device) else compiled
+        return linear_cross_entropy(seen, weight, here.targets.flatten(), supervised, step), {}
 
     return objective
