@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # started by its path, it fi
 import torch
 from torch import nn
 
-from benchmarks.school import TURNS, Learned, Restyle, School, Way, corpus, shape
+from benchmarks.school import QUICK, TURNS, WHOLE, Learned, Restyle, School, Way, corpus, shape
 from trivium import plan
 from trivium.compute import prepare
 from trivium.config import DataConfig, merge, resolve
@@ -146,7 +146,7 @@ def main() -> int:
         flops = plan.measure_machine(compute).matmul_flops
         rung = plan.LADDER.index(dial_size(minutes, flops, compiled=compiled))
         for name, data in configs.items():
-            text = corpus(name, data, quick=chosen.quick)
+            text = corpus(name, data, QUICK if chosen.quick else WHOLE)
             school = School(text, compute, Path(folder), turns=1 if chosen.quick else TURNS)
             theirs = baseline(school, minutes, rung=rung, order=ORDER[: 1 if chosen.quick else None])
             best = min(theirs, key=lambda run: run.bits)
