@@ -47,12 +47,12 @@ def compare(text: str, *, steps: int, seeds: Sequence[int], shares: Sequence[flo
     found = {f"{share:g}": Found([], []) for share in shares}
     with tempfile.TemporaryDirectory() as folder:
         compute = prepare(resolve(PLAIN).compute, torch.device("cpu"), Path(folder) / "compiled")
-        school = School(corpus(text, DataConfig(text=(text,), stories=12_000), MOST), compute, Path(folder))
+        school = School(corpus(text, DataConfig(text=(text,), stories=12_000), most=MOST), compute, Path(folder))
         blanks = held_out_blanks(school.corpus.held_out, 0, 200)
         for seed in seeds:
             for share in shares:
                 way = Way(f"{share:g}", merge(PLAIN, {"pretrain": {"blanks": share}}))
-                model = school.teach(way, steps, seed=seed)
+                model = school.model(way, steps, seed=seed)
                 here = found[way.name]
                 here.bits_per_byte.append(school.bits(model))
                 here.accuracy.append(blank_accuracy(model, school.tokenizer(model.config.vocab_size), blanks))

@@ -126,7 +126,7 @@ def main() -> int:
         settings = resolve({"compute": {"compile": not chosen.quick}}).compute
         compute = prepare(settings, torch.device("cpu"), Path(folder) / "compiled")
         for name, data in configs.items():
-            text = corpus(name, data, QUICK if chosen.quick else WHOLE)
+            text = corpus(name, data, most=QUICK if chosen.quick else WHOLE)
             school = School(text, compute, Path(folder), turns=1 if chosen.quick else TURNS)
             for size in SIZES[: 1 if chosen.quick else None]:
                 found = compare(school, size, minutes, seeds, chosen.only)

@@ -146,7 +146,7 @@ def main() -> int:
         flops = plan.measure_machine(compute).matmul_flops
         rung = plan.LADDER.index(dial_size(minutes, flops, compiled=compiled))
         for name, data in configs.items():
-            text = corpus(name, data, QUICK if chosen.quick else WHOLE)
+            text = corpus(name, data, most=QUICK if chosen.quick else WHOLE)
             school = School(text, compute, Path(folder), turns=1 if chosen.quick else TURNS)
             theirs = baseline(school, minutes, rung=rung, order=ORDER[: 1 if chosen.quick else None])
             best = min(theirs, key=lambda run: run.bits)

@@ -75,8 +75,9 @@ class Learned(NamedTuple):
     bits: float  # per held-out byte
 
 
-def corpus(name: str, data: DataConfig, most: Most = WHOLE) -> Corpus:
-    documents = load_documents(data, 0, lambda line: None)
+def corpus(name: str, data: DataConfig, folder: Path | None = None, *, most: Most = WHOLE) -> Corpus:
+    """folder  where gathered texts are kept; None: nowhere"""
+    documents = load_documents(data, 0, lambda line: None, folder)
     return Corpus(name, some_of(documents.train, most.to_learn), some_of(documents.held_out, most.to_measure))
 
 
@@ -116,10 +117,15 @@ class School:
 
     def learn(self, way: Way, minutes: float, pace: float, *, seed: int = 0) -> Learned:
         """What as many steps as fit come to."""
-        steps = max(10, int(60 * minutes / pace))
-        return Learned(way.name, minutes, steps, seed, self.bits(self.teach(way, steps, seed=seed)))
+        return self.teach(way, max(10, int(60 * minutes / pace)), seed=seed)._replace(minutes=minutes)
 
-    def teach(self, way: Way, steps: int, *, seed: int = 0) -> Transformer:
+    def teach(self, way: Way, steps: int, *, seed: int = 0) -> Learned:
+        """What so many steps come to."""
+        begun = time.monotonic()
+        model = self.model(way, steps, seed=seed)
+        return Learned(way.name, (time.monotonic() - begun) / 60, steps, seed, self.bits(model))
+
+    def model(self, way: Way, steps: int, *, seed: int = 0) -> Transformer:
         """Fresh weights, after so many steps."""
         pretraining = {
             "steps": steps,

@@ -1,21 +1,17 @@
-"""Talking to a model in the terminal: filling blanks, and chat."""
+"""Talking to a model in the terminal."""
 
 import sys
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
 from trivium.errors import CheckpointError
-from trivium.evaluate.blanks import Gap, fill
 from trivium.generate.engine import Request, stream
 from trivium.generate.sampling import Sampling, stream_seed
 from trivium.records import Message
 from trivium.runs import Run
 from trivium.shelf import Opened, is_done, open_model
-from trivium.show import console_for
-from trivium.text import blanks
 from trivium.text.dialogue import render_prompt
 
 
@@ -31,38 +27,6 @@ def latest_model(folder: Path, *, prefer: str = "") -> Path:
     return next((stage for stage in done if stage.name == prefer), done[-1])
 
 
-def fill_blanks(folder: Path, text: str, *, best: int) -> dict[str, Any]:
-    """The likely fillings of each blank, one blank after the other, each in the text with the best so far.
-
-    returns  {"text": the filled text, "blanks": [{"fillings": [{"text", "probability"}]}]}
-    """
-    blanks.parse(text)  # before a model is opened for a text that has none
-    return fill_with(open_model(latest_model(folder, prefer="base")), text, best=best)
-
-
-def fill_with(opened: Opened, text: str, *, best: int) -> dict[str, Any]:
-    """The same with a model that is open."""
-    pieces, spaced = blanks.parse(text), blanks.opening_spaces(text)
-    model, tokenizer = opened
-    done, found = pieces[0], []
-    for number, space in enumerate(spaced, start=1):
-        after, rest = pieces[number], "".join(pieces[number:])
-        likely = fill(model, tokenizer, [Gap(done, rest)], drawn=DRAWN)[0]
-        fillings = ([filling for filling in likely if filling.text.startswith(" ") == space] or likely)[:best]
-        found.append({"fillings": [filling._asdict() for filling in fillings]})
-        done += fillings[0].text + after
-    return {"text": done, "blanks": found}
-
-
-def print_fillings(found: dict[str, Any]) -> None:
-    console = console_for()
-    console.print(Text(found["text"], style="bold"))
-    for number, blank in enumerate(found["blanks"], start=1):
-        likely = "   ".join(f"{f['text'].strip()} {f['probability']:.0%}" for f in blank["fillings"])
-        console.print(Text(f"  blank {number}:  {likely}" if len(found["blanks"]) > 1 else f"  {likely}"))
-
-
-DRAWN = 24  # fillings tried beside the most probable one, to show others too
 HELP = "An empty line or /exit leaves, /new begins anew, /again answers again."
 
 

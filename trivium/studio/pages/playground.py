@@ -11,7 +11,7 @@ from starlette.responses import Response, StreamingResponse
 
 from trivium.generate.sampling import Sampling
 from trivium.records import Message
-from trivium.story.talking import fill_with
+from trivium.story.filling import fill_with
 from trivium.studio.auth import Reader
 from trivium.studio.studio import Here, Json, Studio, show
 from trivium.studio.voices import Voice, voices_of, write
@@ -69,7 +69,7 @@ def playground(here: Here, who: Reader) -> Response:
         voices=voices,
         first={"voices": [{"name": v.name, "title": v.title, "css": v.css, "chats": v.chats} for v in voices]},
         examples=examples(here),
-        blank="The baker bakes the ___ and puts it on the ___.",
+        blank="On a foggy ___, Wanda could not find her blue ___.",
     )
 
 
