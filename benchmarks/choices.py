@@ -63,6 +63,13 @@ def with_adamw(rate: float) -> Restyle:
     return restyle
 
 
+def whole_matrices(phase: Phase[Any]) -> Phase[Any]:
+    """Muon on whole matrices, where ours takes the neurons of a head at a time."""
+    for group in phase.optimizers[1].param_groups:
+        group["neurons"] = 0
+    return phase
+
+
 def drawn_outputs(phase: Phase[Any]) -> Phase[Any]:
     """Output projections drawn as in GPT-2, where ours start at zero."""
     spread = 0.02 * (2 * len(phase.model.layers)) ** -0.5
@@ -80,6 +87,7 @@ def ways(size: tuple[int, int]) -> Iterator[Way]:
         yield Way(name, merge(ours, change))
     for rate in ADAMW_RATES:
         yield Way(f"AdamW for matrices, {rate:g}", ours, with_adamw(rate))
+    yield Way("Muon on whole matrices", ours, whole_matrices)
     yield Way("outputs not zero", ours, drawn_outputs)
 
 

@@ -1,34 +1,38 @@
 """Whether the dial chooses well: what it chose for a time, beside a sweep over sizes for the same time.
 
-    python benchmarks/dial.py [--minutes 1 3 10] [--data FOLDER] [--json] [--quick]
+    python benchmarks/dial.py [--minutes 1 3 10] [--data FOLDER] [--keep FILE] [--reach 2] [--json] [--quick]
 
 Of each time, phase I is run as a user would (`trivium pretrain --minutes T`), which says how well the time is kept;
 then every rung of the ladder near the dial's choice is taught for as many steps as fit into that time at the measured
-speed of each (school.py), the dial's own among them, three seeds where two are close. The excess is that of the dial's
-size over the best of the sweep, in percent of the held-out bits per byte. On TinyWorld, or on the text of a folder.
+speed of each (school.py), the dial's own among them, each with the rates and rows that the dial gives to its size; more
+seeds where two are close. The excess is that of the dial's size over the best of the sweep, in percent of the held-out
+bits per byte. What FILE knows already is not done again. On TinyWorld, or on the text of a folder.
 """
 
 import argparse
 import json
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # started by its path, it finds its siblings
 
 import torch
 
-from benchmarks.school import Learned, School, Way, corpus, shape
+from benchmarks.school import CONTEXT, School, Way, corpus, shape
 from trivium import plan
 from trivium.compute import Compute, prepare
-from trivium.config import DataConfig, read_settings, resolve
+from trivium.config import DataConfig, PretrainConfig, Settings, merge, read_settings, resolve
 
-REACH = 2  # rungs to each side of the dial's
 CLOSE = 1.005  # sizes whose bits lie within this of the best are taught with more seeds
 SEEDS = 3
+STORIES = 150_000
+Rung = tuple[int, int]
 
 
 class Chosen(NamedTuple):
@@ -36,65 +40,136 @@ class Chosen(NamedTuple):
 
     layers: int
     width: int
+    rows_at_once: int
     seconds: float
 
 
-def run_dial(minutes: float, data: list[str], folder: Path) -> Chosen:
-    out = folder / f"run-{minutes:g}"
-    command = [sys.executable, "-m", "trivium", "pretrain", "--minutes", f"{minutes:g}", "--out", str(out), *data]
-    begun = time.monotonic()
-    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1])
-    seconds = time.monotonic() - begun
-    if done.returncode:
-        raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
-    recipe = resolve(read_settings(out / "recipe.toml"))
-    return Chosen(recipe.model.num_layers, recipe.model.width, seconds)
+class Size(NamedTuple):
+    """A rung in the sweep."""
+
+    rung: Rung
+    steps: int
+    bits: list[float]  # per held-out byte, of each seed
+
+    @property
+    def mean(self) -> float:
+        return statistics.mean(self.bits)
 
 
-def rungs_near(layers: int, width: int) -> list[tuple[int, int]]:
-    place = plan.LADDER.index((layers, width))
-    return list(plan.LADDER[max(0, place - REACH) : place + REACH + 1])
+class Notes:
+    """What was measured, line by line in a file, so that a long benchmark may be stopped and go on."""
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        lines = path.read_text().splitlines() if path and path.exists() else []
+        self.known: dict[str, Any] = {json.dumps(line["what"]): line["found"] for line in map(json.loads, lines)}
+
+    def find(self, what: list[Any], measure: Callable[[], Any]) -> Any:
+        key = json.dumps(what)
+        if key not in self.known:
+            self.known[key] = measure()
+            if self.path:
+                with self.path.open("a") as file:
+                    file.write(json.dumps({"what": what, "found": self.known[key]}) + "\n")
+        return self.known[key]
 
 
-def sweep(school: School, chosen: Chosen, minutes: float) -> list[Learned]:
-    """Mean bits per byte of each size, over one seed or, of those near the best, more."""
-    ways = [Way(f"{layers} layers of {width}", shape(layers, width)) for layers, width in rungs_near(*chosen[:2])]
-    pace = school.paces(ways)
-    found = {way.name: [school.learn(way, minutes, pace[way.name])] for way in ways}
-    best = min(runs[0].bits for runs in found.values())
-    for way in ways:
-        if found[way.name][0].bits <= CLOSE * best:
-            found[way.name] += [school.learn(way, minutes, pace[way.name], seed=seed) for seed in range(1, SEEDS)]
-    return [runs[0]._replace(bits=sum(run.bits for run in runs) / len(runs)) for runs in found.values()]
+def run_dial(minutes: float, data: list[str]) -> Chosen:
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "run"
+        command = [sys.executable, "-m", "trivium", "pretrain", "--minutes", f"{minutes:g}", "--out", str(out), *data]
+        begun = time.monotonic()
+        done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1])
+        seconds = time.monotonic() - begun
+        if done.returncode:
+            raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
+        recipe = resolve(read_settings(out / "recipe.toml"))
+    return Chosen(recipe.model.num_layers, recipe.model.width, recipe.pretrain.microbatch_rows, seconds)
+
+
+def rungs_near(rung: Rung, reach: int) -> list[Rung]:
+    place = plan.LADDER.index(rung)
+    return list(plan.LADDER[max(0, place - reach) : place + reach + 1])
+
+
+class Sweep:
+    """Sizes taught for equal times on one corpus, compiled or not."""
+
+    def __init__(self, school: School, chosen: Chosen, minutes: float, notes: Notes, *, name: str, reach: int) -> None:
+        self.school, self.minutes, self.notes, self.name = school, minutes, notes, name
+        self.rows_at_once = chosen.rows_at_once
+        self.chosen = chosen.layers, chosen.width
+        self.rungs = rungs_near(self.chosen, reach)
+
+    def sizes(self) -> list[Size]:
+        paces = self.notes.find([self.name, self.minutes, "paces"], self.paces)
+        found = [self.taught(rung, pace, [0]) for rung, pace in zip(self.rungs, paces, strict=True)]
+        best = min(size.mean for size in found)
+        return [
+            self.taught(size.rung, pace, list(range(SEEDS)))
+            if size.mean <= CLOSE * best or size.rung == self.chosen
+            else size
+            for size, pace in zip(found, paces, strict=True)
+        ]
+
+    def paces(self) -> list[float]:
+        """Seconds of a token of each rung."""
+        usual = PretrainConfig().rows_per_step
+        ways = [self.way(rung, {"rows_per_step": usual}) for rung in self.rungs]
+        measured = self.school.paces(ways)
+        return [measured[way.name] / (usual * CONTEXT) for way in ways]
+
+    def way(self, rung: Rung, pretrain: Settings) -> Way:
+        whole = merge(shape(*rung), {"pretrain": {"microbatch_rows": self.rows_at_once, **pretrain}})
+        return Way(f"{rung[0]} layers of {rung[1]}", whole)
+
+    def taught(self, rung: Rung, pace: float, seeds: list[int]) -> Size:
+        """As many tokens as fit, in steps as the dial would take."""
+        tokens = 60 * self.minutes / pace
+        following = plan.follow(resolve(shape(*rung)).model, tokens)._asdict()
+        steps = max(10, int(tokens / (following["rows_per_step"] * CONTEXT)))
+        way = self.way(rung, following)
+        bits = [
+            self.notes.find(
+                [self.name, self.minutes, rung, steps, seed],
+                lambda seed=seed: self.school.teach(way, steps, seed=seed).bits,  # type: ignore[misc]
+            )
+            for seed in seeds
+        ]
+        return Size(rung, steps, bits)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, nargs="*", default=[1.0, 3.0, 10.0])
     parser.add_argument("--data", type=Path, help="a folder or file of text, in place of TinyWorld")
-    parser.add_argument("--quick", action="store_true", help="ten seconds in place of one minute, nothing else")
+    parser.add_argument("--keep", type=Path, help="a file for what was measured; what it knows is not done again")
+    parser.add_argument("--reach", type=int, default=2, help="rungs to each side of the dial's")
+    parser.add_argument("--quick", action="store_true", help="six seconds in place of one minute, nothing else")
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args()
-    data = DataConfig(text=(str(asked.data.resolve()),)) if asked.data else DataConfig(stories=150_000)
+    data = DataConfig(text=(str(asked.data.resolve()),)) if asked.data else DataConfig(stories=STORIES)
     flags = ["--data.text", str(asked.data.resolve())] if asked.data else []
-    result = {}
+    notes, result, name = Notes(asked.keep), {}, asked.data.stem if asked.data else "tinyworld"
     with tempfile.TemporaryDirectory() as folder:
-        text, schools = corpus("dial", data), dict[bool, School]()
-        for minutes in [1 / 6] if asked.quick else asked.minutes:
-            chosen = run_dial(minutes, flags, Path(folder))
+        schools = dict[bool, School]()
+        text = corpus("dial", DataConfig(stories=5000) if asked.quick and not asked.data else data)
+        for minutes in [0.1] if asked.quick else asked.minutes:
+            chosen = Chosen(*notes.find([name, minutes, "dial"], lambda m=minutes: run_dial(m, flags)))  # type: ignore[misc]
             compiled = minutes / plan.share_through("pretrain") >= plan.COMPILE_FROM_MINUTES
             if compiled not in schools:
                 schools[compiled] = School(text, computing(Path(folder), compiled=compiled), Path(folder))
-            runs = sweep(schools[compiled], chosen, minutes)
-            mine = next(run for run in runs if run.way == f"{chosen.layers} layers of {chosen.width}")
-            best = min(runs, key=lambda run: run.bits)
+            sweep = Sweep(schools[compiled], chosen, minutes, notes, name=name, reach=asked.reach)
+            sizes = sweep.sizes()
+            mine = next(size for size in sizes if size.rung == (chosen.layers, chosen.width))
+            best = min(sizes, key=lambda size: size.mean)
             found = {
-                "excess_percent": 100 * (mine.bits / best.bits - 1),
+                "excess_percent": 100 * (mine.mean / best.mean - 1),
                 "time_error_percent": 100 * (chosen.seconds / (60 * minutes) - 1),
             }
             result[f"{minutes:g}"] = found
             if not asked.json:
-                show(minutes, runs, mine, best, found)
+                show(minutes, sizes, mine, best, found)
     if asked.json:
         print(json.dumps(result))
     return 0
@@ -104,11 +179,12 @@ def computing(folder: Path, *, compiled: bool) -> Compute:
     return prepare(resolve({"compute": {"compile": compiled}}).compute, torch.device("cpu"), folder / "compiled")
 
 
-def show(minutes: float, runs: list[Learned], mine: Learned, best: Learned, found: dict[str, float]) -> None:
-    print(f"{minutes:g} minutes {'':<22} steps   bits/byte")
-    for run in runs:
-        note = "   the dial's" * (run is mine) + "   best" * (run is best)
-        print(f"  {run.way:<26} {run.steps:>7,}   {run.bits:>9.4f}{note}")
+def show(minutes: float, sizes: list[Size], mine: Size, best: Size, found: dict[str, float]) -> None:
+    print(f"{minutes:g} minutes {'':<14} steps   seeds   bits/byte")
+    for size in sizes:
+        note = "   the dial's" * (size is mine) + "   best" * (size is best)
+        told = f"{size.rung[0]} layers of {size.rung[1]}"
+        print(f"  {told:<18} {size.steps:>7,} {len(size.bits):>7}   {size.mean:>9.4f}{note}")
     told = f"{found['excess_percent']:.2f} % above the best; {found['time_error_percent']:+.1f} % of the time"
     print(f"  the dial: {told}\n", flush=True)
 

@@ -97,18 +97,26 @@ def baseline(school: School, minutes: float, *, rung: int, order: Sequence[str])
     return list(found.values())
 
 
-def dial_size(minutes: float, flops: float, *, compiled: bool) -> tuple[int, int]:
-    """Layers and width that the dial chooses for a phase I of so many minutes."""
-    model = plan.choose_shape({}, minutes / plan.share_through("pretrain"), flops, compiled=compiled)["model"]
-    return model["num_layers"], model["width"]
+def dial(name: str, minutes: float, machine: plan.Machine, *, compiled: bool) -> Way:
+    """What the dial chooses for a phase I of so many minutes."""
+    budget = plan.Budget(60 * minutes, machine, compiled, law=name if name in plan.LAWS else "text")
+    chosen, choice = plan.choose_shape({}, budget)
+    layers, width = chosen["model"]["num_layers"], chosen["model"]["width"]
+    ours = shape(layers, width)
+    following = plan.follow(resolve(ours).model, choice.tokens)._asdict()
+    return Way(f"{layers} layers of {width}", merge(ours, {"pretrain": following}))
 
 
-def ours(school: School, minutes: float, flops: float, until: float, *, compiled: bool) -> list[Learned]:
+def rung_of(way: Way) -> int:
+    """Its place in the dial's ladder."""
+    return plan.LADDER.index((way.settings["model"]["num_layers"], way.settings["model"]["width"]))
+
+
+def ours(school: School, minutes: float, machine: plan.Machine, until: float, *, compiled: bool) -> list[Learned]:
     """Shorter and shorter, until it is worse than that."""
     found: list[Learned] = []
     for fraction in FRACTIONS:
-        layers, width = dial_size(minutes * fraction, flops, compiled=compiled)
-        way = Way(f"{layers} layers of {width}", shape(layers, width))
+        way = dial(school.corpus.name, minutes * fraction, machine, compiled=compiled)
         found.append(school.learn(way, minutes * fraction, school.paces([way])[way.name]))
         if found[-1].bits > until:
             break
@@ -143,14 +151,14 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         settings = resolve({"compute": {"compile": compiled}}).compute
         compute = prepare(settings, torch.device("cpu"), Path(folder) / "compiled")
-        flops = plan.measure_machine(compute).matmul_flops
-        rung = plan.LADDER.index(dial_size(minutes, flops, compiled=compiled))
+        machine = plan.measure_machine(compute)
         for name, data in configs.items():
             text = corpus(name, data, most=QUICK if chosen.quick else WHOLE)
             school = School(text, compute, Path(folder), turns=1 if chosen.quick else TURNS)
+            rung = rung_of(dial(name, minutes, machine, compiled=compiled))
             theirs = baseline(school, minutes, rung=rung, order=ORDER[: 1 if chosen.quick else None])
             best = min(theirs, key=lambda run: run.bits)
-            mine = ours(school, minutes, flops, best.bits, compiled=compiled)
+            mine = ours(school, minutes, machine, best.bits, compiled=compiled)
             taken = time_to(best.bits, mine)
             result[name] = {"time_ratio": None if taken is None else taken / best.minutes}
             if not chosen.json:

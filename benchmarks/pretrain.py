@@ -24,7 +24,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "2000")  # as the command line does, bef
 
 import numpy as np
 import torch
-from transformers import Qwen3Config, Qwen3ForCausalLM, Trainer, TrainingArguments
+from transformers import PrinterCallback, Qwen3Config, Qwen3ForCausalLM, Trainer, TrainingArguments
 from transformers.utils import logging
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # started by its path, it finds its siblings
@@ -144,7 +144,9 @@ def trainer(shape: dict[str, Any], ids: torch.Tensor, *, bf16: bool) -> Steps:
                 logging_strategy="no",
                 disable_tqdm=True,
             )
-            Trainer(model=model, args=arguments, train_dataset=rows).train()
+            asked = Trainer(model=model, args=arguments, train_dataset=rows)
+            asked.remove_callback(PrinterCallback)  # it would tell its progress on stdout, where the results belong
+            asked.train()
 
     return steps
 

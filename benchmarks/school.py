@@ -149,6 +149,11 @@ class School:
     def tokenizer(self, vocab_size: int) -> Tokenizer:
         return self._book(vocab_size)[0]
 
+    def bytes_per_token(self, vocab_size: int) -> float:
+        """Of the text to learn from."""
+        _, shard, _ = self._book(vocab_size)
+        return sum(len(text.encode()) for text in self.corpus.texts) / int(shard.lengths.sum())
+
     def _phase(self, way: Way, *, seed: int) -> Phase[Any]:
         recipe = resolve(merge({"seed": seed}, way.settings))
         tokenizer, shard, _ = self._book(recipe.model.vocab_size)

@@ -195,11 +195,14 @@ def judge(store: Store, sent: list[Sent]) -> dict[str, Any]:
     return {"acknowledged": len(sent), "lost": lost, "doubled": doubled, "swapped": swapped}
 
 
-def main() -> None:
+def is_whole(found: dict[str, Any], wanted: int) -> bool:
+    """Whether every vote was acknowledged, and none was lost, doubled or swapped."""
+    return found["acknowledged"] == wanted and not any(found[fault] for fault in ("lost", "doubled", "swapped"))
+
+
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--postgres", default=os.environ.get("TRIVIUM_TEST_POSTGRES", ""), help="URL of an empty database"
-    )
+    parser.add_argument("--postgres", default="", help="URL of an empty database")
     parser.add_argument("--raters", type=int, default=20)
     parser.add_argument("--votes", type=int, default=500, help="of each rater")
     parser.add_argument("--kills", type=int, default=20)
@@ -209,15 +212,17 @@ def main() -> None:
     raters, votes, kills = (4, 20, 2) if said.quick else (said.raters, said.votes, said.kills)
     databases = {"sqlite": ""} | ({"postgresql": said.postgres} if said.postgres else {})
     found = {name: measure(url, raters=raters, votes=votes, kills=kills) for name, url in databases.items()}
+    failed = not all(is_whole(one, raters * votes) for one in found.values())
     if said.json:
         print(json.dumps(found))
-        return
+        return int(failed)
     for name, one in found.items():
         print(
             f"{name}: {one['acknowledged']:,} votes acknowledged over {one['kills']} kills; {one['lost']} lost, "
             f"{one['doubled']} doubled, {one['swapped']} swapped; p99 {one['p99_ms']:.0f} ms"
         )
+    return int(failed)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

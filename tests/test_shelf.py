@@ -40,6 +40,9 @@ def test_a_reward_models_card_says_how_it_is_loaded_and_an_imported_ones_that_no
     assert "Taken in by Trivium as it was." in taken
     assert "## Data" not in taken
     assert "## Settings" not in taken
+    imitating = card("imitator", small_model(), RECIPE, origin("imitate-001"))
+    assert "Made by phase III, imitation of preferred answers, of Trivium, from `runs/a/base`" in imitating
+    assert "| steps | 7 |" in imitating  # phase II's
 
 
 @pytest.mark.parametrize("stated", ["apache-2.0", None])

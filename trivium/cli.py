@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +12,7 @@ import cyclopts
 from cyclopts import App, Parameter
 from pydantic import ValidationError
 
-from trivium import __version__
+from trivium import __version__, using
 from trivium.ballot import feedback
 from trivium.config import first_error
 from trivium.errors import ConfigError, Interrupted, TriviumError
@@ -53,10 +54,12 @@ def run(
     settings: Flags = None,
 ) -> None:
     """All three phases and the report, in one run folder. Run again, it goes on where it was."""
+    begun = time.monotonic()
     from trivium.story.opening import open_story
     from trivium.story.whole import tell_whole
 
-    with open_story(recipe, out=out, minutes=minutes, flags=said(settings, start), new_round=round) as teller:
+    flags = said(settings, start)
+    with open_story(recipe, out=out, minutes=minutes, flags=flags, new_round=round, begun=begun) as teller:
         found = tell_whole(teller, new_round=round)
     if json:
         print_json(found)
@@ -88,11 +91,12 @@ def pretrain(
     settings: Flags = None,
 ) -> None:
     """Phase I: text with words missing → base."""
+    begun = time.monotonic()
     from trivium.story.opening import open_story
     from trivium.story.stages import make_base
 
     flags = said(settings, start)
-    with open_story(recipe, out=out, minutes=minutes, flags=flags, through="pretrain") as teller:
+    with open_story(recipe, out=out, minutes=minutes, flags=flags, through="pretrain", begun=begun) as teller:
         print(make_base(teller))
 
 
@@ -106,11 +110,14 @@ def instruct(
     settings: Flags = None,
 ) -> None:
     """Phase II: instructions and their answers → instruct, of the folder --from; without one base is made first."""
+    begun = time.monotonic()
     from trivium.story.opening import open_story
     from trivium.story.stages import make_instruct, take_base
 
     flags = said(settings, start)
-    with open_story(recipe, out=out, minutes=minutes, flags=flags, through="instruct", taught=("pretrain",)) as teller:
+    with open_story(
+        recipe, out=out, minutes=minutes, flags=flags, through="instruct", taught=("pretrain",), begun=begun
+    ) as teller:
         take_base(teller)
         print(make_instruct(teller))
 
@@ -160,57 +167,16 @@ def _third_phase(
 
     flags, taught = said(settings, start), ("pretrain", "instruct")
     with open_story(
-        run, out=out, minutes=minutes, flags=flags, new_round=True, must_exist=start is None, taught=taught
+        run, out=out, minutes=minutes, flags=flags, new_round=True, must_exist=True, taught=taught
     ) as teller:
         take_instruct(teller)
         yield teller
 
 
-@app.command
-def fill(
-    model: ModelFolder,
-    text: Annotated[str, Parameter(help='text with blanks of three underscores: "The ___ sat on the mat."')],
-    *,
-    best: Annotated[int, Parameter(help="how many to show, of each blank and of whole texts")] = 3,
-    json: AsJson = False,
-) -> None:
-    """Fill in the blanks of a text with a base model."""
-    from trivium.story.filling import fill_blanks, print_fillings
-
-    found = fill_blanks(model, text, best=best)
-    print_json(found) if json else print_fillings(found)
-
-
-@app.command
-def chat(
-    model: ModelFolder,
-    *,
-    temperature: Annotated[float, Parameter(help="0 always takes the most probable word")] = 0.7,
-    top_p: Annotated[float, Parameter(help="only the most probable words that together reach this")] = 0.95,
-    seed: Annotated[int, Parameter(help="of the random words")] = 0,
-) -> None:
-    """Talk to a model. In a run folder: to its latest stage."""
-    from trivium.story.talking import chat_with
-
-    chat_with(model, temperature=temperature, top_p=top_p, seed=seed)
-
-
-@app.command
-def serve(
-    models: Annotated[list[Path], Parameter(help="model folders, or run folders: all their finished models")],
-    /,
-    *,
-    host: Annotated[str, Parameter(help="the address to listen on")] = "127.0.0.1",
-    port: Annotated[int, Parameter(help="0: a free one")] = 8000,
-    name: Annotated[list[str], Parameter(help="by which others reach it, such as models.example.org")] = [],  # noqa: B006
-    api_key: Annotated[
-        str | None, Parameter(env_var="TRIVIUM_API_KEY", help="what callers have to show; needed beyond this machine")
-    ] = None,
-) -> None:
-    """Models by HTTP, as OpenAI's API has it: /v1/models, /v1/completions, /v1/chat/completions."""
-    from trivium.studio.serving import serve_models
-
-    serve_models(models, host=host, port=port, names=name, api_key=api_key)
+fill = app.command(using.fill)
+chat = app.command(using.chat)
+generate = app.command(using.generate)
+serve = app.command(using.serve)
 
 
 @app.command
@@ -367,7 +333,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except cyclopts.ValidationError as reason:
         sys.exit(complain(ConfigError(flag_error(reason)), 2))
     except cyclopts.UnusedCliTokensError as reason:
-        sys.exit(complain(ConfigError(unused(reason.unused_tokens)), 2))
+        sys.exit(complain(ConfigError(unused(reason.unused_tokens or ())), 2))
     except cyclopts.CycloptsError as reason:
         sys.exit(complain(reason, 2))
     except BrokenPipeError:

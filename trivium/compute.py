@@ -66,6 +66,11 @@ def prepare(settings: ComputeConfig, device: torch.device, cache: Path) -> Compu
     return Compute(device, wanted, settings.compile)
 
 
+def best_device(wanted: str = "auto") -> str:
+    """A GPU where there is one, unless "cpu" is wanted."""
+    return "cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu"
+
+
 def best_dtype(device: torch.device) -> torch.dtype:
     """bfloat16 where the processor multiplies it natively, else float32."""
     if device.type == "cuda":

@@ -1,7 +1,7 @@
 """Recipes: frozen models of every setting, read from TOML and flags, saved as they were resolved. No torch.
 
 A phase holds only the fields it reads. A recipe file holds differences from these defaults; what neither the file nor a
-flag says, the dial may choose (plan.py).
+flag says, the dial may choose (plan/).
 """
 
 import tomllib

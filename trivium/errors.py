@@ -24,6 +24,10 @@ class RunError(TriviumError):
     """A run folder that cannot be used now: locked, unwritable, or not a run."""
 
 
+class BusyError(RunError):
+    """A database that cannot be reached or written now, and perhaps soon can."""
+
+
 class RewardError(TriviumError):
     """A reward model that nothing should learn from."""
 

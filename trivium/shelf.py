@@ -108,6 +108,7 @@ def publish_model(
 
 
 PHASES = {"pretrain": "I, pretrain", "instruct": "II, instruct", "reward": "III, reward", "align": "III, align"}
+IMITATED = "III, imitation of preferred answers"  # with phase II's settings
 MEASURED = {
     "bits_per_byte": "bits per byte of text",
     "loss": "nats per token of answers",
@@ -124,7 +125,8 @@ def card(name: str, model: Transformer | RewardModel, recipe: Recipe, origin: Or
     head = ["library_name: transformers", f"pipeline_tag: text-{'classification' if scores else 'generation'}"]
     head += ["tags: [trivium]", *([f"license: {licence}"] if licence else [])]
     what = "scores answers, the higher the more people would like them" if scores else "writes text"
-    stage = PHASES.get(origin.phase.partition("-")[0])
+    phase = origin.phase.partition("-")[0]
+    stage = IMITATED if phase == "imitate" else PHASES.get(phase)
     made = f"Made by phase {stage}, of Trivium" if stage else "Taken in by Trivium as it was"
     parent = f", from `{origin.parent.folder}` (weights {origin.parent.weights})" if origin.parent else ""
     return "\n".join(
@@ -171,7 +173,7 @@ def _data_rows(origin: Origin) -> list[tuple[str, str]]:
 
 def _settings_rows(recipe: Recipe, phase: str) -> list[tuple[str, str]]:
     """What the phase read of the recipe, and the seed."""
-    name = phase.partition("-")[0]
+    name = phase.partition("-")[0].replace("imitate", "instruct")
     settings = getattr(recipe, name).model_dump() if name in PHASES else {}
     rows = [
         (key.replace("_", " "), f"{value:g}" if isinstance(value, float) else str(value))

@@ -162,3 +162,8 @@ def number(value: float) -> str:
 def shorten(text: str, limit: int) -> str:
     flat = " ".join(text.split())
     return flat if len(flat) <= limit else flat[: limit - 1] + "…"
+
+
+def printable(text: str) -> str:
+    """What is safe to show: a model may write any byte, those that steer a terminal too."""
+    return "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text)

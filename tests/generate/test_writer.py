@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trivium.generate.engine import Request, generate
-from trivium.generate.native import library
 from trivium.generate.sampling import Penalties, Sampling, penalise, restrict
 from trivium.generate.spelling import Spelling
 from trivium.generate.writer import Order, Token, Writer
@@ -18,13 +17,7 @@ from trivium.model.transformer import Transformer
 
 MakeModel = Callable[..., Transformer]
 CONTEXT = 48
-
-
-@pytest.fixture(autouse=True, params=["torch", "native"])
-def decoder(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TRIVIUM_NATIVE", "0" if request.param == "torch" else "1")
-    if request.param == "native" and isinstance(why := library(), str):
-        pytest.skip(why)
+pytestmark = pytest.mark.usefixtures("decoder")
 
 
 def orders(count: int, seed: int = 0) -> list[Order]:

@@ -20,7 +20,7 @@ from typing import Any
 import torch  # noqa: F401 - imported, never used: a fork of a process that has computed something may hang
 
 from trivium import cli, plan
-from trivium.story import opening, talking, whole  # noqa: F401
+from trivium.story import chatting, opening, whole  # noqa: F401
 from trivium.text import corpus
 from trivium.worlds import tinyworld
 from trivium.worlds.tinyworld.judge import Verdict

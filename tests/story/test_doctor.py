@@ -49,6 +49,12 @@ def test_a_machine_that_is_not_fit_exits_with_1(
     assert "not fit: see BAD" in said
 
 
+def test_a_container_that_gives_little_memory_is_not_fit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(doctor, "container_limits", lambda system: [2**20])
+    (memory,) = (found for found in doctor.of_room(tmp_path) if found.name == "memory")
+    assert (memory.state, memory.found) == ("bad", "0.0 GiB free")
+
+
 def test_a_database_of_votes_is_tried_and_its_password_is_not_told(tmp_path: Path) -> None:
     assert doctor.reached(f"sqlite:///{tmp_path / 'votes.db'}").state == "good"
     away = doctor.reached("postgresql://rater:secret@127.0.0.1:1/votes")

@@ -18,6 +18,7 @@ from trivium.text import corpus
 LOOKS = {
     "evaluate": ["evaluate", "RUN", "--evaluate.documents", "3", "--evaluate.comparisons", "2"],
     "chat": ["chat", "RUN"],
+    "generate": ["generate", "RUN", "Where is Ada?"],
     "fill": ["fill", "RUN", "The ___ sat on the mat."],
     "inspect": ["inspect", "RUN", "--show", "1"],
     "plan": ["plan", "RUN"],

@@ -1,6 +1,7 @@
 """`trivium evaluate`: every model of a run, or one alone; what was learned beside what was forgotten."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,13 @@ def test_a_model_alone_is_measured_on_what_it_learned_from(
     assert {name: alone[name] for name in LANGUAGE} == {name: whole[name] for name in LANGUAGE}
     main(["evaluate", str(finished / "instruct"), *FEW])
     assert "bits per byte" in capsys.readouterr().out
+
+
+def test_a_model_is_asked_and_not_changed(finished: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    folder = shutil.copytree(finished / "rounds" / "001" / "aligned", tmp_path / "aligned")
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    assert asked(capsys, folder, *FEW).keys() >= LANGUAGE
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
 
 
 FOUND: dict[str, Any] = {

@@ -15,7 +15,7 @@ from trivium.compute import Compute
 from trivium.config import resolve, to_toml
 from trivium.errors import ConfigError, RunError
 from trivium.runs import Run
-from trivium.story import opening
+from trivium.story import opening, sizing
 from trivium.story.opening import begin, go_on, name_of
 
 MACHINE = plan.Machine(name="a machine", cores=2, memory=8 * 2**30, precision="float32", matmul_flops=1e11)
@@ -27,6 +27,7 @@ def _machine_of_known_speed() -> Any:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(plan, "measure_machine", lambda compute: MACHINE)
         patch.setattr(opening, "compiling_obstacle", lambda device: "")
+        patch.setattr(sizing, "Trials", lambda *_: lambda model, rows, whole: None)  # no time to try any
         yield
 
 

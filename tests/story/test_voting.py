@@ -20,6 +20,7 @@ from trivium.publish import publish, write_text
 from trivium.records import Message
 from trivium.runs import Run, open_run
 from trivium.shelf import Origin, publish_model
+from trivium.show import printable
 from trivium.story.voting import (
     Fresh,
     answering_model,
@@ -27,7 +28,6 @@ from trivium.story.voting import (
     is_swapped,
     learning_prompts,
     new_prompts,
-    printable,
     read_key,
     show_pair,
     vote_in_terminal,

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,8 +33,20 @@ def folder(tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 
 @pytest.fixture(scope="module")
-def address(folder: Path) -> Iterator[str]:
-    command = [sys.executable, "-m", "trivium", "serve", str(folder), "--port", "0", "--api-key", "secret"]
+def endless(tokenizer: Tokenizer, folder: Path) -> Path:
+    """A model that writes for many seconds, if it is let."""
+    made = folder.parent / "endless"
+    made.mkdir()
+    shape = ModelConfig.model_validate({**SHAPE, **MORE, "context_length": 20_000})
+    hub.save(initialise(Transformer(shape), seed=0), made, stop_tokens=[299], pad_token=tokenizer.pad)
+    tokenizer.save(made, context_length=20_000)
+    return made
+
+
+@pytest.fixture(scope="module")
+def address(folder: Path, endless: Path) -> Iterator[str]:
+    models = [str(folder), str(endless)]
+    command = [sys.executable, "-m", "trivium", "serve", *models, "--port", "0", "--api-key", "secret"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ)
     assert process.stdout is not None
     yield process.stdout.readline().strip()
@@ -85,7 +98,7 @@ def test_mistakes_are_told_in_openais_form(client: openai.OpenAI) -> None:
         with pytest.raises(openai.BadRequestError) as told:
             client.completions.create(model="tiny", prompt="It", **wrong)
         assert (told.value.param, told.value.code) == (param, code)
-    with pytest.raises(openai.NotFoundError, match="is not served here; use one of tiny"):
+    with pytest.raises(openai.NotFoundError, match="is not served here; use one of tiny, endless"):
         client.completions.create(model="huge", prompt="It")
     with pytest.raises(openai.AuthenticationError):
         client.with_options(api_key="guess").models.list()
@@ -96,6 +109,27 @@ def test_mistakes_are_told_in_openais_form(client: openai.OpenAI) -> None:
     with pytest.raises(openai.RateLimitError, match="waiting") as full:
         client.completions.create(model="tiny", prompt=["It"] * 2, n=64)
     assert full.value.response.headers["Retry-After"] == "2"
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_who_hangs_up_in_the_middle_frees_the_places(stream: bool, client: openai.OpenAI) -> None:
+    """64 answers of 80 places at once: there is room for the next 64 only when nobody writes the first any more."""
+    asked = {"model": "endless", "prompt": "The cat", "n": 64, "max_tokens": 19_000}
+    for _ in range(2):
+        if stream:
+            with client.completions.create(**asked, stream=True) as answer:
+                assert next(iter(answer)).choices
+        else:
+            with pytest.raises(openai.APITimeoutError):
+                client.with_options(timeout=0.4).completions.create(**asked)
+        deadline = time.monotonic() + 20
+        while True:
+            try:
+                client.completions.create(model="endless", prompt="The cat", n=64, max_tokens=1)
+                break
+            except openai.RateLimitError:
+                assert time.monotonic() < deadline, "they are still taken"
+                time.sleep(0.2)
 
 
 TASK = """

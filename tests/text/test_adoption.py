@@ -103,11 +103,21 @@ def test_the_exported_template_gives_our_ids(contents: list[str], adopted: adopt
     assert asked == render_prompt(messages[:-1], adopted.tokenizer).tolist()
 
 
-def test_the_folders_own_template_gives_our_ids_where_it_is_kept(tmp_path: Path) -> None:
-    write_tokenizer(tmp_path, llama=True, template=LLAMA3)
-    original = transformers.AutoTokenizer.from_pretrained(tmp_path)
-    found = original.apply_chat_template(as_dicts(DIALOGUE), return_dict=False, date_string="26 Jul 2024")
-    assert found == render(DIALOGUE, adopt(tmp_path).tokenizer).ids.tolist()
+@pytest.mark.parametrize("sort", ["qwen", "llama 3"])
+def test_the_folders_own_template_is_kept_and_gives_our_ids(sort: str, tmp_path: Path) -> None:
+    llama, template = SORTS[sort]
+    write_tokenizer(tmp_path, llama=llama, template=template)
+    original, tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path), adopt(tmp_path).tokenizer
+    assert tokenizer.chat_template == template
+    for said in (DIALOGUE, DIALOGUE[1:]):
+        found = original.apply_chat_template(as_dicts(said), return_dict=False, date_string="26 Jul 2024")
+        assert found == render(said, tokenizer).ids.tolist()
+
+
+def test_a_template_that_writes_as_we_do_becomes_ours(tmp_path: Path) -> None:
+    same = CHATML.replace("You are helpful.", "").replace("messages[0]['role'] != 'system'", "false")
+    write_tokenizer(tmp_path, llama=False, template=same)
+    assert adopt(tmp_path).tokenizer.template is None
 
 
 def test_the_answers_and_their_ends_are_supervised_and_nothing_else(adopted: adoption.Adopted) -> None:

@@ -36,9 +36,11 @@ def test_sources_have_the_weights_that_follow_their_names(folder: Path) -> None:
     weights = {document.source.partition(":")[0]: document.weight for document in found.train}
     assert weights == {"a.jsonl": 0.5, "b.jsonl": 1.0, "tinyworld": 3.0}
     assert {document.weight for document in found.held_out if document.source.startswith("tinyworld")} == {1.0}
-    dialogues = load_dialogues(settings(folder, answers=["asked.csv*2", "tinyworld"]), 0, quiet).train
+    dialogues, measured = load_dialogues(settings(folder, answers=["asked.csv*2", "tinyworld"]), 0, quiet)
     assert {dialogue.weight for dialogue in dialogues if dialogue.source.startswith("asked")} == {2.0}
     assert {dialogue.weight for dialogue in dialogues if not dialogue.source.startswith("asked")} == {1.0}
+    assert any(dialogue.source.startswith("asked") for dialogue in measured)
+    assert {dialogue.weight for dialogue in measured} == {1.0}
 
 
 def test_a_file_whose_name_ends_like_a_weight_is_that_file(folder: Path) -> None:

@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.foreign import LLAMA3, LLAMA_TOKENS
+from tests.foreign import CHATML, LLAMA3, LLAMA_TOKENS, QWEN_TOKENS
 from trivium.errors import CheckpointError, DataError
 from trivium.records import Message
-from trivium.text.template import ChatTemplate, is_chatml
+from trivium.text.template import ChatTemplate, writes_chatml
 
 NAMES = {"bos_token": "<|begin_of_text|>"}
 CONTROL = list(LLAMA_TOKENS)
@@ -63,6 +63,22 @@ def test_a_template_that_cannot_be_used_is_refused(source: str) -> None:
         ChatTemplate(source, {}, CONTROL)
 
 
-def test_chatml_is_known_by_its_control_tokens() -> None:
-    assert is_chatml("<|im_start|>{{ role }}\n{{ content }}<|im_end|>")
-    assert not is_chatml(LLAMA3)
+PLAIN = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>{{ '\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant{{ '\n' }}{% endif %}"
+)
+
+
+@pytest.mark.parametrize(
+    ("source", "same"),
+    [
+        (PLAIN, True),
+        (CHATML, False),  # says a system prompt that nobody wrote
+        (PLAIN.replace("m['content']", "m['content'] | trim"), False),
+        (PLAIN.replace("m['content']", "m['content'].split('</think>')[-1]"), False),
+        (PLAIN.replace("assistant{{", "assistant\n<think>{{"), False),
+        (LLAMA3, False),
+    ],
+)
+def test_chatml_is_known_by_what_it_writes(source: str, same: bool) -> None:
+    assert writes_chatml(ChatTemplate(source, NAMES, [*CONTROL, *QWEN_TOKENS])) == same

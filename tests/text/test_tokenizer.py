@@ -129,3 +129,7 @@ def test_a_tokenizer_without_our_special_tokens_is_refused(tmp_path):
     tokenizers.Tokenizer(tokenizers.models.BPE()).save(str(tmp_path / "tokenizer.json"))
     with pytest.raises(CheckpointError, match=r"has no token <\|endoftext\|>"):
         Tokenizer.load(tmp_path)
+
+
+def test_rows_of_a_padded_vocabulary_write_nothing(tokenizer: Tokenizer) -> None:
+    assert tokenizer.token_bytes(tokenizer.vocab_size) == tokenizer.token_bytes(tokenizer.vocab_size + 99) == b""

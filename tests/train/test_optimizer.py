@@ -62,6 +62,21 @@ def test_muon_is_what_its_paper_says_one_matrix_at_a_time() -> None:
         assert (moved - wanted).norm() < 0.06 * wanted.norm()
 
 
+def test_blocks_move_as_matrices_of_their_own_do() -> None:
+    """But for the scale of columns, which counts all inputs of the matrix."""
+    whole, gradient = matrices(0)[3], matrices(1)[3]  # 8 rows, 24 columns
+    for columns, parts in ((False, whole.split(4)), (True, whole.split(8, dim=1))):
+        together, apart = [nn.Parameter(whole.clone())], [nn.Parameter(part.clone()) for part in parts]
+        together[0].grad = gradient
+        for parameter, part in zip(apart, gradient.split(4) if not columns else gradient.split(8, dim=1), strict=True):
+            parameter.grad = part.contiguous()
+        chosen = {"momentum": 0.9, "weight_decay": 0.0}
+        Muon([{"params": together, "columns": columns}], lr=0.1, neurons=8 if columns else 4, **chosen).step()
+        Muon(apart, lr=0.1 / (3**0.5 if columns else 1), **chosen).step()
+        joined = torch.cat([p.detach() for p in apart], dim=int(columns))
+        torch.testing.assert_close(together[0].detach(), joined, atol=2e-3, rtol=0)
+
+
 @pytest.mark.parametrize("shape", [(24, 24), (48, 12), (12, 48)])
 def test_the_update_is_nearly_orthogonal(shape: tuple[int, int]) -> None:
     stack = torch.randn(3, *shape, generator=torch.Generator().manual_seed(0))
@@ -114,7 +129,7 @@ def test_muon_moves_the_matrices_of_the_layers_and_adamw_all_else(
 def test_each_group_remembers_its_peak(small_model: Callable[..., Transformer]) -> None:
     settings = OptimizerConfig(learning_rate=3e-3, matrix_learning_rate=0.05)
     adamw, muon = build_optimizers(small_model(), settings)
-    assert [group["peak"] for optimizer in (adamw, muon) for group in optimizer.param_groups] == [3e-3, 0.05]
+    assert [group["peak"] for optimizer in (adamw, muon) for group in optimizer.param_groups] == [3e-3, 0.05, 0.05]
 
 
 def test_every_setting_of_the_optimizers_is_used(small_model: Callable[..., Transformer]) -> None:

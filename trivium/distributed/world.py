@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch import distributed as dist
 
+from trivium.compute import best_device
 from trivium.errors import ConfigError
 
 T = TypeVar("T")
@@ -63,7 +64,7 @@ def join_world(device: str) -> Iterator[World]:
 
     device  "auto" takes a GPU where there is one, "cpu" or "cuda" insist
     """
-    kind = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    kind = best_device() if device == "auto" else device
     if kind == "cuda" and not torch.cuda.is_available():
         raise ConfigError("compute.device = cuda: no GPU is to be seen here; choose cpu or auto")
     size = int(os.environ.get("WORLD_SIZE", "1"))

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import ArgumentError, DatabaseError, IntegrityError, OperationalError
 
-from trivium.errors import ConfigError, DataError, RunError
+from trivium.errors import BusyError, ConfigError, DataError
 
 _REMEDY = "see that it can be reached and written, that the disk has room and no other program holds it"
 _BUSY_MS = 30_000
@@ -142,9 +142,9 @@ def named_errors(name: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise RunError(f"{name}: {error.strerror}; {_REMEDY}") from error
+        raise BusyError(f"{name}: {error.strerror}; {_REMEDY}") from error
     except OperationalError as error:
-        raise RunError(f"{name}: {_one_line(error)}; {_REMEDY}") from error
+        raise BusyError(f"{name}: {_one_line(error)}; {_REMEDY}") from error
     except IntegrityError:
         raise
     except DatabaseError as error:

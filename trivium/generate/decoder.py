@@ -5,6 +5,7 @@ It does not know requests, nor when an answer is complete: see engine.py.
 B rows, S positions of the cache, V vocabulary, N tokens.
 """
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
@@ -13,8 +14,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from trivium.generate.sampling import Sampling, choose
+from trivium.generate.step import FixedStep, step_rows
+from trivium.generate.texts import Texts
 from trivium.losses.language_model import token_logprobs
-from trivium.model.attention import additive, dense_document_mask
+from trivium.model.attention import additive
 from trivium.model.cache import Cache
 from trivium.model.transformer import Transformer
 
@@ -37,7 +40,7 @@ class Decoder(Protocol):
     rows: int  # answers it can hold at once, numbered from 0
 
     def read(self, starts: Mapping[int, Start]) -> None:
-        """Read prompts into these rows, whatever stood there."""
+        """Read prompts into these rows, whatever stood there; a beginning that some row holds is not read again."""
 
     def write(self, rows: Sequence[int], steps: int) -> list[Piece]:
         """The next token of each of these rows, and up to `steps` of them while nothing ends.
@@ -53,54 +56,114 @@ class Decoder(Protocol):
 
 
 class TorchDecoder:
-    """One step at a time, on any device."""
+    """Steps of all rows at once, on any device."""
 
-    def __init__(self, model: Transformer, sampling: Sampling, *, rows: int, positions: int) -> None:
-        self.model, self.sampling, self.rows = model, sampling, rows
-        device = model.embed_tokens.weight.device
-        self.cache = Cache(model.config, rows, positions, dtype=torch.float32, device=device)
+    def __init__(
+        self,
+        model: Transformer,
+        sampling: Sampling,
+        *,
+        stop: Sequence[int] = (),
+        rows: int,
+        positions: int,
+        bfloat16: bool = False,
+        fixed: bool = False,
+    ) -> None:
+        """fixed  shapes that never change, and several steps without a look at what they wrote: for a GPU"""
+        self.model = copy.deepcopy(model).to(torch.bfloat16) if bfloat16 else model
+        self.sampling, self.rows, self.positions = sampling, rows, positions
+        weight = self.model.embed_tokens.weight
+        self.cache = Cache(model.config, rows, positions, dtype=weight.dtype, device=weight.device)
+        self.texts = Texts(rows, positions)
+        self.fixed = FixedStep(self.model, self.cache, rows) if fixed else None
+        self.stop = frozenset(stop)
         self.place = {row: row for row in range(rows)}  # where each row stands in the cache
-        self.last = torch.zeros(rows, dtype=torch.int64, device=device)  # the token to be read next
+        self.standing = dict.fromkeys(range(rows), 0)  # where the last token of each row stands
+        self.left = dict.fromkeys(range(rows), 0)  # tokens that may be written yet
+        self.last = torch.zeros(rows, dtype=torch.int64, device=weight.device)  # the token to be read next
         self.position = torch.zeros_like(self.last)  # where that token stands
         self.written = torch.zeros_like(self.last)
-        self.uniform = torch.zeros(rows, sampling.max_new_tokens, device=device)
+        self.uniform = torch.zeros(rows, sampling.max_new_tokens, device=weight.device)
 
     @torch.no_grad()
     def read(self, starts: Mapping[int, Start]) -> None:
+        prompts = {row: start.prompt for row, start in starts.items()}
+        reading = self.texts.begin(prompts)
+        for source, row, length in reading.before:
+            self.cache.copy(self.place[source], self.place[row], length)
+        self._read({row: tokens for row, tokens in reading.unread.items() if tokens}, prompts)
+        for source, row, length in reading.after:
+            self.cache.copy(self.place[source], self.place[row], length)
         at = self._places(list(starts))
-        prompts = [tuple(start.prompt) for start in starts.values()]
-        fresh = read_prompts(self.model, [prompt[:-1] for prompt in prompts])
-        width = fresh.keys.shape[3]
-        self.cache.keys[:, at, :, :width], self.cache.values[:, at, :, :width] = fresh.keys, fresh.values
-        self.last[at] = torch.tensor([prompt[-1] for prompt in prompts], device=at.device)
-        self.position[at] = torch.tensor([len(prompt) - 1 for prompt in prompts], device=at.device)
+        self.last[at] = torch.tensor([prompt[-1] for prompt in prompts.values()], device=at.device)
+        self.position[at] = torch.tensor([len(prompt) - 1 for prompt in prompts.values()], device=at.device)
         self.written[at] = 0
         room = self.sampling.max_new_tokens
         uniform = [F.pad(start.uniform, (0, room - len(start.uniform))) for start in starts.values()]
         self.uniform[at] = torch.stack(uniform).to(at.device)
+        for row, start in starts.items():
+            self.standing[row], self.left[row] = len(start.prompt) - 1, len(start.uniform)
+
+    def _read(self, unread: Mapping[int, Sequence[int]], prompts: Mapping[int, Sequence[int]]) -> None:
+        """The ends of prompts, into rows that hold their beginnings; padding stands behind, and is overwritten."""
+        if not unread:
+            return
+        at, width = self._places(list(unread)), max(map(len, unread.values()))
+        padded = torch.tensor([[*tokens, *[0] * (width - len(tokens))] for tokens in unread.values()], device=at.device)
+        first = [len(prompts[row]) - 1 - len(tokens) for row, tokens in unread.items()]
+        positions = torch.tensor(first, device=at.device)[:, None] + torch.arange(width, device=at.device)
+        positions.clamp_(max=self.positions - 1)
+        memory = self.cache.rows(at, max(len(prompts[row]) for row in unread) - 1)
+        seen = torch.arange(memory.filled, device=at.device) <= positions[:, :, None]  # (B, T, S)
+        self.model.hidden(padded, positions, additive(seen)[:, None], memory)
 
     @torch.no_grad()
     def write(self, rows: Sequence[int], steps: int = 1) -> list[Piece]:
-        if len(rows) <= len(self.last) // 2:
+        if self.fixed is None and len(rows) <= len(self.last) // 2:
             self._keep(rows)
-        logits = step_rows(self.model, self.cache, self.last, self.position)
         at = self._places(rows)
-        logits, uniform = logits[at], self.uniform[at, self.written[at]]
-        new = choose(logits, self.sampling, uniform)
-        logprobs = token_logprobs(logits, new, temperature=self.sampling.temperature or 1.0)
-        self.last[at] = new
-        self.position[at] += 1
+        steps = min(steps, max(self.left[row] for row in rows)) if self.fixed else 1
+        found = [self._write_step(rows, at) for _ in range(steps)]
+        tokens, logprobs = (torch.stack(each, dim=1).tolist() for each in zip(*found, strict=True))
+        return [self._piece(*written) for written in zip(rows, tokens, logprobs, strict=True)]
+
+    def _write_step(self, rows: Sequence[int], at: Tensor) -> tuple[Tensor, Tensor]:
+        """The next token of these rows, and its log-probability; (B,) each. Waits for nothing if shapes are fixed."""
+        logits = self._step(rows)[at]
+        drawn = self.written[at].clamp(max=self.uniform.shape[1] - 1)  # beyond its end an answer is thrown away
+        new = choose(logits, self.sampling, self.uniform[at, drawn])
+        self._put(rows, at, new)
         self.written[at] += 1
-        return [Piece([t], [p]) for t, p in zip(new.tolist(), logprobs.tolist(), strict=True)]
+        return new, token_logprobs(logits, new, temperature=self.sampling.temperature or 1.0)
+
+    def _piece(self, row: int, tokens: list[int], logprobs: list[float]) -> Piece:
+        ends = [place for place, token in enumerate(tokens, start=1) if token in self.stop]
+        count = min([*ends[:1], len(tokens), self.left[row]])
+        self.left[row] -= count
+        return Piece(tokens[:count], logprobs[:count])
 
     @torch.no_grad()
     def logits(self, rows: Sequence[int]) -> Tensor:
-        return step_rows(self.model, self.cache, self.last, self.position)[self._places(rows)]
+        return self._step(rows)[self._places(rows)]
 
     def take(self, rows: Sequence[int], tokens: Sequence[int]) -> None:
         at = self._places(rows)
-        self.last[at] = torch.tensor(tokens, device=at.device)
-        self.position[at] += 1
+        self._put(rows, at, torch.tensor(tokens, device=at.device))
+        for row, token in zip(rows, tokens, strict=True):
+            self.texts.add(row, token)
+
+    def _step(self, rows: Sequence[int]) -> Tensor:
+        """(B, V) of all rows; those of interest are named."""
+        if self.fixed:
+            return self.fixed(self.last, self.position, max(self.standing[row] for row in rows))
+        self.cache.filled = int(self.position.max()) + 1
+        return step_rows(self.model, self.cache, self.last, self.position)
+
+    def _put(self, rows: Sequence[int], at: Tensor, tokens: Tensor) -> None:
+        self.last[at] = tokens
+        self.position[at] = (self.position[at] + 1).clamp(max=self.positions - 1)
+        for row in rows:
+            self.standing[row] += 1
 
     def _places(self, rows: Sequence[int]) -> Tensor:
         return torch.tensor([self.place[row] for row in rows], device=self.last.device)
@@ -112,32 +175,3 @@ class TorchDecoder:
         self.last, self.position, self.written = self.last[at], self.position[at], self.written[at]
         self.uniform = self.uniform[at]
         self.place = {row: i for i, row in enumerate(rows)}
-
-
-def read_prompts(model: Transformer, prompts: Sequence[tuple[int, ...]]) -> Cache:
-    """Read prompts into a fresh cache as long as the longest; equal prompts are read once and copied."""
-    device = model.embed_tokens.weight.device
-    different = list(dict.fromkeys(prompts))
-    width = max(len(prompt) for prompt in different)
-    cache = Cache(model.config, len(different), width, dtype=torch.float32, device=device)
-    if width:
-        padded = torch.tensor([[*prompt, *[0] * (width - len(prompt))] for prompt in different], device=device)
-        positions = torch.arange(width, device=device).expand_as(padded)
-        causal = dense_document_mask(torch.zeros(1, width, device=device))
-        cache.filled = width
-        model.hidden(padded, positions, causal, cache)  # padding stands after what is read, and is overwritten
-    place = {prompt: i for i, prompt in enumerate(different)}
-    cache.keep(torch.tensor([place[prompt] for prompt in prompts], device=device))
-    return cache
-
-
-def step_rows(model: Transformer, cache: Cache, last: Tensor, position: Tensor) -> Tensor:
-    """Logits (B, V) after each row's last token, which is written into the cache on the way.
-
-    last, position  (B,) int64; the token, and where it stands
-    """
-    cache.filled = int(position.max()) + 1
-    mask = additive(torch.arange(cache.filled, device=position.device) <= position[:, None])  # (B, S)
-    hidden = model.hidden(last[:, None], position[:, None], mask[:, None, None], cache)
-    logits: Tensor = model.lm_head(hidden[:, 0])
-    return logits

@@ -6,6 +6,9 @@ How tokens come about is the decoder's: native.py on the processor, decoder.py a
 from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
+import torch
+
+from trivium.compute import best_dtype
 from trivium.generate.decoder import Decoder, Piece, Start, TorchDecoder
 from trivium.generate.native import NativeDecoder, native_library
 from trivium.generate.sampling import Sampling, random_stream
@@ -58,25 +61,6 @@ def generate(
     return [_answer(piece, start, stop, model.config) for piece, start in zip(written, starts, strict=True)]
 
 
-def stream(
-    model: Transformer,
-    request: Request,
-    sampling: Sampling,
-    *,
-    stop: Sequence[int],
-    precision: Precision = "auto",
-) -> Iterator[int]:
-    """The tokens of one answer as they are written, without the stop token."""
-    start = _start(request, sampling, model.config)
-    room = model.config.context_length - len(start.prompt)
-    if not sampling.max_new_tokens:
-        return
-    decoder = make_decoder(model, [start], sampling, stop, rows=1, precision=precision)
-    for place, (_, piece) in enumerate(_pieces(decoder, [start], stop, steps=1)):
-        if piece.tokens[0] not in stop and place < room:
-            yield piece.tokens[0]
-
-
 def last_of(prompt: Sequence[int], config: ModelConfig) -> Sequence[int]:
     """The end of a prompt, as much as leaves a quarter of the context to write in."""
     return prompt[-(config.context_length * 3 // 4) :]
@@ -101,10 +85,13 @@ def fastest(
     model: Transformer, sampling: Sampling, stop: Sequence[int], *, rows: int, positions: int, precision: Precision
 ) -> Decoder:
     """As `make_decoder`, with room for so many rows and positions."""
-    library = native_library(model.embed_tokens.weight.device)
+    device = model.embed_tokens.weight.device
+    library, allowed = native_library(device), precision == "auto" and sampling.temperature > 0
     if isinstance(library, str):
-        return TorchDecoder(model, sampling, rows=rows, positions=positions)
-    bfloat16 = precision == "auto" and sampling.temperature > 0 and bool(library.has_bfloat16())
+        gpu = device.type == "cuda"
+        bfloat16 = allowed and gpu and best_dtype(device) == torch.bfloat16
+        return TorchDecoder(model, sampling, stop=stop, rows=rows, positions=positions, bfloat16=bfloat16, fixed=gpu)
+    bfloat16 = allowed and bool(library.has_bfloat16())
     return NativeDecoder(model, sampling, stop=stop, rows=rows, positions=positions, bfloat16=bfloat16, library=library)
 
 

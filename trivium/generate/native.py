@@ -4,9 +4,9 @@ B rows, V vocabulary.
 """
 
 import ctypes
-import os
 from collections.abc import Mapping, Sequence
 from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,10 +15,11 @@ from torch import Tensor
 from trivium.generate.decoder import Piece, Start
 from trivium.generate.packing import MatrixStruct, other_weights, packed_matrices, up
 from trivium.generate.sampling import Sampling, choose
+from trivium.generate.texts import Texts
 from trivium.losses.language_model import token_logprobs
 from trivium.model.shape import ModelConfig
 from trivium.model.transformer import Transformer
-from trivium.native.build import BuildError, load_library
+from trivium.native.build import is_wanted, open_library
 
 GROUP = 16  # rows that a thread takes through several steps: their cache and the weights stay near
 READ_ROWS = 64  # tokens of prompts that a thread reads at once
@@ -55,25 +56,20 @@ class WritingStruct(ctypes.Structure):
 @cache
 def library() -> ctypes.CDLL | str:
     """The compiled decode step, or why there is none."""
-    try:
-        loaded = load_library("decode")
-    except BuildError as reason:
-        return str(reason)
     model, pointer, number = ctypes.POINTER(ModelStruct), ctypes.c_void_p, ctypes.c_int
-    loaded.pack_matrices.argtypes = (ctypes.POINTER(MatrixStruct), ctypes.c_int64, number, number)
-    loaded.read_rows.argtypes = (model, pointer, pointer, ctypes.c_int64, number, number)
-    loaded.write_rows.argtypes = (model, ctypes.POINTER(WritingStruct), number, number)
-    loaded.pack_matrices.restype = loaded.read_rows.restype = loaded.write_rows.restype = None
-    return loaded
+    functions: dict[str, list[Any]] = {
+        "pack_matrices": [ctypes.POINTER(MatrixStruct), ctypes.c_int64, number, number],
+        "read_rows": [model, pointer, pointer, ctypes.c_int64, number, number],
+        "write_rows": [model, ctypes.POINTER(WritingStruct), number, number],
+    }
+    return open_library("decode", functions)
 
 
 def native_library(device: torch.device) -> ctypes.CDLL | str:
     """The compiled decode step for models on this device, or why PyTorch does its work."""
     if device.type != "cpu":
         return f"the model is on {device.type}"
-    if os.environ.get("TRIVIUM_NATIVE") == "0":
-        return "TRIVIUM_NATIVE=0"
-    return library()
+    return library() if is_wanted() else "TRIVIUM_NATIVE=0"
 
 
 def decoder_in_use(device: torch.device) -> str:
@@ -117,43 +113,37 @@ class NativeDecoder:
         self.uniform = torch.zeros(self.rows, sampling.max_new_tokens)
         self.stop = np.array(stop, dtype=np.int32)
         self.position, self.last, self.written, self.most, self.count = np.zeros((5, self.rows), dtype=np.int32)
-        self.held: dict[int, tuple[int, ...]] = {}  # the prompt that each row's cache begins with
+        self.texts = Texts(self.rows, positions)
 
     def read(self, starts: Mapping[int, Start]) -> None:
         for start in starts.values():
             if not 0 <= min(start.prompt) <= max(start.prompt) < self.vocab_size:
                 raise IndexError(f"a prompt holds a token outside of 0 to {self.vocab_size - 1}")
-        self._read_prompts({row: tuple(start.prompt) for row, start in starts.items()})
+        self._read_prompts({row: start.prompt for row, start in starts.items()})
         for row, start in starts.items():
             self.position[row], self.last[row] = len(start.prompt) - 1, start.prompt[-1]
             self.written[row], self.most[row] = 0, len(start.uniform)
             self.uniform[row, : len(start.uniform)] = start.uniform
 
-    def _read_prompts(self, prompts: Mapping[int, tuple[int, ...]]) -> None:
-        """All but the last token of each, which is the first step's; of equal prompts one is read, or none."""
-        here = {row for row, prompt in prompts.items() if self.held.get(row) == prompt}
-        source = {prompt: row for row, prompt in self.held.items() if row not in prompts or row in here}
-        fresh, copies = [], []
-        for row, prompt in prompts.items():
-            if prompt not in source:
-                source[prompt] = row
-                fresh.append(row)
-            elif row not in here:
-                copies.append(row)
-        self._read_fresh({row: prompts[row] for row in fresh})
-        for row in copies:
-            self._copy(source[prompts[row]], row, len(prompts[row]) - 1)
-        self.held |= prompts
+    def _read_prompts(self, prompts: Mapping[int, Sequence[int]]) -> None:
+        """All but the last token of each, which is the first step's."""
+        reading = self.texts.begin(prompts)
+        for copy in reading.before:
+            self._copy(*copy)
+        self._read_fresh({row: (len(prompts[row]) - 1 - len(new), new) for row, new in reading.unread.items()})
+        for copy in reading.after:
+            self._copy(*copy)
 
     def _copy(self, source: int, row: int, positions: int) -> None:
         blocks = -(-positions // self.lanes)
         self.keys[row, :, :, :blocks] = self.keys[source, :, :, :blocks]
         self.values[row, :, :, :positions] = self.values[source, :, :, :positions]
 
-    def _read_fresh(self, prompts: Mapping[int, tuple[int, ...]]) -> None:
+    def _read_fresh(self, unread: Mapping[int, tuple[int, Sequence[int]]]) -> None:
+        """Tokens of each row from a position on."""
         rows, units = [], [0]  # a unit is some prompts that one thread reads together
-        for row, prompt in prompts.items():
-            rows += [(row, position, token) for position, token in enumerate(prompt[:-1])]
+        for row, (first, tokens) in unread.items():
+            rows += [(row, position, token) for position, token in enumerate(tokens, start=first)]
             if len(rows) - units[-1] >= READ_ROWS // 2:
                 units.append(len(rows))
         flat, bounds = np.array(rows, dtype=np.int32), np.array([*units, len(rows)], dtype=np.int32)
@@ -188,6 +178,8 @@ class NativeDecoder:
         at = np.array(rows)
         self.last[at] = tokens
         self.position[at] += 1
+        for row, token in zip(rows, tokens, strict=True):
+            self.texts.add(row, token)
 
     def _call(self, rows: Sequence[int], steps: int, **results: int) -> None:
         chosen = np.array(rows, dtype=np.int32)

@@ -4,7 +4,7 @@ V vocabulary, N tokens.
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
 import torch
@@ -46,16 +46,24 @@ class Answering:
 
 
 class Writer:
-    """Writes one token of every answer at a step. An order that comes in between begins with the next step."""
+    """Writes one token of every answer at a step. An order that comes in between begins with the next step.
 
-    def __init__(self, model: Transformer, *, rows: int = 32, precision: Precision = "auto") -> None:
-        self.context_length = model.config.context_length
+    A dialogue that goes on is read from where it was left: rows remember what they hold, the longest idle goes first.
+    """
+
+    def __init__(
+        self, model: Transformer, *, rows: int = 32, positions: int | None = None, precision: Precision = "float32"
+    ) -> None:
+        """positions  of a prompt and its answer together, at most; none: the model's context
+        precision  auto: products in bfloat16 where there are any, for greedy answers too
+        """
+        self.context_length = model.config.context_length if positions is None else positions
         self.vocab_size = model.config.vocab_size
         room = Sampling(max_new_tokens=self.context_length)
         self._decoder = fastest(model, room, (), rows=rows, positions=self.context_length, precision=precision)
         self._waiting: deque[Answering] = deque()
         self._busy: dict[int, Answering] = {}
-        self._free = list(range(self._decoder.rows))
+        self._free = deque(range(self._decoder.rows))
 
     def submit(self, order: Order) -> Answering:
         """Put at the end of the queue; raises ValueError when it does not fit the context, or asks for nothing."""
@@ -82,14 +90,14 @@ class Writer:
 
     def step(self) -> list[tuple[Answering, Token]]:
         """The next token of each answer at work; nothing when there is none."""
-        fresh = {self._free.pop(): self._waiting.popleft() for _ in range(min(len(self._free), len(self._waiting)))}
+        fresh = {self._free.popleft(): self._waiting.popleft() for _ in range(min(len(self._free), len(self._waiting)))}
         if fresh:
             self._decoder.read({row: Start(found.order.prompt, found.uniform) for row, found in fresh.items()})
         self._busy |= fresh
         if not self._busy:
             return []
         rows = list(self._busy)
-        logits = self._decoder.logits(rows).float()
+        logits = self._decoder.logits(rows).cpu()  # at once: each row is chosen from by itself
         written = [_next(self._busy[row], row_logits) for row, row_logits in zip(rows, logits, strict=True)]
         self._decoder.take(rows, [token.id for token in written])
         told = []
@@ -99,6 +107,24 @@ class Writer:
             if token.end:
                 self._release(row)
         return told
+
+    def follow(self, orders: Sequence[Order]) -> Iterator[tuple[int, Token]]:
+        """The tokens of these orders by their numbers, until all are complete; closed before, none is written further.
+
+        Whatever else is at work goes on meanwhile, and nobody is told of it.
+        """
+        numbers = {self.submit(order): number for number, order in enumerate(orders)}
+        left = set(numbers)
+        try:
+            while left:
+                for answering, token in self.step():
+                    if answering in left:
+                        if token.end:
+                            left.remove(answering)
+                        yield numbers[answering], token
+        finally:
+            for answering in left:
+                self.cancel(answering)
 
     def _release(self, row: int) -> None:
         del self._busy[row]
@@ -110,12 +136,9 @@ def _next(answering: Answering, logits: Tensor) -> Token:
     order, place = answering.order, len(answering.tokens)
     controlled = logits
     if order.penalties != NO_PENALTIES:
-        before = (
-            torch.tensor(ids, dtype=torch.int64, device=logits.device) for ids in (order.prompt, answering.tokens)
-        )
+        before = (torch.tensor(ids, dtype=torch.int64) for ids in (order.prompt, answering.tokens))
         controlled = penalise(logits, order.penalties, *before)
-    uniform = answering.uniform[place : place + 1].to(logits.device)
-    chosen = int(choose(controlled[None], order.sampling, uniform))
+    chosen = int(choose(controlled[None], order.sampling, answering.uniform[place : place + 1]))
     logprobs = logits.log_softmax(-1)
     end: End | None = "length" if place + 1 == order.sampling.max_new_tokens else None
     return Token(

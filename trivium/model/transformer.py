@@ -194,6 +194,8 @@ def fused_linear(x: Tensor, *layers: nn.Linear) -> Tensor:
 
     returns  (..., the sum of their outputs), one after the other
     """
+    if x.shape[1] == 1:  # one token: to copy the weights would take longer than the products
+        return torch.cat([layer(x) for layer in layers], dim=-1)
     weight = torch.cat([layer.weight for layer in layers])
     bias = torch.cat([layer.bias for layer in layers]) if layers[0].bias is not None else None
     joined = F.linear(x, weight, bias)
@@ -229,6 +231,11 @@ def grow(model: Transformer, *, known: int, tokens: int) -> None:
     model.config = model.config.model_copy(update={"vocab_size": len(head)})
 
 
+def writes_to_stream(name: str) -> bool:
+    """Whether a parameter is a matrix whose outputs are added to the residual stream: its neurons are its columns."""
+    return name.endswith(("o_proj.weight", "down_proj.weight"))
+
+
 @torch.no_grad()
 def initialise(model: Transformer, seed: int) -> Transformer:
     """Fill a fresh model, the same for the same seed on every machine.
@@ -238,7 +245,7 @@ def initialise(model: Transformer, seed: int) -> Transformer:
     """
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in model.named_parameters():
-        if name.endswith(("o_proj.weight", "down_proj.weight", "bias")):
+        if writes_to_stream(name) or name.endswith("bias"):
             parameter.zero_()
         elif name.endswith("norm.weight"):
             parameter.fill_(1.0)

@@ -1,9 +1,9 @@
 // Attention of packed rows, forward and backward: norms and rotation of queries and keys, scores, softmax and mixing.
 //
-// All memory is the caller's, laid out as attention.py says; half a head is a whole number of vectors. A unit of work is
-// one row and one key head with the query heads that share it: what it needs stays near the processor, and no two units
+// All memory is the caller's, laid out as attention.py says; half a head is a whole number of vectors. A unit of work
+// is one row and one key head with the query heads that share it: what it needs stays near the processor, and no two units
 // write to the same place, so that the result does not depend on the number of threads. Numbers come and go in bfloat16
-// or float32; in between they are float32.
+// or float32, and are multiplied as they came; sums, and what is in between, are float32.
 //
 // T positions, d head dimension, H query heads, K key heads.
 
@@ -63,59 +63,32 @@ inline void write(const Attention& a, void* to, int64_t at, int count, const flo
     }
 }
 
-// R rows times C vectors of out = A B or, where `add`, that added; A's number (m, k) stands at m * high + k * wide.
-template <int R, int C>
-inline void tile(
-    const float* a, int high, int wide, const float* b, int pitch, int depth, float* out, int out_pitch, bool add) {
-    Vec sums[R][C];
-    for (int r = 0; r < R; r++)
-        for (int c = 0; c < C; c++) sums[r][c] = add ? load(out + r * out_pitch + c * lanes) : Vec{};
-    for (int k = 0; k < depth; k++)
-        for (int c = 0; c < C; c++) {
-            const Vec line = load(b + size_t(k) * pitch + c * lanes);
-            for (int r = 0; r < R; r++) sums[r][c] += a[r * high + k * wide] * line;
-        }
-    for (int r = 0; r < R; r++)
-        for (int c = 0; c < C; c++) store(out + r * out_pitch + c * lanes, sums[r][c]);
-}
-
-template <int C, int R>
-inline void strip(
-    const float* a, int high, int wide, const float* b, int pitch, int rows, int depth, float* out, int out_pitch,
-    bool add) {
-    for (; rows >= R; rows -= R, a += R * high, out += R * out_pitch)
-        tile<R, C>(a, high, wide, b, pitch, depth, out, out_pitch, add);
-    if constexpr (R > 1)
-        if (rows) strip<C, R - 1>(a, high, wide, b, pitch, rows, depth, out, out_pitch, add);
-}
-
-// out (rows, columns) = A (rows, depth) times B (depth, columns); columns a multiple of lanes
-inline void product(
-    const float* a, int high, int wide, const float* b, int pitch, int rows, int depth, int columns, float* out,
-    int out_pitch, bool add) {
-    int c = 0;
-    for (; c + 2 * lanes <= columns; c += 2 * lanes)
-        strip<2, tile_rows>(a, high, wide, b + c, pitch, rows, depth, out + c, out_pitch, add);
-    if (c < columns) strip<1, tile_rows>(a, high, wide, b + c, pitch, rows, depth, out + c, out_pitch, add);
-}
-
-// One row and one key head.
+// One row and one key head. Of what is packed, lines stay as they are, a matrix stands that is multiplied by its rows,
+// and lies that is multiplied by its columns: see vectors.h.
+template <class E>
 struct Unit {
+    typedef typename E::Packed Packed;
     const Attention& a;
     const int64_t row, group;
-    const int T, d, half, pitch;  // pitch of a line of positions
-    float *k, *v, *q, *to_k, *to_v, *to_q, *to_out, *out, *k_turned, *v_turned, *scores, *slopes;
+    const int T, full, d, half, packed_d;  // full: T filled up
+    float *x, *to_k, *to_v, *q, *to_q, *to_out, *out, *scores, *slopes;
+    Packed *k_standing, *k_lying, *v_standing, *v_lying, *q_lines, *q_lying, *out_lines, *out_lying, *weights;
 
     Unit(const Attention& a, int64_t row, int64_t group)
-        : a(a), row(row), group(group), T(int(a.length)), d(int(a.head_dim)), half(d / 2), pitch(padded(T) + lanes) {  // lines of a power of two would push each other out of the cache
-      
-        thread_local std::vector<float> memory;  // what is left in it is finite
-        const size_t lines = size_t(T + block) * d, columns = size_t(d) * pitch, square = size_t(block) * pitch;
-        if (memory.size() < 8 * lines + 2 * columns + 2 * square) memory.assign(8 * lines + 2 * columns + 2 * square, 0);
-        float* next = memory.data();
-        for (float** field : {&k, &v, &q, &to_k, &to_v, &to_q, &to_out, &out}) *field = next, next += lines;
-        for (float** field : {&k_turned, &v_turned}) *field = next, next += columns;
+        : a(a), row(row), group(group), T(int(a.length)), full(padded(T)), d(int(a.head_dim)), half(d / 2),
+          packed_d(d / E::numbers) {
+        thread_local std::vector<float> numbers;
+        thread_local std::vector<Packed> packed;
+        const size_t lines = size_t(full + block) * d, square = size_t(block) * full;
+        numbers.resize(std::max(numbers.size(), 7 * lines + 2 * square));
+        packed.resize(std::max(packed.size(), 8 * lines + std::max(lines, square)));
+        float* next = numbers.data();
+        for (float** field : {&x, &to_k, &to_v, &q, &to_q, &to_out, &out}) *field = next, next += lines;
         for (float** field : {&scores, &slopes}) *field = next, next += square;
+        Packed* then = packed.data();
+        for (Packed** field :
+             {&k_standing, &k_lying, &v_standing, &v_lying, &q_lines, &q_lying, &out_lines, &out_lying, &weights})
+            *field = then, then += lines;
     }
 
     int64_t wide() const { return (a.heads + 2 * a.kv_heads) * d; }
@@ -171,19 +144,30 @@ struct Unit {
         }
     }
 
-    void turn(const float* from, float* to) const {  // (T, d) to (d, pitch)
-        for (int t = 0; t < T; t += lanes)
-            for (int i = 0; i < d; i++) {
-                float line[lanes];
-                for (int l = 0; l < lanes; l++) line[l] = from[(t + l) * d + i];
-                store(to + i * pitch + t, load(line));
-            }
+    static void clear(float* from, float* to) { std::fill(from, to, 0.0f); }
+
+    // Keys and values, packed as the products to come take them.
+    void take_keys(bool backward) {
+        take(a.heads + group, k_norm(), 1.0f, x);
+        pack_both(k_standing, backward ? k_lying : nullptr);
+        const int64_t values = a.heads + a.kv_heads + group;
+        for (int t = 0; t < T; t++) read(a, a.qkv, place(t, values), wide(), d, x + t * d);
+        pack_both(backward ? v_standing : nullptr, v_lying);
     }
 
-    void take_keys() {
-        take(a.heads + group, k_norm(), 1.0f, k);
-        turn(k, k_turned);
-        for (int t = 0; t < T; t++) read(a, a.qkv, place(t, a.heads + a.kv_heads + group), wide(), d, v + t * d);
+    // x, in the ways that are asked for; what fills it up is nothing.
+    void pack_both(Packed* standing, Packed* lying) {
+        clear(x + T * d, x + full * d);
+        if (standing) {
+            line_up<E>(x, full * d, weights);
+            stand<E>(weights, full, packed_d, standing);
+        }
+        if (lying) lay<E>(x, full, d, lying);
+    }
+
+    void take_queries(int64_t head) {
+        take(head, a.norms, scale(), q);
+        line_up<E>(q, T * d, q_lines);
     }
 
     const int32_t* seen(int t) const { return a.seen + (row * T + t) * 3; }
@@ -212,75 +196,98 @@ struct Unit {
     const float* k_norm() const { return a.norms ? a.norms + d : nullptr; }
     float scale() const { return 1.0f / std::sqrt(float(d)); }
 
+    // Of queries from `first` and keys from `low`, either multiplied by a standing matrix.
+    void multiply_keys(const Packed* lines, const Packed* standing, int count, int low, int span, float* to) const {
+        multiply<E>(standing + size_t(low) * packed_d, lines, count, d, span, to, false);
+    }
+
+    // What so many lines of weights over keys from `low` make of a lying matrix.
+    void mix(const float* lines, const Packed* lying, int count, int low, int span, float* to) const {
+        line_up<E>(lines, count * span, weights);
+        const Packed* from = lying + size_t(low) / E::numbers * lanes;
+        multiply<E>(from, weights, count, span, d, to, false, full / E::numbers);
+    }
+
+    // to += lines^T times a block, for keys from `low`
+    void mix_back(const float* lines, const Packed* lying, int span, float* to) const {
+        line_down<E>(lines, block, span, weights);
+        multiply<E>(lying, weights, span, block, d, to, true);
+    }
+
     void forward() {
-        take_keys();
+        take_keys(false);
         const int64_t shared = a.heads / a.kv_heads;
         for (int64_t head = group * shared; head < (group + 1) * shared; head++) {
-            take(head, a.norms, scale(), q);
+            take_queries(head);
             for (int first = 0; first < T; first += block) {
-                const int end = std::min(first + block, T), low = lowest(first, end), high = padded(end);
-                const int span = high - low;
-                product(q + first * d, d, 1, k_turned + low, pitch, end - first, d, span, scores, pitch, false);
-                for (int t = first; t < end; t++) soften(t, low, high, scores + (t - first) * pitch, head);
-                product(scores, pitch, 1, v + low * d, d, end - first, end - low, d, out, d, false);
+                const int end = std::min(first + block, T), some = end - first;
+                const int low = lowest(first, end), span = padded(end) - low;
+                multiply_keys(q_lines + first * packed_d, k_standing, some, low, span, scores);
+                for (int t = first; t < end; t++) soften(t, low, span, scores + (t - first) * span, head);
+                mix(scores, v_lying, some, low, span, out);
                 for (int t = first; t < end; t++) write(a, a.mixed, place_mixed(t, head), d, out + (t - first) * d);
             }
         }
     }
 
-    void soften(int t, int low, int high, float* line, int64_t head) {
-        hide(t, low, high, line);
+    void soften(int t, int low, int span, float* line, int64_t head) {
+        hide(t, low, low + span, line);
         Vec most = splat(-INFINITY);
-        for (int i = 0; i < high - low; i += lanes) most = load(line + i) > most ? load(line + i) : most;
+        for (int i = 0; i < span; i += lanes) most = load(line + i) > most ? load(line + i) : most;
         const float top = largest(most);
         Vec total = {};
-        for (int i = 0; i < high - low; i += lanes) {
+        for (int i = 0; i < span; i += lanes) {
             const Vec e = exponential(load(line + i) - top);
             store(line + i, e);
             total += e;
         }
         const float sums = sum(total);
-        for (int i = 0; i < high - low; i += lanes) store(line + i, load(line + i) * (1.0f / sums));
+        for (int i = 0; i < span; i += lanes) store(line + i, load(line + i) * (1.0f / sums));
         a.surprise[(row * a.heads + head) * T + t] = top + std::log(sums);
     }
 
     void backward() {
-        take_keys();
-        turn(v, v_turned);
-        for (float* field : {to_k, to_v}) std::fill(field, field + T * d, 0.0f);
+        take_keys(true);
+        for (float* field : {to_k, to_v}) clear(field, field + full * d);
         const int64_t shared = a.heads / a.kv_heads;
         float* norms = a.to_norms + (row * a.kv_heads + group) * 2 * d;
         for (int64_t head = group * shared; head < (group + 1) * shared; head++) {
-            take(head, a.norms, scale(), q);
-            for (int first = 0; first < T; first += block) {
-                const int end = std::min(first + block, T), low = lowest(first, end), high = padded(end);
-                const int some = end - first, span = high - low;
-                product(q + first * d, d, 1, k_turned + low, pitch, some, d, span, scores, pitch, false);
-                for (int t = first; t < end; t++) {
-                    read(a, a.to_mixed, place_mixed(t, head), a.heads * d, d, to_out + (t - first) * d);
-                    read(a, a.mixed, place_mixed(t, head), a.heads * d, d, out + (t - first) * d);
-                }
-                product(to_out, d, 1, v_turned + low, pitch, some, d, span, slopes, pitch, false);
-                for (int t = first; t < end; t++) slope(t, first, low, high, head);
-                product(slopes, pitch, 1, k + low * d, d, some, end - low, d, to_q + first * d, d, false);
-                product(scores, 1, pitch, to_out, d, end - low, some, d, to_v + low * d, d, true);
-                product(slopes, 1, pitch, q + first * d, d, end - low, some, d, to_k + low * d, d, true);
-            }
+            take_queries(head);
+            for (int first = 0; first < T; first += block) backward_block(head, first, std::min(first + block, T));
             give(head, a.norms, scale(), to_q, norms);
         }
         give(a.heads + group, k_norm(), 1.0f, to_k, norms + d);
         for (int t = 0; t < T; t++) write(a, a.to_qkv, place(t, a.heads + a.kv_heads + group), d, to_v + t * d);
     }
 
+    void backward_block(int64_t head, int first, int end) {
+        const int some = end - first, low = lowest(first, end), span = padded(end) - low;
+        for (int t = first; t < end; t++) {
+            read(a, a.to_mixed, place_mixed(t, head), a.heads * d, d, to_out + (t - first) * d);
+            read(a, a.mixed, place_mixed(t, head), a.heads * d, d, out + (t - first) * d);
+        }
+        clear(to_out + some * d, to_out + block * d), clear(q + end * d, q + (first + block) * d);
+        for (float* square : {scores, slopes}) clear(square + some * span, square + block * span);
+        line_up<E>(to_out, block * d, out_lines);
+        lay<E>(to_out, block, d, out_lying);
+        lay<E>(q + first * d, block, d, q_lying);
+        multiply_keys(q_lines + first * packed_d, k_standing, some, low, span, scores);
+        multiply_keys(out_lines, v_standing, some, low, span, slopes);
+        for (int t = first; t < end; t++) slope(t, first, low, span, head);
+        mix(slopes, k_lying, some, low, span, to_q + first * d);
+        mix_back(scores, out_lying, span, to_v + low * d);
+        mix_back(slopes, q_lying, span, to_k + low * d);
+    }
+
     // From scores and gradients of the softmax's output to its output and gradients of the scores.
-    void slope(int t, int first, int low, int high, int64_t head) {
-        float *line = scores + (t - first) * pitch, *steep = slopes + (t - first) * pitch;
-        hide(t, low, high, line);
+    void slope(int t, int first, int low, int span, int64_t head) {
+        float *line = scores + (t - first) * span, *steep = slopes + (t - first) * span;
+        hide(t, low, low + span, line);
         Vec both = {};
         for (int i = (t - first) * d; i < (t - first + 1) * d; i += lanes) both += load(to_out + i) * load(out + i);
         const float along = sum(both);
         const float surprise = a.surprise[(row * a.heads + head) * T + t];
-        for (int i = 0; i < high - low; i += lanes) {
+        for (int i = 0; i < span; i += lanes) {
             const Vec share = exponential(load(line + i) - surprise);
             store(line + i, share);
             store(steep + i, share * (load(steep + i) - along));
@@ -288,21 +295,29 @@ struct Unit {
     }
 };
 
-template <class Work>
+template <class E, class Work>
 void each(const Attention& a, Work work) {
     const int64_t units = a.rows * a.kv_heads;
 #pragma omp parallel for schedule(dynamic)
     for (int64_t unit = 0; unit < units; unit++) {
-        Unit one(a, unit / a.kv_heads, unit % a.kv_heads);
+        Unit<E> one(a, unit / a.kv_heads, unit % a.kv_heads);
         work(one);
     }
+}
+
+template <class Work>
+void each(const Attention& a, Work work) {
+#ifdef __AVX512BF16__
+    if (a.bfloat16) return each<Bfloat16>(a, work);
+#endif
+    each<Float32>(a, work);
 }
 }  // namespace
 
 extern "C" void attend_forward(const Attention* a) {
-    each(*a, [](Unit& unit) { unit.forward(); });
+    each(*a, [](auto& unit) { unit.forward(); });
 }
 
 extern "C" void attend_backward(const Attention* a) {
-    each(*a, [](Unit& unit) { unit.backward(); });
+    each(*a, [](auto& unit) { unit.backward(); });
 }

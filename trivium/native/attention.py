@@ -7,14 +7,13 @@ B rows, T positions, H query heads, K key heads, d head dimension.
 """
 
 import ctypes
-import os
 from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from trivium.native.build import BuildError, load_library
+from trivium.native.build import is_wanted, open_library
 
 WHOLE = 32  # what a head's dimension must be a multiple of: its halves are whole vectors on every processor
 WIDEST = 256
@@ -34,20 +33,14 @@ class AttentionStruct(ctypes.Structure):
 @cache
 def library() -> ctypes.CDLL | str:
     """The compiled steps, or why there are none here."""
-    try:
-        loaded = load_library("attention", "-fopenmp")
-    except BuildError as reason:
-        return str(reason)
-    for function in (loaded.attend_forward, loaded.attend_backward):
-        function.argtypes, function.restype = (ctypes.POINTER(AttentionStruct),), None
-    return loaded
+    takes = [ctypes.POINTER(AttentionStruct)]
+    return open_library("attention", {"attend_forward": takes, "attend_backward": takes}, "-fopenmp")
 
 
 def serves(head_dim: int, device: torch.device) -> bool:
     """Whether C++ attends for such heads on this device."""
-    if device.type != "cpu" or os.environ.get("TRIVIUM_NATIVE") == "0":
-        return False
-    return head_dim % WHOLE == 0 and head_dim <= WIDEST and not isinstance(library(), str)
+    fits = device.type == "cpu" and head_dim % WHOLE == 0 and head_dim <= WIDEST
+    return fits and is_wanted() and not isinstance(library(), str)
 
 
 def attend_packed(qkv: Tensor, norms: Tensor, rope: Tensor, seen: Tensor, *, heads: int, eps: float) -> Tensor:
@@ -108,7 +101,7 @@ def _backward(
     heads: int,
     eps: float,
 ) -> tuple[Tensor, Tensor]:
-    to_qkv, to_norms = _backward_shapes(to_mixed, qkv, norms, rope, seen, mixed, surprise, heads, eps)
+    to_qkv, to_norms = _backward_shapes(to_mixed, qkv, norms, rope)
     given = {"qkv": qkv, "norms": norms, "rope": rope, "seen": seen, "mixed": mixed, "surprise": surprise}
     given |= {"to_mixed": to_mixed, "to_qkv": to_qkv, "to_norms": to_norms.zero_()}
     _call("attend_backward", heads, eps, given)
@@ -116,19 +109,10 @@ def _backward(
 
 
 @_backward.register_fake
-def _backward_shapes(
-    to_mixed: Tensor,
-    qkv: Tensor,
-    norms: Tensor,
-    rope: Tensor,
-    seen: Tensor,
-    mixed: Tensor,
-    surprise: Tensor,
-    heads: int,
-    eps: float,
-) -> tuple[Tensor, Tensor]:
+def _backward_shapes(to_mixed: Tensor, qkv: Tensor, norms: Tensor, rope: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
     head_dim = norms.shape[1]
-    return torch.empty_like(qkv), rope.new_empty(len(qkv), _key_heads(qkv, heads, head_dim), 2, head_dim)
+    key_heads = _key_heads(qkv, to_mixed.shape[2] // head_dim, head_dim)
+    return torch.empty_like(qkv), rope.new_empty(len(qkv), key_heads, 2, head_dim)
 
 
 def _key_heads(qkv: Tensor, heads: int, head_dim: int) -> int:

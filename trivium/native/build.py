@@ -10,8 +10,9 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 HOME = Path(__file__).parent
 COMPILERS = ("c++", "g++", "clang++")
@@ -42,6 +43,23 @@ def load_library(name: str, *flags: str) -> ctypes.CDLL:
         return ctypes.CDLL(str(_build(command, source, folder, key)))
     except OSError as reason:
         raise BuildError(f"{folder}: {reason}") from reason
+
+
+def open_library(name: str, functions: Mapping[str, Sequence[Any]], *flags: str) -> ctypes.CDLL | str:
+    """`load_library`, with the types of what its functions take, which give nothing; or why there is none here."""
+    try:
+        loaded = load_library(name, *flags)
+    except BuildError as reason:
+        return str(reason)
+    for function, takes in functions.items():
+        found = getattr(loaded, function)
+        found.argtypes, found.restype = tuple(takes), None
+    return loaded
+
+
+def is_wanted() -> bool:
+    """Whether C++ may do what PyTorch could."""
+    return os.environ.get("TRIVIUM_NATIVE") != "0"
 
 
 def cache_folder() -> Path:

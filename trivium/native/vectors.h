@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <utility>
 #ifdef __AVX512BF16__
 #include <immintrin.h>
 #endif
@@ -35,16 +36,27 @@ inline Vec load(const float* p) { return *reinterpret_cast<const Vec*>(p); }
 inline void store(float* p, Vec v) { *reinterpret_cast<Vec*>(p) = v; }
 inline Vec splat(float x) { return Vec{} + x; }
 
+// The numbers, `by` places further.
+template <int by, size_t... I>
+inline Vec moved(Vec v, std::index_sequence<I...>) {
+    return __builtin_shufflevector(v, v, int((I + by) % lanes)...);
+}
+
+// One number of all: each half with the other, then each quarter, ...
+template <int half = lanes / 2, class Join>
+inline float fold(Vec v, Join join) {
+    if constexpr (half == 0)
+        return v[0];
+    else
+        return fold<half / 2>(join(v, moved<half>(v, std::make_index_sequence<lanes>())), join);
+}
+
 inline float sum(Vec v) {
-    for (int half = lanes / 2; half; half /= 2)
-        for (int i = 0; i < half; i++) v[i] += v[i + half];
-    return v[0];
+    return fold(v, [](Vec a, Vec b) { return a + b; });
 }
 
 inline float largest(Vec v) {
-    float most = v[0];
-    for (int i = 1; i < lanes; i++) most = v[i] > most ? v[i] : most;
-    return most;
+    return fold(v, [](Vec a, Vec b) { return b > a ? b : a; });
 }
 
 // Cephes' expf; below -87 it is 0.
@@ -61,9 +73,38 @@ inline Vec exponential(Vec x) {
     return x < low ? Vec{} : p * reinterpret_cast<const Vec&>(power);
 }
 
+// Numbers of a and b in turns: `half` 0 the first ones of each, 1 the last ones.
+template <int half, size_t... I>
+inline Vec in_turns(Vec a, Vec b, std::index_sequence<I...>) {
+    return __builtin_shufflevector(a, b, int(half * lanes / 2 + I / 2 + I % 2 * lanes)...);
+}
+
+// A square of numbers, its rows becoming columns.
+inline void transpose(Vec (&rows)[lanes]) {
+    constexpr auto all = std::make_index_sequence<lanes>();
+    for (int stage = 1; stage < lanes; stage *= 2) {
+        Vec turned[lanes];
+        for (int i = 0; i < lanes / 2; i++) {
+            turned[2 * i] = in_turns<0>(rows[i], rows[i + lanes / 2], all);
+            turned[2 * i + 1] = in_turns<1>(rows[i], rows[i + lanes / 2], all);
+        }
+        for (int i = 0; i < lanes; i++) rows[i] = turned[i];
+    }
+}
+
+// A square of packed numbers, turned; lines are `pitch` apart.
+template <class Packed>
+inline void turn(const Packed* from, int from_pitch, Packed* to, int to_pitch) {
+    Vec rows[lanes];
+    for (int l = 0; l < lanes; l++) rows[l] = load(reinterpret_cast<const float*>(from + l * from_pitch));
+    transpose(rows);
+    for (int l = 0; l < lanes; l++) store(reinterpret_cast<float*>(to + l * to_pitch), rows[l]);
+}
+
 struct Float32 {
     typedef float Packed;  // one number
     static constexpr int numbers = 1;
+    static void join(Packed* out, Vec v, Vec) { store(out, v); }
     static void pack(Packed* out, int at, Vec v) { store(out + at, v); }
     static Vec unpack(const Packed* from) { return load(from); }
     static Vec multiply_add(Vec sum, const Packed* weights, Packed x) { return sum + load(weights) * x; }
@@ -75,6 +116,10 @@ struct Bfloat16 {
     static constexpr int numbers = 2;
     static void pack(Packed* out, int at, Vec v) {
         _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + at / 2), (__m256i)_mm512_cvtneps_pbh((__m512)v));
+    }
+    static void join(Packed* out, Vec first, Vec second) {  // of two lines, one over the other
+        const auto halves = [](Vec v) { return _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh((__m512)v)); };
+        _mm512_storeu_si512(out, _mm512_or_si512(halves(first), _mm512_slli_epi32(halves(second), 16)));
     }
     static Vec unpack(const Packed* from) {
         const __m256i half = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
@@ -122,14 +167,16 @@ void pack(const Matrix& m) {
 }
 
 // R rows times C vectors of outputs. Each sum runs over the inputs in order, so R and C do not show in it.
+// stride: vectors of weights from one block of outputs to the next
 template <class E, int R, int C>
-inline void tile(const typename E::Packed* w, const typename E::Packed* x, int depth, float* y, int pitch, bool add) {
+inline void tile(
+    const typename E::Packed* w, int stride, const typename E::Packed* x, int depth, float* y, int pitch, bool add) {
     Vec sums[R][C] = {};
     for (int i = 0; i < depth; i++) {  // the next blocks are fetched meanwhile: a third faster
-        for (int c = 0; c < C; c++) __builtin_prefetch(w + ((C + c) * depth + i) * lanes, 0, 2);
+        for (int c = 0; c < C; c++) __builtin_prefetch(w + ((C + c) * stride + i) * lanes, 0, 2);
         for (int r = 0; r < R; r++)
             for (int c = 0; c < C; c++)
-                sums[r][c] = E::multiply_add(sums[r][c], w + (c * depth + i) * lanes, x[r * depth + i]);
+                sums[r][c] = E::multiply_add(sums[r][c], w + (c * stride + i) * lanes, x[r * depth + i]);
     }
     for (int r = 0; r < R; r++)
         for (int c = 0; c < C; c++) {
@@ -140,29 +187,71 @@ inline void tile(const typename E::Packed* w, const typename E::Packed* x, int d
 
 template <class E, int C, int R>
 inline void tiles(
-    const typename E::Packed* w, const typename E::Packed* x, int rows, int depth, float* y, int pitch, bool add) {
-    for (; rows >= R; rows -= R, x += R * depth, y += R * pitch) tile<E, R, C>(w, x, depth, y, pitch, add);
+    const typename E::Packed* w, int stride, const typename E::Packed* x, int rows, int depth, float* y, int pitch,
+    bool add) {
+    for (; rows >= R; rows -= R, x += R * depth, y += R * pitch) tile<E, R, C>(w, stride, x, depth, y, pitch, add);
     if constexpr (R > 1)
-        if (rows) tiles<E, C, R - 1>(w, x, rows, depth, y, pitch, add);
+        if (rows) tiles<E, C, R - 1>(w, stride, x, rows, depth, y, pitch, add);
 }
 
 template <class E, int C, int R>
 inline void sweep(
-    const typename E::Packed* w, const typename E::Packed* x, int rows, int depth, int outputs, float* y, bool add) {
+    const typename E::Packed* w, int stride, const typename E::Packed* x, int rows, int depth, int outputs, float* y,
+    bool add) {
     int o = 0;
     for (; o + C * lanes <= outputs; o += C * lanes)
-        tiles<E, C, R>(w + size_t(o) * depth, x, rows, depth, y + o, outputs, add);
-    for (; o < outputs; o += lanes) tiles<E, 1, R>(w + size_t(o) * depth, x, rows, depth, y + o, outputs, add);
+        tiles<E, C, R>(w + size_t(o) * stride, stride, x, rows, depth, y + o, outputs, add);
+    for (; o < outputs; o += lanes)
+        tiles<E, 1, R>(w + size_t(o) * stride, stride, x, rows, depth, y + o, outputs, add);
 }
 
-// y (rows, outputs) = x (rows, inputs) times the packed matrix, or that added to y
+// y (rows, outputs) = x (rows, inputs) times the packed matrix, or that added to y. Of a matrix with more inputs than are
+// asked for, `stride` says how many vectors a block of its outputs has.
 template <class E>
 void multiply(
-    const typename E::Packed* w, const typename E::Packed* x, int rows, int inputs, int outputs, float* y, bool add) {
+    const typename E::Packed* w, const typename E::Packed* x, int rows, int inputs, int outputs, float* y, bool add,
+    int stride = 0) {
     const int depth = inputs / E::numbers;
+    if (!stride) stride = depth;
     if (rows <= flat_rows)
-        sweep<E, flat_blocks, flat_rows>(w, x, rows, depth, outputs, y, add);
+        sweep<E, flat_blocks, flat_rows>(w, stride, x, rows, depth, outputs, y, add);
     else
-        sweep<E, tile_blocks, tile_rows>(w, x, rows, depth, outputs, y, add);
+        sweep<E, tile_blocks, tile_rows>(w, stride, x, rows, depth, outputs, y, add);
+}
+
+// Numbers as `multiply` takes its rows.
+template <class E>
+void line_up(const float* from, int count, typename E::Packed* to) {
+    for (int i = 0; i < count; i += lanes) E::pack(to, i, load(from + i));
+}
+
+// Lines of so many packed numbers, as a matrix whose rows are outputs.
+template <class E>
+void stand(const typename E::Packed* lines, int rows, int width, typename E::Packed* to) {
+    for (int r = 0; r < rows; r += lanes)
+        for (int i = 0; i < width; i += lanes, to += lanes * lanes)
+            turn(lines + r * width + i, width, to, lanes);
+}
+
+// A matrix (rows, columns) whose rows are inputs, and its columns outputs.
+template <class E>
+void lay(const float* from, int rows, int columns, typename E::Packed* to) {
+    for (int c = 0; c < columns; c += lanes)
+        for (int r = 0; r < rows; r += E::numbers, to += lanes)
+            E::join(to, load(from + r * columns + c), load(from + (r + E::numbers - 1) * columns + c));
+}
+
+// The columns of a matrix (rows, columns) as `multiply` takes its rows.
+template <class E>
+void line_down(const float* from, int rows, int columns, typename E::Packed* to) {
+    for (int c = 0; c < columns; c += lanes)
+        for (int r = 0; r < rows; r += E::numbers * lanes) {
+            typename E::Packed square[lanes * lanes];
+            for (int l = 0; l < lanes; l++) {
+                const float* line = from + (r + l * E::numbers) * columns + c;
+                E::join(square + l * lanes, load(line), load(line + (E::numbers - 1) * columns));
+            }
+            turn(square, lanes, to + (c * rows + r) / E::numbers, rows / E::numbers);
+        }
 }
 }  // namespace

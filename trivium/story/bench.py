@@ -115,7 +115,13 @@ def measure_size(size: Size, compute: Compute, machine: Machine, *, quick: bool)
 
 def training_speed(model: Transformer, size: Size, compute: Compute, *, steps: int) -> float:
     """Tokens per second of whole steps, optimizer included; the median. The first two compile and are not counted."""
-    settings = PretrainConfig(steps=steps + 2, rows_per_step=size.rows, microbatch_rows=size.at_once)
+    times = step_times(model, size, compute, steps=steps + 2)
+    return size.rows * size.model.context_length / statistics.median(times[2:])
+
+
+def step_times(model: Transformer, size: Size, compute: Compute, *, steps: int) -> list[float]:
+    """Seconds of each whole step, optimizer included, on random tokens."""
+    settings = PretrainConfig(steps=steps, rows_per_step=size.rows, microbatch_rows=size.at_once)
     rows = [random_rows(size) for _ in range(size.rows // size.at_once)]
     phase = Phase(
         name="bench",
@@ -128,11 +134,10 @@ def training_speed(model: Transformer, size: Size, compute: Compute, *, steps: i
         evaluations=0,
         ahead=True,
     )
-    times, tokens = [time.perf_counter()], 0
-    for report in train(phase, alone(compute.device), steps=range(steps + 2)):
+    times = [time.perf_counter()]
+    for _ in train(phase, alone(compute.device), steps=range(steps)):
         times.append(time.perf_counter())
-        tokens = report.tokens
-    return tokens / statistics.median(b - a for a, b in pairwise(times[2:]))
+    return [b - a for a, b in pairwise(times)]
 
 
 def random_rows(size: Size) -> TokenBatch:

@@ -20,7 +20,7 @@ from trivium.model.transformer import Transformer
 from trivium.publish import MANIFEST, publish, publish_file, verify
 from trivium.shelf import Opened, Origin, Parent, open_model, publish_model
 from trivium.story.start import first_model, shape_of, with_start
-from trivium.story.talking import latest_model
+from trivium.story.voices import latest_model
 from trivium.text import adoption, llama_cpp
 from trivium.text.tokenizer import Tokenizer
 

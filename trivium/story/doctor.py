@@ -18,6 +18,7 @@ from trivium.errors import ConfigError, TriviumError
 from trivium.feedback.database import engine_for, journal_mode, name_of, named_errors, url_of
 from trivium.generate.native import decoder_in_use
 from trivium.plan import machine_name
+from trivium.plan.machine import container_limits
 from trivium.show import console_for
 
 OLDEST_PYTHON, OLDEST_TORCH = (3, 11), (2, 9)
@@ -75,7 +76,7 @@ def of_machine() -> Iterator[Finding]:
 
 
 def of_room(folder: Path) -> Iterator[Finding]:
-    memory = free_memory()
+    memory = min((each for each in (free_memory(), *container_limits(Path("/"))) if each is not None), default=None)
     if memory is not None:
         fit = memory >= LEAST_MEMORY
         remedy = "" if fit else "close other programs, or train a smaller model (--model.width)"

@@ -5,11 +5,12 @@ from typing import Any
 
 from rich.text import Text
 
+from trivium.compute import best_device
 from trivium.errors import ConfigError
 from trivium.evaluate.blanks import fill_together, likely
 from trivium.shelf import Opened, open_model
 from trivium.show import console_for
-from trivium.story.talking import latest_model
+from trivium.story.voices import latest_model
 from trivium.text import blanks
 
 DRAWN = 24  # fillings tried beside the most probable one, to show others too
@@ -24,7 +25,7 @@ def fill_blanks(folder: Path, text: str, *, best: int) -> dict[str, Any]:
     blanks.parse(text)  # before a model is opened for a text that has none
     if best < 1:
         raise ConfigError(f"best = {best}: at least one is shown; give 1 or more")
-    return fill_with(open_model(latest_model(folder, prefer="base")), text, best=best)
+    return fill_with(open_model(latest_model(folder, prefer="base"), device=best_device()), text, best=best)
 
 
 def fill_with(opened: Opened, text: str, *, best: int) -> dict[str, Any]:

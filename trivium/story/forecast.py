@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
-import torch
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from trivium import plan
-from trivium.compute import compiling_obstacle, prepare
+from trivium.compute import best_device, compiling_obstacle, prepare
 from trivium.config import OptimizerConfig, Recipe, Settings, merge, read_settings, resolve
 from trivium.distributed.world import join_world
 from trivium.model.shape import ModelConfig
@@ -78,7 +77,7 @@ def forecast_of_run(run: Run, *, minutes: float | None, flags: Settings) -> Fore
     settings, dial = go_on(run, flags, minutes, new_round=False)
     recipe = resolve(settings)
     done = set(done_stages(run))
-    device = "cuda" if recipe.compute.device != "cpu" and torch.cuda.is_available() else "cpu"
+    device = best_device(recipe.compute.device)
     found = describe(recipe, dial, stages_of(recipe, dial, done=done), device=device)
     keys = plan.open_keys({})
     still_open = found["open"]
@@ -153,7 +152,7 @@ def seconds_per_step(name: str, recipe: Recipe, dial: Dial) -> float:
     rows, length = layout_of(name, recipe)
     flop = recipe.model.model_copy(update={"context_length": length}).training_flop(rows * length)
     cost = ALIGN_COST if name == "align" else 1.0
-    return cost * flop / (dial.machine.matmul_flops * plan.SHARE_OF_PEAK[compiled])
+    return cost * flop / dial.flops(compiled=compiled)
 
 
 def pairs_to_vote_on(recipe: Recipe, dial: Dial | None) -> int:
@@ -178,6 +177,7 @@ def describe(recipe: Recipe, dial: Dial | None, stages: list[Stage], *, device: 
         "minutes": dial.minutes if dial else None,
         "spent_minutes": dial.spent / 60 if dial else None,
         "machine": {"device": device, **msgspec.structs.asdict(machine)} if machine else None,
+        "choice": msgspec.to_builtins(dial.choice) if dial and dial.choice else None,
         "compiled": recipe.compute.compile,
         "obstacle": "",  # why steps are not compiled, where they should be
         "taken": {},  # what the folder decides that the run starts from
@@ -269,6 +269,30 @@ def summary(found: Forecast) -> Iterator[tuple[str, str]]:
     more = most if found["memory_most_bytes"] > found["memory_bytes"] else ""
     yield "memory", f"about {size(found['memory_bytes'])} at the peak{more}; {steps}"
     yield "disk", f"about {size(found['disk_bytes'])}"
+    if found["choice"]:
+        yield from reasons(found["choice"], fresh=not start["folder"])
+
+
+UNTRIED = "no steps, the run is too short: sizes follow from the speed of large products"
+
+
+def reasons(choice: dict[str, Any], *, fresh: bool) -> Iterator[tuple[str, str]]:
+    """What the dial reckoned with."""
+    trials: dict[str, list[str]] = {}
+    for each in choice["trials"]:
+        shape = f"{each['num_layers']} layers of {each['width']}"
+        trials.setdefault(shape, []).append(f"{short(each['tokens_per_second'])} with {each['rows']} rows at once")
+    told = "; ".join(f"{shape} {', '.join(speeds)}" for shape, speeds in trials.items())
+    yield "tried", f"tokens/s of plain steps: {told}" if told else UNTRIED
+    if fresh:
+        law = plan.LAWS[choice["law"]]
+        told = f"{law.floor:g} + {law.size:g} N^-{law.power:g} + {law.text:g} D^-{law.power:g}"
+        yield "law", f"{told} bits/byte of N parameters after D bytes ({choice['law']}): {choice['bits']:.3f} expected"
+    text = f"{short(choice['tokens'])} tokens in phase I, about {short(choice['read'])}B"
+    if choice["unique"]:
+        epochs = choice["read"] / choice["unique"]
+        text += f"; there are {short(choice['unique'])}B: read {epochs:.1f} times"
+    yield "text", text
 
 
 def _title(found: Forecast) -> str:

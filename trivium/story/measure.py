@@ -245,10 +245,19 @@ def _interval(here: Measures) -> str:
 
 def by_kind_rows(found: Measures) -> tuple[list[str], list[list[str]]]:
     """Instructions by kind, a model per column."""
-    models: Sequence[str] = [name for name in ("base", "instruct", "aligned") if name in found]
-    kinds = sorted({kind for name in models for kind in found[name]["by_kind"]})
-    rows = [[kind, *(f"{found[name]['by_kind'].get(kind, 0):.0%}" for name in models)] for kind in kinds]
-    return ["instruction", *models], rows
+    return _share_rows(found, "by_kind", "instruction")
+
+
+def by_format_rows(found: Measures) -> tuple[list[str], list[list[str]]]:
+    """Formats kept, likewise."""
+    return _share_rows(found, "by_format", "format")
+
+
+def _share_rows(found: Measures, key: str, title: str) -> tuple[list[str], list[list[str]]]:
+    models: Sequence[str] = [name for name in MODELS if name in found]
+    kinds = sorted({kind for name in models for kind in found[name][key]})
+    rows = [[kind, *(f"{found[name][key].get(kind, 0):.0%}" for name in models)] for kind in kinds]
+    return [title, *models], rows
 
 
 def evaluate_run(path: Path, questions: Path | None, *, flags: Settings) -> Measures:
@@ -262,7 +271,8 @@ def evaluate_model(folder: Path, questions: Path | None, *, flags: Settings) -> 
     """What `trivium evaluate MODEL` finds: on the data that it learned from, or that the flags name; else without."""
     asked = read_questions(questions)
     with look_at(folder, flags=flags) as teller:
-        knows_data = (folder / LINEAGE).exists() and bool(read_lineage(folder).data)
+        lineage = read_lineage(folder) if (folder / LINEAGE).exists() else None
+        knows_data = lineage is not None and bool(lineage.data or lineage.votes)
         return measure_model(teller, folder, asked, language=knows_data or "data" in flags)
 
 
@@ -279,3 +289,4 @@ def print_measures(found: Measures) -> None:
     show.table("Held-out measures", *table_rows(found))
     show.table("Before and after each phase", *change_rows(found))
     show.table("Instructions by kind", *by_kind_rows(found))
+    show.table("Formats kept", *by_format_rows(found))

@@ -4,9 +4,9 @@ from typing import NamedTuple
 
 from trivium import plan
 from trivium.config import OptimizerConfig, Recipe
-from trivium.story.opening import DIALOGUE_TOKENS, STORY_TOKENS
 from trivium.text.corpus import has_world
 
+STORY_TOKENS, DIALOGUE_TOKENS = 170, 55  # of TinyWorld, roughly: how much of it a run needs
 LIBRARIES = 380 * 2**20  # bytes: a process that has opened a run on the CPU, before its first step
 COMPILER = 120 * 2**20  # bytes: torch's compiler, once it has been at work
 PROMPT_TOKENS = 3 * DIALOGUE_TOKENS // 2  # of the longest prompt in a step of reinforcement, roughly
@@ -51,15 +51,20 @@ class Memory(NamedTuple):
 
 
 def memory_of(recipe: Recipe, *, dtype_bytes: int) -> Memory:
-    compiled, longest = recipe.compute.compile, recipe.align.max_new_tokens
-    rows = max(recipe.pretrain.microbatch_rows, recipe.instruct.microbatch_rows)
-    reading = plan.peak_memory(recipe.model, rows, dtype_bytes, compiled=compiled) + COMPILER * compiled
-    answering = [answering_memory(recipe, tokens, dtype_bytes) for tokens in (min(ANSWER_TOKENS, longest), longest)]
+    reading, longest = reading_memory(recipe, dtype_bytes=dtype_bytes), recipe.align.max_new_tokens
+    answering = [answering_memory(recipe, tokens, dtype_bytes=dtype_bytes) for tokens in (ANSWER_TOKENS, longest)]
     return Memory(*(LIBRARIES + max(reading, each) for each in answering))
 
 
-def answering_memory(recipe: Recipe, tokens: int, dtype_bytes: int) -> int:
+def reading_memory(recipe: Recipe, *, dtype_bytes: int) -> int:
+    """Bytes of a step of phase I or II."""
+    compiled, rows = recipe.compute.compile, max(recipe.pretrain.microbatch_rows, recipe.instruct.microbatch_rows)
+    return plan.peak_memory(recipe.model, rows, dtype_bytes, compiled=compiled) + COMPILER * compiled
+
+
+def answering_memory(recipe: Recipe, tokens: int = ANSWER_TOKENS, *, dtype_bytes: int) -> int:
     """Bytes of a step of reinforcement on answers of so many tokens, with the reference and the reward model."""
+    tokens = min(tokens, recipe.align.max_new_tokens)
     answers = recipe.align.microbatch_rows
     rows, length = packed(recipe, answers=answers, group=recipe.align.group, tokens=tokens)
     shape = recipe.model.model_copy(update={"context_length": length})

@@ -1,6 +1,7 @@
 """Opening a run: a new one from a recipe and the dial, an old one exactly as it was begun, or one only to look at."""
 
 import math
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,15 +16,15 @@ from trivium.distributed.world import World, join_world
 from trivium.errors import ConfigError, RunError
 from trivium.runs import LINEAGE, Run, open_run, read_lineage, read_run
 from trivium.show import Show
+from trivium.story.sizing import choose_before
 from trivium.story.start import with_start
 from trivium.story.teller import Teller
 from trivium.text.corpus import check_files
 from trivium.train.interrupt import listen
 
 DEFAULT_MINUTES = 10.0
+LAST = "measure"  # stage of a run
 LATER = ("votes", "reward", "align", "evaluate")  # settings that a new round may change
-STORY_TOKENS, DIALOGUE_TOKENS = 170, 55  # of TinyWorld, roughly: how much of it a run needs
-STEPPING = 0.75  # of the time of a phase goes into its steps
 
 
 @contextmanager
@@ -37,23 +38,29 @@ def open_story(
     must_exist: bool = False,
     through: str = "",
     taught: tuple[str, ...] = (),
+    begun: float | None = None,
 ) -> Iterator[Teller]:
     """A run, ready to go on.
 
     target  a recipe file, or a run folder; None: the defaults, TinyWorld
     flags   settings that were said on the command line
     new_round   whether the settings of phase III may differ from those that the run was begun with
-    must_exist  whether only a run folder will do
+    must_exist  whether only a run folder will do, unless the settings name weights to start from
     through     the stage that ends when the minutes are over; empty: the whole run's
+    begun       of time.monotonic(), since when the time counts; None: from now on
     taught      of a new run that starts from a folder, the phases that this folder is taken to have been through
     """
+    begun = time.monotonic() if begun is None else begun
     whole = (DEFAULT_MINUTES if minutes is None else minutes) / (plan.share_through(through) if through else 1.0)
     if target is not None and target.is_dir() and out is not None:
         raise ConfigError(f"out = {out}: {target} is a folder already; name a recipe file, or drop --out")
-    if must_exist and target is not None and not target.is_dir():
+    if must_exist and target is not None and not target.exists():
         raise RunError(f"{target}: no such run; name a folder that `trivium run` made")
     told = read_settings(target) if target is not None and not target.is_dir() else {}
     said = merge(told, flags)
+    must_exist = must_exist and not said.get("start", {}).get("folder")
+    if must_exist and told:
+        raise RunError(f"{target}: no such run; name a folder that `trivium run` made")
     path = out or (target if target is not None and target.is_dir() else Path("runs") / name_of(target))
     is_new = not (path / "recipe.toml").exists()
     if is_new and must_exist:
@@ -72,12 +79,12 @@ def open_story(
         compute = prepare(first.compute, world.device, run.cache / "compiled")
         dial: plan.Dial | None
         if is_new:
-            settings, dial = world.from_first(begin(said, whole, compute))
+            settings, dial = world.from_first(begin(said, whole, compute, through=through))
         else:
             settings, dial = go_on(run, said, None if minutes is None else whole, new_round=new_round)
         wanted, obstacle = resolve(settings).compute.compile, compiling_obstacle(world.device)
         compute = compute._replace(compiled=wanted and not obstacle)
-        teller = Teller(run, settings, dial, compute, world, interrupt, Show(quiet=not world.first))
+        teller = Teller(run, settings, dial, compute, world, interrupt, Show(quiet=not world.first), begun=begun)
         if obstacle and (wanted or (is_new and dial and would_compile(said, dial.minutes))):
             teller.show.say(f"Steps are not compiled: {obstacle}.")
         teller.keep_recipe()
@@ -102,7 +109,7 @@ def look_into(path: Path, *, flags: Settings) -> Iterator[Teller]:
 
 @contextmanager
 def look_at(folder: Path, *, flags: Settings) -> Iterator[Teller]:
-    """A model by itself, to be asked: with the settings of its lineage, that it was made with, and the flags.
+    """A model by itself, to be asked and not changed, with the settings of its lineage and the flags.
 
     raises  CheckpointError when the lineage is malformed, ConfigError when its settings are of another version
     """
@@ -110,7 +117,7 @@ def look_at(folder: Path, *, flags: Settings) -> Iterator[Teller]:
     recipe = resolve(settings)
     with listen() as interrupt, join_world(recipe.compute.device) as world:
         compute = prepare(recipe.compute, world.device, folder / ".cache")._replace(compiled=False)
-        yield Teller(Run(folder), settings, None, compute, world, interrupt, Show(quiet=not world.first))
+        yield Teller(Run(folder), settings, None, compute, world, interrupt, Show(quiet=not world.first), writes=False)
 
 
 @contextmanager
@@ -131,42 +138,25 @@ def name_of(recipe: Path | None) -> str:
     return "tinyworld" if recipe is None else recipe.stem.lower()
 
 
-def begin(said: Settings, minutes: float, compute: Compute) -> tuple[Settings, plan.Dial]:
+def begin(said: Settings, minutes: float, compute: Compute, *, through: str = "") -> tuple[Settings, plan.Dial]:
     """Settings of a new run: what was said, and what the dial chooses before anything is trained.
 
-    said  with what follows from the folder that it starts from
+    said     with what follows from the folder that it starts from
+    minutes  for the whole run
+    through  the stage whose end was asked for; empty: the last
     """
     if not 0 < minutes < math.inf:
         raise ConfigError(f"minutes = {minutes:g}: must be above 0 and finite; try {DEFAULT_MINUTES:g}")
     machine = plan.measure_machine(compute)
     obstacle = compiling_obstacle(compute.device)
     settings = plan.set_default(said, "compute.compile", would_compile(said, minutes) and not obstacle)
-    compiled = bool(settings["compute"]["compile"])
-    if compiled and obstacle:
+    if settings["compute"]["compile"] and obstacle:
         raise ConfigError(f"compute.compile = true: {obstacle}, or set it to false")
-    if not settings.get("start", {}).get("folder"):
-        settings = plan.choose_shape(settings, minutes, machine.matmul_flops, compiled=compiled)
     settings = plan.choose_exam(settings, minutes)
     if minutes < plan.GATE_FROM_MINUTES:
         settings = plan.set_default(settings, "align.gate", False)
-    dial = plan.Dial(minutes=minutes, open=plan.open_keys(said), machine=machine)
-    recipe = resolve(settings)
-    for key, stage, tokens, phase in (
-        ("data.stories", "pretrain", STORY_TOKENS, recipe.pretrain),
-        ("data.dialogues", "instruct", DIALOGUE_TOKENS, recipe.instruct),
-    ):
-        if key not in dial.open:
-            continue
-        per_step = phase.rows_per_step * recipe.model.context_length
-        steps = phase.steps
-        if f"{stage}.steps" in dial.open:
-            seconds = STEPPING * dial.seconds_for(stage)
-            steps = plan.estimate_steps(
-                recipe.model, phase.rows_per_step, seconds, machine.matmul_flops, compiled=compiled
-            )
-        settings = plan.set_key(settings, key, max(2000, min(400_000, steps * per_step // tokens)))
-        dial.open.remove(key)
-    return settings, dial
+    dial = plan.Dial(minutes=minutes, open=plan.open_keys(said), machine=machine, through=through or LAST)
+    return choose_before(settings, dial, compute), dial
 
 
 def would_compile(said: Settings, minutes: float) -> bool:

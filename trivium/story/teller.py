@@ -54,8 +54,12 @@ class Teller:
         show: Show,
         *,
         writes: bool = True,
+        begun: float | None = None,
     ) -> None:
-        """writes  whether texts that are gathered are kept in the run's folder"""
+        """
+        writes  whether texts that are gathered are kept in the run's folder
+        begun   of time.monotonic(), since when the time counts; None: from now on
+        """
         self.run, self.dial, self.compute, self.world = run, dial, compute, world
         self.interrupt, self.show = interrupt, show
         self.settings = settings
@@ -65,7 +69,7 @@ class Teller:
         self._documents: Corpus | None = None
         self._dialogues: Split[Dialogue] | None = None
         self._heard: set[str] = set()  # the phases whose model has said something
-        self._clock = time.monotonic()
+        self._clock = time.monotonic() if begun is None else begun
 
     def documents(self, say: Say = quiet) -> Corpus:
         """The texts on disk, which are gathered once; the first rank gathers them, the others wait and open them."""

@@ -31,6 +31,7 @@ from trivium.phases.align.sampling import sample_pairs
 from trivium.records import Message
 from trivium.runs import Run, read_run, votes_of
 from trivium.shelf import Opened, is_done, open_model, weights_fingerprint
+from trivium.show import printable
 from trivium.text.corpus import is_judged, load_dialogues, load_pairs
 from trivium.text.schemas import quiet
 from trivium.train.interrupt import listen
@@ -263,11 +264,6 @@ def _answer(text: str, ended: bool) -> Text:
     if not text:
         return Text("says nothing", style="dim italic")
     return Text.assemble(printable(text), ("" if ended else " … goes on", "dim italic"))
-
-
-def printable(text: str) -> str:
-    """What is safe to show: a model may write any byte, those that steer a terminal too."""
-    return "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text)
 
 
 def read_choice(console: Console) -> Shown | Literal["undo"] | None:

@@ -59,5 +59,5 @@ def _conclude(teller: Teller, found: Measures) -> None:
         show.say("The votes, and the judge of the win rate, are simulated: TinyWorld's judge knows the truth.")
     if teller.dial:
         show.say(f"{duration(teller.dial.spent)} of {duration(60 * teller.dial.minutes)}")
-    show.say(f'\nTry next:\n  trivium chat {run.path}\n  trivium fill {run.path} "The ___ was warm."')
+    show.say(f'\nTry next:\n  trivium chat {run.path}\n  trivium fill {run.path} "He was hungry, so he ate the ___."')
     show.say(f"  trivium report {run.path}\n  trivium vote {run.path}   then   trivium run {run.path} --round")

@@ -144,9 +144,7 @@ async def _bits(desk: Desk, order: Order, stop: Sequence[str]) -> AsyncIterator[
                 break
             if text:
                 yield Bit(text, tokens, None)
-                text, tokens = "", []
-        else:
-            text = ""
+                tokens = []
         if token.end == "stop":
             text = ""
         rest = "" if spelling.stopped else spelling.end()

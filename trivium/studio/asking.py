@@ -85,6 +85,7 @@ class Said(BaseModel):
 
 
 class Chat(Asked):
+    max_tokens: Annotated[int | None, Field(ge=1)] = None
     messages: Annotated[list[Said], Field(min_length=1)]
     max_completion_tokens: Annotated[int | None, Field(ge=1)] = None
     logprobs: bool = False

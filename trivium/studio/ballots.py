@@ -58,11 +58,11 @@ class Ballots:
         """The vote, once it is durable. The same key again gives the same vote."""
         key = f"studio:{rater_id}:{slip.key}"
         with self._pen:
-            before = self._counted()
             vote = self._store.answer(Answer(slip.showing, rater_id, slip.shown, key, slip.seconds, slip.comment))
+            known = self._counted()
             if vote.id > self._newest:
                 self._newest = vote.id
-                before[rater_id] += vote.choice != "skip"
+                known[rater_id] += vote.choice != "skip"
         return vote
 
     def undo(self, rater_id: int, key: str) -> Vote | None:

@@ -29,6 +29,11 @@ def listen(host: str, port: int) -> socket.socket:
     return listening
 
 
+def address(host: str, port: int) -> str:
+    """As it stands in a URL."""
+    return f"{f'[{host}]' if ':' in host else host}:{port}"
+
+
 def serve(app: Any, listening: socket.socket) -> None:
     """Until Ctrl-C or SIGTERM."""
     settings = uvicorn.Config(

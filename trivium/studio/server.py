@@ -14,13 +14,13 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from trivium.errors import RunError, TriviumError
+from trivium.errors import BusyError, RunError, TriviumError
 from trivium.feedback.people import Person
 from trivium.runs import read_run
 from trivium.studio import entrance, files
 from trivium.studio.auth import Owner
 from trivium.studio.guard import Guard, loopback_names
-from trivium.studio.listening import LOOPBACK, listen, serve
+from trivium.studio.listening import LOOPBACK, address, listen, serve
 from trivium.studio.pages import ROUTERS
 from trivium.studio.studio import Here, Json, Studio, open_studio, show, studio_of
 
@@ -71,7 +71,8 @@ async def _malformed(request: Request, reason: Exception) -> Response:
 
 
 async def _mistaken(request: Request, reason: Exception) -> Response:
-    return await _answer(request, 409 if isinstance(reason, RunError) else 400, str(reason))
+    code = 503 if isinstance(reason, BusyError) else 409 if isinstance(reason, RunError) else 400
+    return await _answer(request, code, str(reason))
 
 
 async def _answer(request: Request, code: int, told: str, headers: object = None) -> Response:
@@ -100,18 +101,18 @@ def serve_studio(run: Path, *, host: str, port: int, names: Collection[str], bro
         secret = secrets.token_urlsafe(24)
         app = build_app(studio, names=addresses(host, port, names), secret=secret)
         shown = host if host not in ("0.0.0.0", "::") else next(iter(names), socket.gethostname())
-        address = f"http://{f'[{shown}]' if ':' in shown else shown}:{port}/open?token={secret}"
-        print(address, flush=True)
+        entry = f"http://{address(shown, port)}/open?token={secret}"
+        print(entry, flush=True)
         print(f"The studio of {run}. Ctrl-C ends it; what is at work on the run goes on.", file=sys.stderr)
         if browser:
-            webbrowser.open(address)
+            webbrowser.open(entry)
         with closing(studio):
             serve(app, listening)
 
 
 def addresses(host: str, port: int, names: Collection[str]) -> set[str]:
     """What the Host header may say: the address listened on, and the names that were given, with and without port."""
-    found = {f"{f'[{host}]' if ':' in host else host}:{port}", *loopback_names(port)}
+    found = {address(host, port), *loopback_names(port)}
     if host not in LOOPBACK:
         for name in (*names, *(() if names else (socket.gethostname(),))):
             found |= {name.lower(), f"{name.lower()}:{port}"}

@@ -5,27 +5,28 @@ import signal
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from fastapi import FastAPI, Request
 from starlette.exceptions import HTTPException
 from starlette.middleware.base import RequestResponseEndpoint
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.responses import JSONResponse, Response
 
+from trivium.compute import best_device
 from trivium.errors import ConfigError
 from trivium.runs import Run
 from trivium.shelf import is_done, open_model
-from trivium.story.talking import latest_model
+from trivium.story.voices import latest_model
 from trivium.studio.api import openai_routes
 from trivium.studio.asking import ApiError
 from trivium.studio.desk import Desk
-from trivium.studio.listening import LOOPBACK, listen, serve
+from trivium.studio.listening import LOOPBACK, address, listen, serve
 
 RETRY = "2"  # seconds after which a full queue may be asked again
 
 
 def build_api(desks: Mapping[str, Desk], *, hosts: Collection[str], api_key: str | None) -> FastAPI:
-    """hosts    what the Host header may say, without port
+    """hosts    what the Host header may say: in lower case, without port and brackets
     api_key  what `Authorization: Bearer …` has to say, where one is set
     """
     app = FastAPI(title="Trivium", docs_url=None, redoc_url=None, openapi_url=None)
@@ -33,6 +34,9 @@ def build_api(desks: Mapping[str, Desk], *, hosts: Collection[str], api_key: str
     @app.middleware("http")
     async def guard(request: Request, call_next: RequestResponseEndpoint) -> Response:
         """No page of somebody else's, open in a browser on this machine, may use the models."""
+        if host_of(request.headers.get("host", "")) not in hosts:
+            told = "this is not an address of the server; take the one that `trivium serve` printed, or give it --name"
+            return _told(ApiError(told))
         if "origin" in request.headers:
             return _told(ApiError("this request comes from a web page; pages are not served", status=403))
         shown = request.headers.get("authorization", "").removeprefix("Bearer ")
@@ -59,8 +63,15 @@ def build_api(desks: Mapping[str, Desk], *, hosts: Collection[str], api_key: str
     app.include_router(openai_routes(desks))
     app.add_exception_handler(ApiError, refused)
     app.add_exception_handler(HTTPException, missing)
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)
     return app
+
+
+def host_of(header: str) -> str:
+    """The name in a Host header, in lower case, without port and brackets; empty when there is none."""
+    try:
+        return urlsplit(f"//{header}").hostname or ""
+    except ValueError:
+        return ""
 
 
 def _told(reason: ApiError) -> Response:
@@ -81,9 +92,9 @@ def serve_models(folders: Sequence[Path], *, host: str, port: int, names: Collec
             raise ConfigError(f"models: {found[name]} and {folder} are both called {name}; rename one folder")
         found[name] = folder
     with listen(host, port) as listening:
-        desks = {name: Desk(*open_model(folder)) for name, folder in found.items()}
-        app = build_api(desks, hosts={"127.0.0.1", "localhost", host, *names}, api_key=api_key)
-        print(f"http://{host}:{listening.getsockname()[1]}/v1", flush=True)
+        desks = {name: Desk(*open_model(folder, device=best_device())) for name, folder in found.items()}
+        app = build_api(desks, hosts={name.lower() for name in (*LOOPBACK, host, *names)}, api_key=api_key)
+        print(f"http://{address(host, listening.getsockname()[1])}/v1", flush=True)
         print(f"{', '.join(desks)}. Ctrl-C ends it.", file=sys.stderr)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # which uvicorn raises again after it has ended in peace
         try:

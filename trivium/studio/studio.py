@@ -87,6 +87,7 @@ class Studio:
     def close(self) -> None:
         """What is at work on the run goes on."""
         self.ballots.asker.close()
+        self.voices.close()
         self.store.close()
 
 

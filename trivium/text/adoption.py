@@ -21,7 +21,7 @@ class Adopted(NamedTuple):
 
 
 def adopt(folder: Path) -> Adopted:
-    """The folder's own tokens, its chat template unless that is ChatML, and the control tokens that it lacks.
+    """The folder's own tokens, its chat template unless that writes as ours does, and the control tokens that it lacks.
 
     raises  CheckpointError when a file is missing or damaged, or the vocabulary cannot write every text
     """

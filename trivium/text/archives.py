@@ -55,6 +55,15 @@ def members(archive: Path) -> list[Path]:
     return [path for path in found if not _is_hidden(path.relative_to(archive))]
 
 
+def size_of(path: Path) -> int:
+    """Bytes of a file, of one in an archive unpacked. Raises DataError when it is not there."""
+    archive = archive_of(path)
+    with _named(path, path.name):
+        if archive is None:
+            return path.stat().st_size
+        return _opened(archive).files[path.relative_to(archive).as_posix()].file_size
+
+
 def _is_hidden(path: Path) -> bool:
     return any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
 

@@ -108,8 +108,8 @@ def _arrange(
 def prompt(prefix: str, suffix: str, tokenizer: Tokenizer) -> NDArray[np.int32]:
     """(N,) ids after which a model writes the blank, and the end of text when it is done.
 
-    Suffix first: there a small model, which goes on with what it read last, fills 83 % of words where it fills 7 % in
-    the other order (docs/log.md).
+    Suffix first: there a small model, which goes on with what it read last, begins 83 % of words rightly
+    where it begins 7 % in the other order (docs/log.md).
     """
     before, after = tokenizer.encode(prefix), tokenizer.encode(suffix)
     ids = [tokenizer.blank_prefix, tokenizer.blank_suffix, *after, tokenizer.blank_middle, *before]

@@ -65,7 +65,7 @@ def documents_of(data: DataConfig, seed: int, say: Say) -> Iterator[tuple[Docume
         else:
             yield from ((document, side) for document in weighted(_told(pydocs.documents(), say), weight))
     for field, where in (("text", side), ("text_held_out", Side.HELD_OUT)):
-        if on_file := _on_file(data, field):
+        if on_file := files_named(data, field):
             found = read_documents(on_file, bad_rows=data.bad_rows, say=say)
             yield from ((document, where) for document in found)
 
@@ -89,7 +89,7 @@ def _key(data: DataConfig, seed: int) -> str:
     if has_world(data, "text"):
         parts += [__version__, seed, data.stories]
     for field in ("text", "text_held_out"):
-        for source in sources_of(_on_file(data, field), field="data.text", kinds=TEXT_KINDS):
+        for source in sources_of(files_named(data, field), field="data.text", kinds=TEXT_KINDS):
             folder = source.data_set.name if source.data_set else ""
             files = sorted(Path(folder).rglob("*")) if folder and Path(folder).is_dir() else [source.path]
             for file in (archive_of(file) or file for file in files):
@@ -107,6 +107,7 @@ def load_dialogues(data: DataConfig, seed: int, say: Say) -> Split[Dialogue]:
         return read_dialogues(names, bad_rows=data.bad_rows, say=say)
 
     split = _load(data, "answers", files, dialogue_key)
+    split = Split(split.train, list(weighted(split.held_out, 1.0)))  # what is measured on counts once
     for name, weight in worlds_of(data, "answers"):
         assert name == TINYWORLD  # or _on_file has refused it
         learned = weighted(world(data.dialogues, False), weight)
@@ -150,12 +151,12 @@ def check_files(data: DataConfig) -> None:
         (read_pairs, ("pairs", "pairs_held_out")),
     ]
     for read, fields in readers:
-        for files in filter(None, (_on_file(data, field) for field in fields)):
+        for files in filter(None, (files_named(data, field) for field in fields)):
             for _ in islice(read(files, bad_rows=data.bad_rows, first=FIRST_RECORDS), MOST_RECORDS):
                 pass
 
 
-def _on_file(data: DataConfig, field: str) -> list[str]:
+def files_named(data: DataConfig, field: str) -> list[str]:
     """The names of a field that are of no world, files from data.folder.
 
     raises  ConfigError when a world has none of these records, or a name has a weight that would say nothing
@@ -177,7 +178,7 @@ def _load(
     data: DataConfig, field: str, read: Callable[[Sequence[str]], Iterator[Record]], key: Callable[[Record], str]
 ) -> Split[Record]:
     """The records on file, parted by their keys unless the recipe names files to measure on."""
-    learned, measured = _on_file(data, field), _on_file(data, f"{field}_held_out")
+    learned, measured = files_named(data, field), files_named(data, f"{field}_held_out")
     records = read(learned) if learned else iter(())
     parted = Split(list(records), []) if measured else split(records, key=key, share=data.held_out_share)
     return Split(parted.train, list(read(measured))) if measured else parted

@@ -16,14 +16,17 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from trivium.errors import CheckpointError, DataError
 from trivium.records import Message
 
-CHATML = ("<|im_start|>", "<|im_end|>")
 HIDDEN = "\ue000"  # stands for the first letter of a control token that is only spelled in a message
 PROBE = (Message("user", "Quo vadis?"), Message("assistant", "Domum eo."))
-
-
-def is_chatml(template: str) -> bool:
-    """Whether it writes turns as we do, whatever else it can do."""
-    return all(name in template for name in CHATML)
+PROBES = (  # where templates differ that look alike: a system prompt nobody wrote, thoughts taken out, white space
+    PROBE,
+    (
+        Message("system", " Brevis esto.\n"),
+        *PROBE,
+        Message("user", " Cur?\n"),
+        Message("assistant", "<think>x</think>\n Sic. "),
+    ),
+)
 
 
 class ChatTemplate:
@@ -69,6 +72,22 @@ class ChatTemplate:
 
     def _restore(self, match: re.Match[str]) -> str:
         return self._hidden[match.group()]
+
+
+def writes_chatml(template: ChatTemplate) -> bool:
+    """Whether it writes dialogues and prompts as we do, to the letter."""
+
+    def plain(messages: Sequence[Message]) -> str:
+        return "".join(f"<|im_start|>{m.role}\n{m.content}<|im_end|>\n" for m in messages)
+
+    return all(
+        "".join(template.write(messages[:count], prompt=prompt, source="a probe"))
+        == plain(messages[:count]) + "<|im_start|>assistant\n" * prompt
+        for messages in PROBES
+        for count in range(1, len(messages) + 1)
+        for prompt in (False, True)
+        if messages[count - 1].role != "system"
+    )
 
 
 def _any_of(names: Sequence[str]) -> re.Pattern[str]:

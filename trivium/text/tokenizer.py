@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers, trainers
 
 from trivium.errors import CheckpointError, ConfigError
-from trivium.text.template import ChatTemplate, is_chatml
+from trivium.text.template import ChatTemplate, writes_chatml
 
 END_OF_TEXT, TURN_START, TURN_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 BLANK_PREFIX, BLANK_MIDDLE, BLANK_SUFFIX = "<|fim_prefix|>", "<|fim_middle|>", "<|fim_suffix|>"
@@ -121,8 +121,8 @@ class Tokenizer:
         return text
 
     def token_bytes(self, id: int) -> bytes:
-        """The bytes that a token writes: any part of a character's UTF-8; none for a control token."""
-        return self._bytes[id]
+        """The bytes that a token writes: any part of a character's UTF-8; none for a control token or a padded row."""
+        return self._bytes[id] if id < len(self._bytes) else b""
 
     @cached_property
     def _bytes(self) -> list[bytes]:
@@ -210,9 +210,10 @@ def read_template(folder: Path, backend: tokenizers.Tokenizer) -> ChatTemplate |
         names = {key: name["content"] if isinstance(name, dict) else name for key, name in told.items() if name}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{path}: cannot be read ({error!r}); copy it again") from error
-    if not isinstance(source, str) or is_chatml(source):
+    if not isinstance(source, str) or source.endswith(CHAT_TEMPLATE):
         return None
-    return ChatTemplate(source, names, control_names(backend))
+    template = ChatTemplate(source, names, control_names(backend))
+    return None if writes_chatml(template) else template
 
 
 def control_names(backend: tokenizers.Tokenizer) -> list[str]:

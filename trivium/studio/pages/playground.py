@@ -2,19 +2,24 @@
 
 import json
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Annotated, Any, Literal
 
 import anyio.to_thread
-from fastapi import APIRouter
+from fastapi import APIRouter, HTTPException
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response, StreamingResponse
 
-from trivium.generate.sampling import Sampling
+from trivium.errors import TriviumError
 from trivium.records import Message
+from trivium.shelf import Opened
 from trivium.story.filling import fill_with
+from trivium.story.manner import Manner
+from trivium.story.voices import Voice, order_of, voices_of
 from trivium.studio.auth import Reader
+from trivium.studio.desk import Full
 from trivium.studio.studio import Here, Json, Studio, show
-from trivium.studio.voices import Voice, voices_of, write
+from trivium.studio.voices import BESIDE, write
 from trivium.text.blanks import parse
 
 routes = APIRouter()
@@ -89,17 +94,30 @@ async def answer(asked: Asked, here: Here, who: Reader) -> Response:
 
 
 async def pieces(here: Studio, voice: Voice, asked: Asked) -> AsyncIterator[bytes]:
-    """Written in a thread of its own; when nobody reads on, the writing ends."""
+    """Written on the desk's thread; when nobody reads on, the writing ends. What hinders it is a line {"error"}."""
+    try:
+        async for piece in _written(here, voice, asked):
+            yield json.dumps(piece).encode("ascii") + b"\n"
+    except (TriviumError, HTTPException, Full) as reason:
+        told = getattr(reason, "detail", None) or str(reason) or "too many ask at once; try again in a moment"
+        yield json.dumps({"error": told}).encode("ascii") + b"\n"
+
+
+async def _written(here: Studio, voice: Voice, asked: Asked) -> AsyncIterator[dict[str, Any]]:
     messages = [Message(turn.role, turn.content) for turn in asked.messages]
-    sampling = Sampling(asked.temperature, asked.top_k, asked.top_p, asked.max_new_tokens)
+    manner = Manner(
+        temperature=asked.temperature,
+        top_k=asked.top_k,
+        top_p=asked.top_p,
+        max_tokens=asked.max_new_tokens,
+    )
     async with here.turns.turn():
-        opened = await anyio.to_thread.run_sync(here.voices.open, voice)
-        written = write(voice, opened, messages, sampling, asked.seed)
-        try:
-            while (piece := await anyio.to_thread.run_sync(next, written, None)) is not None:
-                yield json.dumps(piece).encode("ascii") + b"\n"
-        finally:
-            written.close()
+        desk = await anyio.to_thread.run_sync(here.voices.desk, voice)
+        opened = Opened(desk.model, desk.tokenizer)
+        order = order_of(voice, opened, messages, manner, seed=asked.seed, alternatives=BESIDE)
+        async with aclosing(write(desk, order)) as written:
+            async for piece in written:
+                yield piece
 
 
 @routes.post("/api/fill")

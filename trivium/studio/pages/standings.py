@@ -7,9 +7,9 @@ from starlette.responses import Response
 
 from trivium.feedback.standings import standings, win_matrix
 from trivium.shelf import weights_fingerprint
+from trivium.story.voices import voices_of
 from trivium.studio.auth import Reader
 from trivium.studio.studio import Here, Json, Studio, show
-from trivium.studio.voices import voices_of
 
 routes = APIRouter()
 

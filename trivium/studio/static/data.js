@@ -3,10 +3,15 @@
 import { ask, attempt, el, find, first, isTyping, listKeys } from "./studio.js";
 
 const { sorts, exports } = first();
-let sort = sorts.some(({ key }) => key === location.hash.slice(1)) ? location.hash.slice(1) : sorts[0].key;
+let sort = named() ?? sorts[0].key;
 let page = 0;
 let last = 0;
 let asking = null;
+
+/** What the address asks for, where it is one of these. */
+function named() {
+  return sorts.find(({ key }) => key === location.hash.slice(1))?.key;
+}
 
 async function look() {
   asking?.abort();
@@ -78,7 +83,7 @@ find("sorts").addEventListener("keydown", (event) => {
   const names = sorts.map(({ key }) => key);
   choose(names[(names.indexOf(sort) + step + names.length) % names.length], true);
 });
-addEventListener("hashchange", () => choose(location.hash.slice(1) || sort));
+addEventListener("hashchange", () => named() && choose(named()));
 let waiting = 0;
 find("words").addEventListener("input", () => {
   clearTimeout(waiting);

@@ -28,7 +28,7 @@ function knobs() {
 }
 
 for (const name of KNOBS) {
-  if (kept.knobs?.[name]) find(name).value = kept.knobs[name];
+  if (kept.knobs?.[name] != null) find(name).value = kept.knobs[name];
   find(name).addEventListener("input", () => showKnob(name));
   showKnob(name);
 }
@@ -111,6 +111,7 @@ async function answerOf(thread, text) {
   showThreads();
   try {
     for await (const piece of lines("/api/write", { ...knobs(), model: thread.voice.name, messages: asked }, signal)) {
+      if (piece.error) throw new Error(piece.error);
       if (piece.text !== undefined) {
         written.content += piece.text;
         thread.place.querySelector(".turn.writing").textContent = written.content;

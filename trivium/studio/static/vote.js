@@ -14,7 +14,7 @@ let shownAt = 0;
 let fetching = null;
 let unsent = 0;
 let sending = Promise.resolve();
-const cast = []; // pairs of the votes of this visit, the newest last
+const cast = []; // pairs of the votes of this visit that are stored, the newest last
 const asked = new Set(hand.map((pair) => pair.id)); // in hand or voted on
 
 // The pair
@@ -22,7 +22,7 @@ const asked = new Set(hand.map((pair) => pair.id)); // in hand or voted on
 function show() {
   const pair = hand[0];
   const ballot = find("ballot");
-  find("undo").disabled = !cast.length;
+  find("undo").disabled = !cast.length && !unsent;
   for (const button of document.querySelectorAll("[data-choice], #comment")) button.disabled = !pair;
   if (!pair) {
     const empty = begun.empty && !fetching;
@@ -46,12 +46,11 @@ function vote(choice) {
   if (!pair || seconds * 1000 < TOO_SOON) return;
   const comment = find("remark-text").value;
   hand = hand.slice(1);
-  cast.push(pair);
   find("remark-text").value = "";
   find("remark").hidden = true;
+  post({ showing: pair.id, shown: choice, seconds, comment, key: crypto.randomUUID?.() ?? `${Date.now()}-${Math.random()}` }, pair, choice);
   show();
   refill();
-  post({ showing: pair.id, shown: choice, seconds, comment, key: crypto.randomUUID?.() ?? `${Date.now()}-${Math.random()}` }, pair, choice);
 }
 
 /** Votes go out one after the other, in the order in which they were cast. */
@@ -61,6 +60,7 @@ function post(sent, pair, choice) {
     for (let wait = 500; ; wait = Math.min(8000, 2 * wait)) {
       try {
         showGoal(await ask("/api/votes", sent), TOLD[choice]);
+        cast.push(pair);
         break;
       } catch (reason) {
         if (reason.status && reason.status < 500 && reason.status !== 429) {
@@ -72,21 +72,23 @@ function post(sent, pair, choice) {
       }
     }
     unsent -= 1;
+    find("undo").disabled = !cast.length && !unsent;
   });
 }
 
-async function undo() {
-  const pair = cast.at(-1);
-  if (!pair) return;
-  find("undo").disabled = true;
-  await sending;
-  const told = await attempt(() => ask("/api/votes/undo", { key: crypto.randomUUID?.() ?? String(Math.random()) }));
-  if (told) {
-    cast.pop();
-    hand = [pair, ...hand];
-    showGoal(told, "taken back");
-  }
-  show();
+/** In its turn among the votes, so that it takes back the one that was the last when it was asked for. */
+function undo() {
+  sending = sending.then(async () => {
+    const pair = cast.at(-1);
+    if (!pair) return;
+    const told = await attempt(() => ask("/api/votes/undo", { key: crypto.randomUUID?.() ?? String(Math.random()) }));
+    if (told) {
+      cast.pop();
+      hand = [pair, ...hand];
+      showGoal(told, "taken back");
+    }
+    show();
+  });
 }
 
 /** Fetch pairs until there are enough in hand. */

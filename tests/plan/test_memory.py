@@ -1,10 +1,11 @@
-"""What the dial reckons with, by hand."""
+"""The memory of a step, by hand."""
 
 import pytest
 
 from trivium import plan
 from trivium.model.attention import scores_computed
 from trivium.model.shape import ModelConfig
+from trivium.plan import memory
 
 SHAPE = {
     "num_layers": 2,
@@ -31,6 +32,17 @@ def test_the_memory_of_a_step_is_the_sum_of_its_parts(
     assert plan.peak_memory(MODEL, 3, 2, compiled=compiled, targets=12) == int(by_hand)
 
 
+@pytest.mark.parametrize(("compiled", "numbers"), [(False, (2, 7, 22, 15)), (True, (2, 5, 6, 16))])
+def test_attention_in_cpp_keeps_no_scores(
+    compiled: bool, numbers: tuple[int, int, int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "serves", lambda head_dim, device: head_dim == 4)
+    width, mlp_width, logits, weights = numbers
+    activations = 2 * 30 * (width * 8 * 4 + mlp_width * 24 * 2)
+    by_hand = 1.1 * (weights * MODEL.parameters + activations + logits * 12 * 50)
+    assert plan.peak_memory(MODEL, 3, 2, compiled=compiled, targets=12) == int(by_hand)
+
+
 @pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize("name", SHAPE)
 def test_whatever_is_larger_takes_more_memory(name: str, compiled: bool) -> None:
@@ -51,21 +63,3 @@ def test_more_rows_wider_numbers_and_more_targets_take_more_memory_and_compiling
     assert plan.peak_memory(MODEL, 3, 2, compiled=False, targets=13) > usual
     assert plan.peak_memory(MODEL, 3, 2, compiled=False) == plan.peak_memory(MODEL, 3, 2, compiled=False, targets=30)
     assert plan.peak_memory(MODEL, 3, 2, compiled=True, targets=12) < usual
-
-
-LOOK = plan.Look("pretrain", steps=100, flat=0.5, begun=10.0, end=60.0)
-
-
-@pytest.mark.parametrize(
-    ("spent", "steps"),
-    [
-        (22.5, 100),  # 25 steps in 12.5 seconds, as was thought: 75 more fit into the 37.5 that are left
-        (20.0, 125),  # .4 seconds a step
-        (27.5, 71),  # .7 seconds a step
-        (14.0, 150),  # far faster: no more than half as many again
-        (70.0, 50),  # too late already: so many that the learning rate had not begun to fall
-    ],
-)
-def test_the_second_look_fits_the_steps_to_their_speed_so_far(spent: float, steps: int) -> None:
-    assert LOOK.step == 25
-    assert LOOK.steps_by(spent) == steps

@@ -1,0 +1,22 @@
+"""The second look, by hand."""
+
+import pytest
+
+from trivium import plan
+
+LOOK = plan.Look("pretrain", steps=100, flat=0.5, begun=10.0, end=60.0)
+
+
+@pytest.mark.parametrize(
+    ("spent", "steps"),
+    [
+        (22.5, 100),  # 25 steps in 12.5 seconds, as was thought: 75 more fit into the 37.5 that are left
+        (20.0, 125),  # .4 seconds a step
+        (27.5, 71),  # .7 seconds a step
+        (14.0, 150),  # far faster: no more than half as many again
+        (70.0, 50),  # too late already: so many that the learning rate had not begun to fall
+    ],
+)
+def test_the_second_look_fits_the_steps_to_their_speed_so_far(spent: float, steps: int) -> None:
+    assert LOOK.step == 25
+    assert LOOK.steps_by(spent) == steps

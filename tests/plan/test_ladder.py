@@ -1,0 +1,122 @@
+"""The rung that will have learned most: by the speed of large products, then by that of real steps."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from trivium.config import resolve
+from trivium.model.shape import ModelConfig
+from trivium.plan import LADDER, LAWS, Budget, Machine, choose_shape, fitting_heads, vocabulary
+from trivium.plan.ladder import MOST_TRIALS, shapes
+
+MACHINE = Machine("a machine", 2, 8 * 2**30, "float32", 4e11)
+HOUR = Budget(3600.0, MACHINE, compiled=False)
+
+
+def timer(share: Callable[[ModelConfig], float]) -> Any:
+    """Steps of a shape reach that share of the speed of large products; remembers who was asked."""
+    asked: list[ModelConfig] = []
+
+    def ask(model: ModelConfig, rows: int, whole: int) -> float:
+        asked.append(model)
+        return MACHINE.matmul_flops * share(model) / model.training_flop(1)
+
+    ask.asked = asked  # type: ignore[attr-defined]
+    return ask
+
+
+def width_of(budget: Budget, **more: Any) -> int:
+    return int(choose_shape({}, budget, **more)[0]["model"]["width"])
+
+
+def test_without_trials_the_rung_is_the_laws_best() -> None:
+    settings, choice = choose_shape({}, HOUR)
+    assert choice.trials == []
+    law, found = LAWS["text"], {}
+    for shape in shapes({}):
+        model = resolve({"model": shape}).model
+        share = 0.4 * model.matrix_parameters / (model.matrix_parameters + 2e5)
+        tokens = int(3600 * 4e11 * share / model.training_flop(1))
+        found[model] = law.bits(model.matrix_parameters, tokens * choice.read / choice.tokens)
+    best = resolve(settings).model
+    assert choice.bits == pytest.approx(found[best])
+    assert found[best] == min(found.values())
+    assert (best.num_layers, best.width) in LADDER
+
+
+def test_the_best_rung_and_its_neighbours_are_tried() -> None:
+    ask = timer(lambda model: 0.3)
+    settings, choice = choose_shape({}, HOUR, timer=ask)
+    place = [width for _, width in LADDER].index(settings["model"]["width"])
+    tried = {trial.width for trial in choice.trials}
+    assert {width for _, width in LADDER[place - 1 : place + 2]} <= tried
+    assert len(ask.asked) == len(choice.trials) <= MOST_TRIALS
+
+
+def test_a_shape_that_is_slow_here_is_not_chosen() -> None:
+    usual = width_of(HOUR, timer=timer(lambda model: 0.3))
+    assert width_of(HOUR, timer=timer(lambda model: 0.01 if model.width == usual else 0.3)) != usual
+
+
+def test_a_shape_that_does_not_even_run_is_not_chosen() -> None:
+    usual = width_of(HOUR, timer=timer(lambda model: 0.3))
+    assert width_of(HOUR, timer=timer(lambda model: 0.0 if model.width >= usual else 0.3)) < usual
+
+
+def test_when_there_is_no_time_for_another_trial_the_dial_stops_trying() -> None:
+    assert choose_shape({}, HOUR, timer=lambda model, rows, whole: None)[1].trials == []
+
+
+def test_what_does_not_fit_into_memory_is_not_chosen() -> None:
+    usual = width_of(HOUR)
+    assert width_of(HOUR, fits=lambda settings: settings["model"]["width"] < usual) < usual
+    assert width_of(HOUR, fits=lambda settings: False) == LADDER[0][1]
+
+
+def test_little_text_makes_a_smaller_model() -> None:
+    assert width_of(HOUR._replace(unique=1e6)) < width_of(HOUR)
+
+
+def test_a_model_that_phase_ii_teaches_too_may_be_larger() -> None:
+    short, long = (choose_shape({}, HOUR._replace(seconds=20.0, lifetime=lifetime)) for lifetime in (1.0, 8.0))
+    assert long[0]["model"]["width"] > short[0]["model"]["width"]
+    assert long[1].tokens < short[1].tokens  # of phase I
+
+
+def test_said_steps_are_all_that_is_read() -> None:
+    choice = choose_shape({"pretrain": {"steps": 10, "rows_per_step": 24}}, HOUR)[1]
+    assert choice.tokens == 10 * 24 * 256
+
+
+def test_for_few_said_steps_a_small_model_is_enough_whatever_the_time() -> None:
+    few, more = (choose_shape({"pretrain": {"steps": steps}}, HOUR)[0]["model"] for steps in (10, 10_000))
+    assert few["width"] == LADDER[0][1]
+    assert more["width"] > few["width"]
+
+
+@pytest.mark.parametrize(
+    ("rung", "millions"), [((12, 768), (90, 130)), ((24, 1024), (320, 370)), ((24, 2048), (1300, 1450))]
+)
+def test_the_ladder_reaches_the_sizes_of_gpus(rung: tuple[int, int], millions: tuple[int, int]) -> None:
+    assert rung in LADDER
+    model = resolve({"model": {**next(shapes({"width": rung[1]})), "num_layers": rung[0]}}).model
+    assert millions[0] < model.parameters / 1e6 < millions[1]
+
+
+def test_rungs_grow_and_their_vocabulary_never_outweighs_their_layers() -> None:
+    models = [resolve({"model": shape}).model for shape in shapes({})]
+    sizes = [model.matrix_parameters for model in models]
+    assert sizes == sorted(set(sizes))
+    for model in models[2:]:
+        assert model.vocab_size * model.width < model.matrix_parameters / 2
+        assert model.head_dim in (32, 64, 128)
+    assert (vocabulary(128), vocabulary(2048)) == (2048, 32_768)
+    assert fitting_heads(2048, 1) == 16
+
+
+def test_hours_of_a_gpu_end_at_hundreds_of_millions() -> None:
+    gpu = Machine("a GPU", 16, 80 * 2**30, "bfloat16", 7e14)
+    width = width_of(Budget(3600.0, gpu, compiled=True))
+    assert 512 <= width <= 1024
+    assert width_of(Budget(48 * 3600.0, gpu, compiled=True)) >= 1024

@@ -1,0 +1,86 @@
+"""The smaller choices of the dial, and which keys of a recipe it has still to fill in."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from trivium.config import EvaluateConfig, Settings, VotesConfig, merge
+from trivium.plan.steps import Follow
+
+ECHO_STEPS = 240  # of words said twice: that many teach looking things up (docs/log.md) ...
+MOST_ECHOES = 0.25  # ... and a run that has no more than four times as many goes without
+
+
+def choose_echoes(steps: int) -> int:
+    """How many of phase I's steps words said twice take."""
+    return ECHO_STEPS if MOST_ECHOES * steps >= ECHO_STEPS else 0
+
+
+WARMUP = {"pretrain": 0.02, "instruct": 0.02, "reward": 0.02, "align": 0.05}  # share of the steps first chosen
+
+
+def choose_warmup(stage: str, steps: int) -> int:
+    """In how many of a phase's steps the learning rate rises."""
+    return round(WARMUP[stage] * steps)
+
+
+PHASES = tuple(WARMUP)
+STEPS = tuple(f"{phase}.steps" for phase in PHASES)
+
+FOLLOWING = tuple(f"pretrain.{name}" for name in Follow._fields)
+MICROBATCHES = tuple(f"{phase}.microbatch_rows" for phase in PHASES)
+
+
+def open_keys(settings: Mapping[str, Any]) -> list[str]:
+    """Which of the dial's keys the settings leave open."""
+    keys = [
+        *STEPS,
+        *(f"{phase}.warmup_steps" for phase in PHASES),
+        "pretrain.echo_steps",
+        "model.vocab_size",
+        "votes.pairs",
+        "data.stories",
+        "data.dialogues",
+        *FOLLOWING,
+        *MICROBATCHES,
+    ]
+    return [key for key in keys if key.split(".")[1] not in settings.get(key.split(".")[0], {})]
+
+
+def set_key(settings: Mapping[str, Any], key: str, value: object) -> Settings:
+    """The settings with one dotted key set."""
+    section, name = key.split(".")
+    return merge(settings, {section: {name: value}})
+
+
+def get_key(settings: Mapping[str, Any], key: str) -> Any:
+    """The value of one dotted key."""
+    section, name = key.split(".")
+    return settings[section][name]
+
+
+def set_default(settings: Mapping[str, Any], key: str, value: object) -> Settings:
+    """The settings with one dotted key set, unless it already is."""
+    section, name = key.split(".")
+    return merge({section: {name: value}}, settings)
+
+
+FULL_EXAM_MINUTES = 5.0  # shorter runs ask fewer questions, lest measuring outweighs learning
+
+
+def choose_exam(settings: Mapping[str, Any], minutes: float) -> Settings:
+    """How much is measured at the end, where the recipe leaves it open."""
+    scale = min(1.0, minutes / FULL_EXAM_MINUTES)
+    sizes = {name: field.default for name, field in EvaluateConfig.model_fields.items() if name != "along_the_way"}
+    chosen = {name: max(20, round(size * scale)) for name, size in sizes.items()}
+    return merge({"evaluate": chosen}, settings)
+
+
+GATE_FROM_MINUTES = 15.0  # shorter runs hold too few votes out to say surely what a reward model is worth
+FULL_VOTES_MINUTES = 10.0  # shorter runs ask the simulated judge about fewer pairs
+FEWEST_PAIRS = 100
+
+
+def choose_pairs(minutes: float) -> int:
+    """How many pairs the simulated judge votes on: a vote is worth its time up to the default number."""
+    full = VotesConfig().pairs
+    return max(FEWEST_PAIRS, min(full, int(full * minutes / FULL_VOTES_MINUTES)))

@@ -1,0 +1,93 @@
+"""Time: which share of it each stage has, how many steps fit into it, and what the dial still has to decide."""
+
+from math import ceil
+from typing import NamedTuple
+
+import msgspec
+
+from trivium.plan.ladder import COMPILED_GAIN, USUAL_SHARE, Choice
+from trivium.plan.machine import Machine
+
+# Shares of the time, in the order of the story. What a stage leaves over, those after it divide among themselves.
+SHARES = {"pretrain": 42.0, "instruct": 29.0, "votes": 2.0, "reward": 6.0, "align": 15.0, "measure": 6.0}
+
+
+def share_through(stage: str) -> float:
+    """Of a run's time, what has passed when this stage ends."""
+    stages = list(SHARES)
+    return sum(SHARES[name] for name in stages[: stages.index(stage) + 1]) / sum(SHARES.values())
+
+
+COMPILE_FROM_MINUTES = 4.0  # below, compiling takes longer than it saves
+
+
+class Pace(NamedTuple):
+    """How long a phase's parts take."""
+
+    step: float  # seconds
+    evaluation: float  # seconds
+
+    def steps_in(self, seconds: float, evaluations: int) -> int:
+        return max(1, int((seconds - evaluations * self.evaluation) / self.step))
+
+
+SECOND_LOOK = 0.25  # of the steps first chosen: then the dial looks at the clock again
+STILL_FLAT = 0.8  # of the steps before the learning rate falls may be taken by then
+FEWEST_STEPS = 20  # that are worth a second look
+MOST_GROWTH = 1.5  # of the steps first chosen
+
+
+class Look(msgspec.Struct, frozen=True):
+    """A phase whose steps the dial has chosen, and will once more when it knows their speed."""
+
+    stage: str
+    steps: int  # first chosen
+    flat: float  # share of the steps after which the learning rate falls
+    begun: float  # of Dial.spent, when the phase began
+    end: float  # likewise, when it should end
+
+    @property
+    def step(self) -> int:
+        """After how many steps."""
+        return int(min(SECOND_LOOK, STILL_FLAT * self.flat) * self.steps)
+
+    @property
+    def pays(self) -> bool:
+        return self.steps >= FEWEST_STEPS and self.step > 0
+
+    def steps_by(self, spent: float) -> int:
+        """Steps in all, when that much was spent by then; at least so many that the rate has not begun to fall."""
+        pace = max(1e-6, spent - self.begun) / self.step
+        fitting = self.step + max(1, int((self.end - spent) / pace))
+        return max(ceil(self.step / self.flat), min(fitting, int(MOST_GROWTH * self.steps)))
+
+
+class Dial(msgspec.Struct):
+    """What the dial has to decide in a run, and the time it has for it. Kept in plan.json."""
+
+    minutes: float
+    open: list[str]  # keys that the dial still decides, such as "pretrain.steps"
+    machine: Machine
+    spent: float = 0.0  # seconds of training so far, over all processes that worked on the run
+    look: Look | None = None
+    choice: Choice | None = None  # why the model has its shape
+    through: str = "measure"  # the stage whose end was asked for; those after it have their share of the rest
+
+    def settled(self, *keys: str) -> list[str]:
+        """Those of some keys that were open, from now on no longer."""
+        found = [key for key in keys if key in self.open]
+        self.open = [key for key in self.open if key not in found]
+        return found
+
+    def flops(self, *, compiled: bool) -> float:
+        """Floating-point operations per second that training steps reach, as far as that was measured."""
+        share = self.choice.share if self.choice else USUAL_SHARE
+        return self.machine.matmul_flops * share * (COMPILED_GAIN if compiled else 1.0)
+
+    def seconds_for(self, stage: str) -> float:
+        """What the stage may take: its share of the time that is left."""
+        stages = list(SHARES)
+        last = self.through if stages.index(stage) <= stages.index(self.through) else stages[-1]
+        left = max(0.0, 60 * self.minutes * share_through(last) - self.spent)
+        to_come = stages[stages.index(stage) : stages.index(last) + 1]
+        return left * SHARES[stage] / sum(SHARES[name] for name in to_come)

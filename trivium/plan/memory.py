@@ -1,0 +1,48 @@
+"""Memory that training takes, predicted: what benchmarks/memory.py measures."""
+
+from typing import NamedTuple
+
+import torch
+
+from trivium.losses.language_model import positions_at_once
+from trivium.model.attention import scores_computed
+from trivium.model.shape import ModelConfig
+from trivium.native.attention import serves
+
+
+class Kept(NamedTuple):
+    """What a step keeps for its way back, in numbers: benchmarks/memory.py measures what they come to."""
+
+    width: int  # float32, per position, layer and unit of width
+    mlp_width: int  # in the products' precision, per position, layer and unit of mlp_width
+    logits: int  # bytes per logit
+    weights: int  # bytes per parameter: weight, gradient, one moment or two, and an update in the making
+    scores: int = 0  # bytes per attention score and layer
+    scores_at_work: int = 0  # of the one layer at work
+
+
+BY_PYTORCH = {
+    False: Kept(width=10, mlp_width=8, logits=20, weights=20, scores=5, scores_at_work=12),
+    True: Kept(width=6, mlp_width=3, logits=12, weights=20, scores=4, scores_at_work=12),
+}
+IN_CPP = {  # attention keeps no scores, nor Muon an update
+    False: Kept(width=2, mlp_width=7, logits=22, weights=15),
+    True: Kept(width=2, mlp_width=5, logits=6, weights=16),
+}
+MEMORY_SLACK = 1.1  # what the allocator holds and cannot use
+
+
+def peak_memory(model: ModelConfig, rows: int, dtype_bytes: int, *, compiled: bool, targets: int | None = None) -> int:
+    """Bytes that training on the CPU takes beside the libraries: weights and optimizer, activations, scores, logits.
+
+    rows      of context_length positions, computed at once
+    targets   positions whose logits are computed and kept; None: of some positions at a time, and none is kept
+    """
+    in_cpp, tokens = serves(model.head_dim, torch.device("cpu")), rows * model.context_length
+    kept = (IN_CPP if in_cpp else BY_PYTORCH)[compiled]
+    activations = tokens * (4 * kept.width * model.width + dtype_bytes * kept.mlp_width * model.mlp_width)
+    scores = rows * model.num_heads * scores_computed(model.context_length)
+    attention = scores * (kept.scores * model.num_layers + kept.scores_at_work)
+    predicted = min(tokens, positions_at_once(model.vocab_size)) if targets is None else targets
+    logits = kept.logits * predicted * model.vocab_size
+    return int(MEMORY_SLACK * (kept.weights * model.parameters + model.num_layers * activations + attention + logits))

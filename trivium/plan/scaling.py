@@ -1,0 +1,57 @@
+"""How bits per byte fall with parameters and with text, and what follows for both. Arithmetic only.
+
+The law is that of Hoffmann et al. 2022, arXiv:2203.15556, eq. 2, with text counted in bytes; for text that is read over
+and over that of Muennighoff et al. 2023, arXiv:2305.16264, eq. 5 and 6. Size and text have one power in common: then
+text is as a constant times size, as in Hoffmann et al.'s table 2, and small sweeps can be trusted farther.
+"""
+
+from math import exp, inf, log2
+from typing import NamedTuple
+
+
+class Law(NamedTuple):
+    """Bits per held-out byte of N parameters that have read D bytes: floor + size N^-power + text D^-power."""
+
+    floor: float
+    size: float
+    text: float
+    power: float
+    bytes_per_token: float  # of its text, in a vocabulary of 2048
+
+    def bytes_in(self, tokens: float, vocab_size: int) -> float:
+        """Bytes of so many tokens, roughly: each doubling of the vocabulary adds a third of a byte to each."""
+        return tokens * (self.bytes_per_token + 0.3 * log2(vocab_size / 2048))
+
+    @property
+    def bytes_per_parameter(self) -> float:
+        """Of fresh text, where one more operation is worth the same in either."""
+        ratio: float = (self.text / self.size) ** (1 / self.power)
+        return ratio
+
+    def bits(self, parameters: float, read: float, unique: float = inf) -> float:
+        """
+        parameters  that are multiplied with every token
+        read        bytes, repeated ones counted again
+        unique      bytes there are
+        """
+        size = worth(parameters, unique / self.bytes_per_parameter, REPEATED_PARAMETERS)
+        text = worth(read, unique, REPEATED_TEXT)
+        found: float = self.floor + self.size * size**-self.power + self.text * text**-self.power
+        return found
+
+
+# How soon more of either is worth nothing, in times what is fresh: Muennighoff et al., section 4
+REPEATED_TEXT, REPEATED_PARAMETERS = 15.4, 5.3
+
+
+def worth(count: float, fresh: float, patience: float) -> float:
+    """What so much is worth in what would be fresh: the first repeats nearly as much, the later ones nothing."""
+    again = count / fresh - 1
+    return count if again <= 0 else fresh * (1 + patience * (1 - exp(-again / patience)))
+
+
+# Fitted by `benchmarks/scaling.py --fit` to lessons given here (docs/results.md): TinyWorld, and children's books
+LAWS = {
+    "tinyworld": Law(floor=0.085, size=22.8, text=247.0, power=0.5, bytes_per_token=4.0),
+    "text": Law(floor=1.208, size=45.2, text=226.0, power=0.4, bytes_per_token=3.2),
+}
