@@ -1,12 +1,13 @@
 """OpenAI's API without a network: what is asked counts, what is not known is refused, and everything in their form."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 
+from trivium.generate.writer import Token
 from trivium.model.shape import ModelConfig
 from trivium.model.transformer import Transformer, initialise
 from trivium.studio.desk import Desk
@@ -136,6 +137,34 @@ def test_logprobs_spell_the_answer_in_both_forms(client: TestClient) -> None:
     chunks = streamed(client, "/v1/chat/completions", logprobs=True, top_logprobs=3)
     again = [token for chunk in chunks for token in (chunk["choices"][0]["logprobs"] or {"content": []})["content"]]
     assert again == content
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_echoed_prompt_is_computed_once_for_all_of_its_answers(
+    stream: bool, client: TestClient, desks: dict[str, Desk], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    computed = []
+    compute = desks["one"].prompt_logprobs
+
+    def counted(prompt: Sequence[int], alternatives: int) -> list[Token]:
+        computed.append(desks["one"].tokenizer.decode(prompt))
+        return compute(prompt, alternatives)
+
+    monkeypatch.setattr(desks["one"], "prompt_logprobs", counted)
+    change = {"prompt": ["The cat", "A mat"], "n": 3, "max_tokens": 2, "echo": True, "logprobs": 2}
+    if stream:
+        told = [chunk["choices"][0] for chunk in streamed(client, "/v1/completions", **change)]
+        told = sorted((choice for choice in told if choice["text"] in change["prompt"]), key=lambda one: one["index"])
+    else:
+        told = client.post("/v1/completions", json={**TEXT, **change}).json()["choices"]
+    assert sorted(computed) == ["A mat", "The cat"]
+    assert len(told) == 6
+    for prompt, three in (("The cat", told[:3]), ("A mat", told[3:])):
+        count = len(desks["one"].tokenizer.encode(prompt))
+        read = [choice["logprobs"]["token_logprobs"][:count] for choice in three]
+        assert read[0][0] is None
+        assert len(read[0]) == count > 1
+        assert read == [[None, *(found.logprob for found in compute(desks["one"].tokenizer.encode(prompt), 0))]] * 3
 
 
 @pytest.mark.parametrize(

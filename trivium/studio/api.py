@@ -158,16 +158,22 @@ class CompletionForm:
 
     def __init__(self, desk: Desk, asked: Completion) -> None:
         self.desk, self.asked = desk, asked
+        self._reading: dict[tuple[int, ...], asyncio.Task[list[Token]]] = {}  # by prompt
 
     async def before(self, order: Order) -> Bit:
         """What is echoed."""
         if not self.asked.echo:
             return Bit("", [], None)
-        tokens: list[Any] = []
-        if self.asked.logprobs is not None:
-            tokens = await run_in_threadpool(self.desk.prompt_logprobs, order.prompt, order.alternatives)
-            tokens[0] = Token(order.prompt[0], float("nan"), [], None)
+        tokens = [] if self.asked.logprobs is None else await self._read(order)
         return Bit(self.desk.tokenizer.decode(order.prompt, keep_special=True), tokens, None)
+
+    async def _read(self, order: Order) -> list[Token]:
+        """The tokens of a prompt, computed once for all answers to it."""
+        prompt = tuple(order.prompt)
+        if prompt not in self._reading:
+            reading = run_in_threadpool(self.desk.prompt_logprobs, prompt, order.alternatives)
+            self._reading[prompt] = asyncio.create_task(reading)
+        return [Token(prompt[0], float("nan"), [], None), *await self._reading[prompt]]
 
     def first(self, number: int) -> list[dict[str, Any]]:
         return []
