@@ -21,6 +21,7 @@ HOSTS = {"127.0.0.1", "::1", "models.example.org"}
 TEXT = {"model": "one", "prompt": "The cat", "max_tokens": 20, "seed": 3}
 CHAT = {"model": "one", "messages": [{"role": "user", "content": "Was it?"}], "max_tokens": 20, "seed": 3}
 ASKED = {"/v1/completions": TEXT, "/v1/chat/completions": CHAT}
+AS_JSON = {"Content-Type": "application/json"}
 both = pytest.mark.parametrize("path", ASKED)
 
 
@@ -197,7 +198,7 @@ def test_what_cannot_be_done_is_refused_in_openais_form(
 @pytest.mark.parametrize("body", [b"{", b"[]", b"3", b"", b"\xff", b'{"model": "one"}', b'{"n": NaN}', b"[" * 100_000])
 @both
 def test_a_body_that_is_no_request_is_refused_in_openais_form(path: str, body: bytes, client: TestClient) -> None:
-    answer = client.post(path, content=body, headers={"Content-Type": "application/json"})
+    answer = client.post(path, content=body, headers=AS_JSON)
     assert answer.status_code == 400
     assert answer.json()["error"]["type"] == "invalid_request_error"
 
@@ -208,6 +209,8 @@ def test_other_paths_methods_and_forms_are_refused_in_openais_form(client: TestC
         (405, client.get("/v1/completions")),
         (415, client.post("/v1/completions", content="prompt=It", headers={"Content-Type": "text/plain"})),
         (413, client.post("/v1/completions", json={**TEXT, "prompt": "x" * 5_000_000})),
+        (413, client.post("/v1/completions", content=iter([b"x" * 3_000_000] * 2), headers=AS_JSON)),
+        (403, client.post("/v1/completions", json=TEXT, headers={"Origin": "http://127.0.0.1:8000"})),
     ):
         assert answer.status_code == status
         assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
@@ -223,7 +226,7 @@ def test_the_server_answers_to_its_own_names(host: str, client: TestClient) -> N
 @pytest.mark.parametrize("host", ["elsewhere.example", "127.0.0.1.elsewhere.example", "[::2]:8000", "[", ""])
 def test_the_server_does_not_answer_to_others(host: str, client: TestClient) -> None:
     answer = client.get("/health", headers={"Host": host})
-    assert answer.status_code == 400
+    assert answer.status_code == 421
     assert "not an address of the server" in answer.json()["error"]["message"]
 
 
