@@ -13,7 +13,7 @@ demo: environment
 	$(BIN)/trivium report $(OUT)
 
 test: environment
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n auto --dist loadfile --max-worker-restart 0
 
 fuzz: environment
 	$(BIN)/python -m pytest --hypothesis-profile fuzz

@@ -177,10 +177,11 @@ def test_all_is_flushed_before_the_name_is_given_and_the_name_after(
 @pytest.mark.parametrize("library", ["plain files", "safetensors"])
 def test_a_full_disk_is_named_and_leaves_the_earlier_version(tmp_path: Path, library: str) -> None:
     folder = tmp_path / "small" / "a"
+    weight = torch.zeros(1_000_000)  # of a forked process it would take threads that it does not have
 
     def write_too_much(fresh: Path) -> None:
         if library == "safetensors":
-            save_file({"weight": torch.zeros(1_000_000)}, fresh / "model.safetensors")
+            save_file({"weight": weight}, fresh / "model.safetensors")
         else:
             (fresh / "model.safetensors").write_bytes(bytes(4_000_000))
 
