@@ -52,7 +52,10 @@ def vote(client: httpx.Client, golds: dict[str, Gold], count: int, noise: float)
     while cast < count:
         for pair in client.get("/api/pairs", params={"count": min(8, count - cast)}).raise_for_status().json()["pairs"]:
             gold = golds[told(pair["prompt"])]
-            choice = judge.choose(pair["id"], gold(pair["left"], True), gold(pair["right"], True))
+            left, right = (
+                gold(pair[side], ended) for side, ended in zip(("left", "right"), pair["ended"], strict=True)
+            )
+            choice = judge.choose(pair["id"], left, right)
             shown = {"first": "left", "second": "right", "tie": "tie"}[choice]
             slip = {"showing": pair["id"], "shown": shown, "key": f"v{pair['id']}", "seconds": 1.0}
             client.post("/api/votes", json=slip).raise_for_status()

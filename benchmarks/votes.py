@@ -1,11 +1,11 @@
 """Raters vote at once while the studio is killed again and again: is a vote lost, doubled, or put on the other side?
 
-    python benchmarks/votes.py [--postgres URL] [--json] [--quick]
+    python benchmarks/votes.py [--database sqlite] [--json] [--quick]
 
-`trivium studio` serves a run whose queue holds made-up pairs; twenty raters fetch and vote by HTTP and send a vote
-again, under the same key, until it is acknowledged. The server is killed (SIGKILL) and started again all the while, and
-a small model trains beside it. Latency is that of votes acknowledged at the first attempt. With the URL of an empty
-PostgreSQL database the same is done there.
+`trivium studio` serves a run whose queue holds made-up pairs; twenty raters fetch and vote by HTTP, each as fast as the
+page lets a person, and send a vote again, under the same key, until it is acknowledged. The server is killed (SIGKILL)
+and started again all the while, and a small model trains beside it. Latency is that of votes acknowledged at the first
+attempt. The same is done in a PostgreSQL server of its own, where PostgreSQL is installed.
 """
 
 import argparse
@@ -26,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # started by its path, it fi
 
 import httpx
 
+from benchmarks.postgres import programs, server
 from trivium.config import resolve, to_toml
 from trivium.feedback.people import People
 from trivium.feedback.store import NewPair, NewQueued, Store
@@ -41,6 +42,9 @@ SETTINGS = {
     "model": {"vocab_size": 320, "num_layers": 1, "width": 16, "num_heads": 2, "num_kv_heads": 2, "mlp_width": 32},
     "compute": {"device": "cpu"},
 }
+
+
+PACE = 0.22  # seconds that a pair is looked at: the page takes no vote before, see TOO_SOON in static/vote.js
 
 
 class Sent(NamedTuple):
@@ -105,6 +109,7 @@ def rate(server: Server, rater_id: int, token: str, count: int, sent: list[Sent]
                 side = "left" if "better" in pair["left"] else "right"
                 key = f"{rater_id}-{pair['id']}"
                 slip = {"showing": pair["id"], "shown": side, "key": key, "seconds": 1.0}
+                time.sleep(PACE)
                 insist(client, "POST", "/api/votes", taken, json=slip)
                 sent.append(Sent(rater_id, pair[side], key))
                 cast += 1
@@ -143,11 +148,11 @@ def measure(database: str, *, raters: int, votes: int, kills: int) -> dict[str, 
         answers = [(f"better {n}", f"worse {n}") for n in range(raters * votes)]
         ordered = [two if n % 2 else two[::-1] for n, two in enumerate(answers)]
         store.enqueue(NewQueued(NewPair(prompt, first, second, 1)) for first, second in ordered)
-        server = Server(run, database)
+        studio = Server(run, database)
         sent: list[list[Sent]] = [[] for _ in tokens]
         taken: list[list[float]] = [[] for _ in tokens]
         threads = [
-            threading.Thread(target=rate, args=(server, rater, token, votes, sent[i], taken[i]), daemon=True)
+            threading.Thread(target=rate, args=(studio, rater, token, votes, sent[i], taken[i]), daemon=True)
             for i, (rater, token) in enumerate(tokens.items())
         ]
         trainer = training(Path(folder))
@@ -157,11 +162,11 @@ def measure(database: str, *, raters: int, votes: int, kills: int) -> dict[str, 
         while any(thread.is_alive() for thread in threads):
             done = sum(map(len, sent))
             if killed < kills and done >= (killed + 1) * raters * votes // (kills + 1):
-                server.kill()
-                server.start()
+                studio.kill()
+                studio.start()
                 killed += 1
             time.sleep(0.02)
-        server.kill()
+        studio.kill()
         trainer.kill()
         trainer.wait()
         found = judge(store, [one for own in sent for one in own])
@@ -202,17 +207,23 @@ def is_whole(found: dict[str, Any], wanted: int) -> bool:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--postgres", default="", help="URL of an empty database")
+    parser.add_argument("--database", choices=["sqlite", "postgresql"], help="only this one")
     parser.add_argument("--raters", type=int, default=20)
     parser.add_argument("--votes", type=int, default=500, help="of each rater")
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--quick", action="store_true", help="a few votes and two kills")
     parser.add_argument("--json", action="store_true")
     said = parser.parse_args()
-    raters, votes, kills = (4, 20, 2) if said.quick else (said.raters, said.votes, said.kills)
-    databases = {"sqlite": ""} | ({"postgresql": said.postgres} if said.postgres else {})
-    found = {name: measure(url, raters=raters, votes=votes, kills=kills) for name, url in databases.items()}
-    failed = not all(is_whole(one, raters * votes) for one in found.values())
+    size = {"raters": said.raters, "votes": said.votes, "kills": said.kills}
+    if said.quick:
+        size = {"raters": 4, "votes": 20, "kills": 2}
+    found, binaries = {}, programs()
+    if said.database != "postgresql":
+        found["sqlite"] = measure("", **size)
+    if said.database != "sqlite" and binaries:
+        with server(binaries, durable=True) as url:
+            found["postgresql"] = measure(url.render_as_string(hide_password=False), **size)
+    failed = not all(is_whole(one, size["raters"] * size["votes"]) for one in found.values())
     if said.json:
         print(json.dumps(found))
         return int(failed)

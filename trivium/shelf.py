@@ -14,7 +14,7 @@ from trivium.config import Recipe
 from trivium.model import hub
 from trivium.model.heads import RewardModel
 from trivium.model.transformer import Transformer
-from trivium.publish import file_fingerprint, publish, verify
+from trivium.publish import MANIFEST, file_fingerprint, publish, verify
 from trivium.runs import Lineage, write_lineage
 from trivium.text.tokenizer import Tokenizer
 
@@ -47,6 +47,11 @@ def is_done(folder: Path) -> bool:
         return False
     verify(folder)
     return True
+
+
+def stands(folder: Path) -> bool:
+    """Whether a model was published here; a look at the folder, for whoever asks often: its bytes are not read."""
+    return (folder / MANIFEST).exists()
 
 
 def weights_fingerprint(folder: Path) -> str:

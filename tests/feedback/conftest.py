@@ -1,10 +1,5 @@
 """Stores for the tests: SQLite always; PostgreSQL where it is installed: a server of our own, reached by a socket."""
 
-import os
-import pwd
-import shutil
-import subprocess
-import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,22 +7,8 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from benchmarks.postgres import programs, server
 from trivium.feedback.store import Store
-
-
-def programs() -> Path | None:
-    """Where PostgreSQL's server lies: on the path, or where Debian puts it."""
-    if found := shutil.which("postgres"):
-        return Path(found).parent
-    return max(Path("/usr/lib/postgresql").glob("*/bin"), default=None, key=lambda path: float(path.parent.name))
-
-
-def somebody_else() -> list[str]:
-    """PostgreSQL refuses to run as root: how root starts a command as somebody else."""
-    if os.getuid():
-        return []
-    nobody = pwd.getpwnam("nobody")
-    return ["setpriv", f"--reuid={nobody.pw_uid}", f"--regid={nobody.pw_gid}", "--clear-groups"]
 
 
 @pytest.fixture(scope="session")
@@ -36,20 +17,8 @@ def postgres() -> Iterator[sa.URL]:
     binaries = programs()
     if binaries is None:
         pytest.skip("PostgreSQL is not installed here")
-    with tempfile.TemporaryDirectory(prefix="pg-") as name:
-        folder = Path(name)
-        if not os.getuid():
-            shutil.chown(folder, "nobody")
-        data, as_user = folder / "data", somebody_else()
-        make = [*as_user, binaries / "initdb", "-D", data, "-U", "trivium", "--auth=trust", "-E", "UTF8", "--no-sync"]
-        subprocess.run(make, check=True, capture_output=True, cwd=folder)
-        options = f"-k {folder} -c listen_addresses= -c max_connections=200 -c fsync=off"
-        control = [*as_user, binaries / "pg_ctl", "-D", data, "-w", "-l", folder / "log"]
-        subprocess.run([*control, "-o", options, "start"], check=True, capture_output=True, cwd=folder)
-        try:
-            yield sa.URL.create("postgresql+psycopg", "trivium", database="postgres", query={"host": str(folder)})
-        finally:
-            subprocess.run([*control, "-m", "immediate", "stop"], check=True, capture_output=True, cwd=folder)
+    with server(binaries, durable=False) as url:
+        yield url
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

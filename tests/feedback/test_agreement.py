@@ -11,10 +11,8 @@ from trivium.errors import DataError
 from trivium.feedback.agreement import (
     accuracy_ceiling,
     agreement,
-    bradley_terry,
     ceiling_range,
     implied_accuracy,
-    tally,
     votes_needed,
     wilson_interval,
     win_rate,
@@ -111,88 +109,3 @@ def test_votes_needed_give_the_asked_power() -> None:
 def test_a_rate_that_no_votes_can_tell_is_refused(rate: float) -> None:
     with pytest.raises(DataError, match=r"must lie between 0 and 1 and differ from 0\.5"):
         votes_needed(rate)
-
-
-def test_tally_counts_wins_and_ties_of_either_order() -> None:
-    names, wins, ties = tally(
-        [("b", "a", "first"), ("a", "b", "second"), ("a", "b", "both_bad"), ("a", "b", "skip"), ("a", "a", "first")]
-    )
-    assert names == ["a", "b"]
-    assert wins.tolist() == [[0, 0], [2, 0]]
-    assert ties.tolist() == [[0, 1], [1, 0]]
-
-
-def test_bradley_terry_of_two_players_is_the_log_odds() -> None:
-    found = bradley_terry(np.array([[0.0, 3], [1, 0]]), prior=1.0)
-    assert found.strength[0] - found.strength[1] == pytest.approx(math.log(3.5 / 1.5))  # half of the prior draw each
-    assert found.strength.sum() == pytest.approx(0)
-
-
-def test_bradley_terry_recovers_the_strengths_and_its_intervals_hold_them() -> None:
-    truth = np.array([-1.0, -0.2, 0.3, 0.9])
-    chance = np.random.default_rng(4)
-    wins = np.zeros((4, 4))
-    for i in range(4):
-        for j in range(i):
-            wins[i, j] = chance.binomial(400, 1 / (1 + math.exp(truth[j] - truth[i])))
-            wins[j, i] = 400 - wins[i, j]
-    found = bradley_terry(wins)
-    assert np.abs(found.strength - truth).max() < 0.15
-    assert ((found.low <= truth) & (truth <= found.high)).sum() >= 3
-    assert (found.high - found.low < 0.4).all()
-
-
-def test_bradley_terry_satisfies_its_likelihood_equation() -> None:
-    wins = np.array([[0.0, 5, 1], [2, 0, 4], [7, 0, 0]])
-    ties = np.array([[0.0, 1, 0], [1, 0, 3], [0, 3, 0]])
-    strength = bradley_terry(wins, ties, prior=0.2, resamples=0).strength
-    scores = wins + ties / 2 + 0.1 * (1 - np.eye(3))
-    chance = 1 / (1 + np.exp(strength[None] - strength[:, None]))
-    assert scores.sum(1) == pytest.approx(((scores + scores.T) * chance).sum(1) - (scores + scores.T).diagonal() / 2)
-
-
-def test_bradley_terry_agrees_with_the_slow_algorithm_of_its_source() -> None:
-    wins = np.array([[0.0, 5, 1, 2], [2, 0, 4, 4], [7, 0, 0, 1], [3, 3, 3, 0]])
-    scores = wins + 0.05 * (1 - np.eye(4))
-    skill = np.ones(4)
-    for _ in range(2000):  # Hunter 2004, eq. 3
-        skill = scores.sum(1) / ((scores + scores.T) / (skill[:, None] + skill)).sum(1)
-    reference = np.log(skill) - np.log(skill).mean()
-    assert bradley_terry(wins, resamples=0).strength == pytest.approx(reference, abs=1e-8)
-
-
-@pytest.mark.parametrize("games", [1.0, 1000.0])
-def test_bradley_terry_finds_the_top_even_when_every_game_goes_to_the_better(games: float) -> None:
-    wins = np.triu(np.full((8, 8), games), 1)
-    strength = bradley_terry(wins, resamples=0).strength
-    scores = wins + 0.05 * (1 - np.eye(8))
-    chance = 1 / (1 + np.exp(strength[None] - strength[:, None]))
-    assert scores.sum(1) == pytest.approx(((scores + scores.T) * chance).sum(1), abs=1e-6)
-
-
-def test_bradley_terry_keeps_a_player_who_never_loses_finite() -> None:
-    found = bradley_terry(np.array([[0.0, 50, 50], [0, 0, 20], [0, 30, 0]]), resamples=100)
-    assert np.isfinite([found.strength, found.low, found.high]).all()
-    assert found.strength.argmax() == 0
-
-
-def test_only_ties_make_all_players_equally_strong() -> None:
-    ties = 10 * (1 - np.eye(3))
-    assert bradley_terry(np.zeros((3, 3)), ties).strength == pytest.approx(0)
-
-
-@pytest.mark.parametrize(
-    ("wins", "ties", "prior", "message"),
-    [
-        (np.zeros((2, 3)), None, 0.1, r"both must be \(players, players\)"),
-        (np.array([[0, 0.5], [1, 0]]), None, 0.1, "must be whole numbers"),
-        (np.eye(2), None, 0.1, "empty diagonal"),
-        (np.zeros((2, 2)), np.array([[0.0, 1], [0, 0]]), 0.1, "ties: must be symmetric"),
-        (np.zeros((2, 2)), None, 0.0, "prior = 0.0: must be positive"),
-    ],
-)
-def test_counts_that_cannot_be_are_refused(
-    wins: np.ndarray, ties: np.ndarray | None, prior: float, message: str
-) -> None:
-    with pytest.raises(DataError, match=message):
-        bradley_terry(wins, ties, prior=prior)

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from tests.feedback.ballots import pair, vote
 from trivium.errors import DataError
@@ -34,7 +35,9 @@ def varied(store: Store) -> Store:
         store.add_vote(NewVote(pair_id, ann.id, choice, f"a{pair_id}", pair_id % 2 == 0, 1.25, "why \ud800?"))
         store.add_vote(NewVote(pair_id, judge.id, choice, f"j{pair_id}"))
     store.add_vote(NewVote(ids[0], ann.id, "second", "again", True, 2.0, repeat=1))
-    store.enqueue([NewQueued(pair(7), "active", 0.25), NewQueued(pair(8), "known", known="first")])
+    store.enqueue(
+        [NewQueued(pair(7), "active", 0.25, None, 0.5, (False, True)), NewQueued(pair(8), "known", known="first")]
+    )
     for number, showing in enumerate(store.next_showings(ann.id)):
         store.answer(Answer(showing.id, ann.id, "left", f"n{number}"))
     store.undo(ann.id, "undone")
@@ -59,6 +62,19 @@ def test_votes_that_go_out_come_in_again_the_same(varied: Store, tmp_path: Path,
         assert other.fingerprint() == varied.fingerprint()
         assert import_votes(other, read_votes(path, round=9)) == 0
         assert carried(other) == sent
+
+
+def test_votes_come_in_by_the_hundred_and_not_one_by_one(store: Store) -> None:
+    came = [
+        Carried(pair(number), "Ann", False, "first", f"{number} {turn}", withdrawn_at=None if turn else "2026-01-01")
+        for number in range(300)
+        for turn in range(2)
+    ]
+    asked: list[str] = []
+    sa.event.listen(store._reader, "before_cursor_execute", lambda *told: asked.append(told[2]))
+    assert import_votes(store, came) == 600
+    assert 5 < len(asked) < 60
+    assert [(one.attempt, one.withdrawn_at) for one in store.history()] == [(0, "2026-01-01"), (1, None)] * 300
 
 
 @pytest.mark.parametrize("kind", ["trl", "trl-conversational", "trl-implicit", "hh", "arena"])

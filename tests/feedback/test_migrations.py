@@ -72,7 +72,7 @@ def test_a_trivium_from_before_alembic_would_refuse_what_we_made(tmp_path: Path)
 def test_a_newer_store_is_refused(store: Store, place: str) -> None:
     with store._writer.begin() as connection:
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '999'")
-    newer = "schema version 999, but this Trivium reads up to 002; update Trivium"
+    newer = "schema version 999, but this Trivium reads up to 003; update Trivium"
     with pytest.raises(DataError, match=newer):
         Store.open(place)
     if "://" not in place:

@@ -1,8 +1,12 @@
 """The queue: sides that stay, votes that cannot swap them, undo that keeps history, repeats that measure."""
 
+import sqlite3
 from collections import Counter
+from datetime import timedelta
+from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from tests.feedback.ballots import filled, pair, vote
 from trivium.errors import DataError
@@ -46,7 +50,6 @@ def test_a_showing_names_no_model_and_is_its_raters_alone(store: Store) -> None:
     ann, bob = store.add_rater("Ann"), store.add_rater("Bob")
     (showing,) = store.next_showings(ann.id)
     assert "model-" not in repr(showing)
-    assert store.showing(showing.id, ann.id) == showing
     with pytest.raises(DataError, match=f"showing {showing.id}: was not given to rater {bob.id}"):
         store.answer(Answer(showing.id, bob.id, "left", "k"))
     assert store.votes() == []
@@ -109,6 +112,17 @@ def test_undo_goes_back_vote_by_vote_and_only_over_ones_own(store: Store) -> Non
         store.undo(bob.id, "u0")
 
 
+def test_a_vote_that_is_named_is_taken_back_once_and_by_its_rater_alone(store: Store) -> None:
+    ids, ann, bob = filled(store, 2), store.add_rater("Ann"), store.add_rater("Bob")
+    first, _ = store.add_votes([vote(ids[0], ann.id), vote(ids[1], ann.id)])
+    assert store.undo(bob.id, "b", vote_id=first.id) is None
+    undone = store.undo(ann.id, "a", vote_id=first.id)
+    assert undone is not None
+    assert undone.id == first.id
+    assert store.undo(ann.id, "c", vote_id=first.id) is None
+    assert [given.pair_id for given in store.votes()] == [ids[1]]
+
+
 def test_raters_at_once_are_given_different_fresh_pairs(store: Store) -> None:
     queued(store, 9)
     raters = [store.add_rater(name) for name in ("Ann", "Bob", "Cat")]
@@ -152,6 +166,63 @@ def test_every_pair_says_by_which_policy_it_was_chosen(store: Store) -> None:
     assert [entry.pair_id for entry in store.waiting()] == ids[1:]
 
 
+def test_a_showing_says_how_its_pair_was_chosen_and_with_what_chance(store: Store) -> None:
+    store.enqueue([NewQueued(pair(0), "random", 0.1, None, 0.25), NewQueued(pair(1), "active", 0.6, None, 1.0)])
+    store.enqueue([NewQueued(pair(2), ended=(False, True))])
+    ann = store.add_rater("Ann")
+    store.next_showings(ann.id, count=3, shares=FRESH._replace(known=0.2))
+    told = [(one.policy, one.probability, one.purpose, one.drawn) for one in store.showings()]
+    assert told == [("random", 0.25, "fresh", 0.8), ("active", 1.0, "fresh", 0.8), ("random", None, "fresh", 0.8)]
+    last = store.showings()[-1]
+    assert last.ended == ((True, False) if last.shown_swapped else (False, True))
+
+
+def test_pairs_that_somebody_left_lying_are_given_to_others_in_time(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = queued(store, 4)
+    ann, bob = store.add_rater("Ann"), store.add_rater("Bob")
+    store.next_showings(ann.id, count=2, shares=FRESH)
+    assert store.count_fresh(1, most=9) == 2
+    assert store.count_fresh(1, most=1) == 1
+    assert [one.pair_id for one in store.next_showings(bob.id, count=2, shares=FRESH)] == ids[2:]
+    for showing in store.next_showings(bob.id, count=2, shares=FRESH):
+        say(store, showing)
+    monkeypatch.setattr("trivium.feedback.queue.LENT", timedelta(0))
+    found = store.next_showings(bob.id, count=2, shares=FRESH)
+    assert [(one.pair_id, one.purpose) for one in found] == [(ids[0], "fresh"), (ids[1], "fresh")]
+
+
+def test_a_pair_is_found_without_reading_the_queue(tmp_path: Path) -> None:
+    """SQLite's own steps for a fresh pair do not grow with the pairs that wait, nor with those voted on."""
+    with Store.open(tmp_path / "feedback.db") as store:
+        ann, bob = store.add_rater("Ann"), store.add_rater("Bob")
+
+        def steps(pairs: int) -> int:
+            ids, key = queued(store, pairs), f"{pairs}:"
+            store.add_votes(vote(pair_id, ann.id, key=f"{key}{pair_id}") for pair_id in ids[len(store.votes()) : -20])
+            store.next_showings(ann.id, round=1, count=3, shares=FRESH)
+            taken = 0
+
+            def tick() -> int:
+                nonlocal taken
+                taken += 1
+                return 0
+
+            def watch(connection: sqlite3.Connection, *_: object) -> None:
+                connection.set_progress_handler(tick, 10)
+
+            sa.event.listen(store._reader, "checkout", watch)
+            given = store.next_showings(bob.id, round=1, count=2, shares=FRESH)
+            sa.event.remove(store._reader, "checkout", watch)
+            for showing in given:
+                say(store, showing)
+            return taken
+
+        few = steps(60)
+        assert steps(1500) < 1.5 * few
+
+
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
@@ -159,6 +230,7 @@ def test_every_pair_says_by_which_policy_it_was_chosen(store: Store) -> None:
         ({"policy": "known"}, "comes with the answer that is right"),
         ({"policy": "known", "known": "tie"}, "must be first or second"),
         ({"score": float("nan")}, "must be finite"),
+        ({"probability": 1.5}, r"probability = 1.5: must be in \[0, 1\]"),
     ],
 )
 def test_what_cannot_wait_in_the_queue_is_refused(store: Store, bad: dict[str, object], message: str) -> None:

@@ -35,6 +35,37 @@ def test_two_models_and_three_to_one_are_log_three_apart() -> None:
     assert strong.low < strong.strength < strong.high
 
 
+def beaten(wins: list[list[int]]) -> list[Comparison]:
+    """So often the row was preferred to the column."""
+    names = "abcdefgh"
+    rows = [(names[i], names[j], number) for i, row in enumerate(wins) for j, number in enumerate(row)]
+    return [met(winner, loser, "first") for winner, loser, number in rows for _ in range(number)]
+
+
+def test_strengths_are_those_of_the_slow_algorithm() -> None:
+    wins = [[0, 5, 1, 2], [2, 0, 4, 4], [7, 0, 0, 1], [3, 3, 3, 0]]
+    scores, skill = np.array(wins, float), np.ones(4)
+    for _ in range(2000):  # Hunter 2004, "MM algorithms for generalized Bradley-Terry models", eq. 3
+        skill = scores.sum(1) / ((scores + scores.T) / (skill[:, None] + skill)).sum(1)
+    reference = np.log(skill) - np.log(skill).mean()
+    found = {player.model: player.strength for player in standings(beaten(wins), prior=1e-9, resamples=0).players}
+    assert [found[name] for name in "abcd"] == pytest.approx(reference, abs=1e-6)
+
+
+@pytest.mark.parametrize("games", [1, 300])
+def test_who_wins_every_comparison_is_on_top_and_finite(games: int) -> None:
+    found = standings(beaten(np.triu(np.full((8, 8), games), 1).tolist()), resamples=20).players
+    assert "".join(player.model for player in found) == "abcdefgh"
+    assert np.isfinite([(player.low, player.strength, player.high) for player in found]).all()
+    with pytest.raises(DataError, match=r"prior = 0\.0: must be positive"):
+        standings(beaten([[0, 1], [0, 0]]), prior=0.0)
+
+
+def test_only_ties_make_all_models_equally_strong() -> None:
+    votes = [met("a", "b", "tie"), met("b", "c", "both_bad"), met("c", "a", "tie")] * 10
+    assert [player.strength for player in standings(votes, resamples=0).players] == pytest.approx([0, 0, 0])
+
+
 def test_known_strengths_lie_in_the_intervals() -> None:
     truth = {"a": -0.6, "b": 0.0, "c": 0.6}
     for player in standings(simulated(truth, 0.0)).players:

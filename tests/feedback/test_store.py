@@ -161,3 +161,16 @@ def test_a_vote_out_of_range_is_refused(store: Store, bad: dict[str, object], me
 def test_a_pair_without_a_prompt_is_refused(store: Store) -> None:
     with pytest.raises(DataError, match=r"answers\.jsonl:3: the prompt is empty"):
         store.add_pairs([pair()._replace(prompt=(), source="answers.jsonl:3")])
+
+
+def test_votes_are_leafed_through_newest_first_by_choice_and_rater(store: Store) -> None:
+    ids, ann, bob = filled(store, 5), store.add_rater("Ann"), store.add_rater("Bob")
+    store.add_votes(vote(pair_id, ann.id, "tie" if place % 2 else "second") for place, pair_id in enumerate(ids))
+    store.add_vote(vote(ids[0], bob.id))
+    store.undo(bob.id, "undone")
+    total, page = store.find_votes(start=1, count=2)
+    assert (total, [(found.rater, found.pair_id) for found, _ in page]) == (6, [("Ann", ids[4]), ("Ann", ids[3])])
+    assert all(found.pair_id == pair.id for found, pair in page)
+    assert [found.pair_id for found, _ in store.find_votes(["tie"])[1]] == [ids[3], ids[1]]
+    assert [found.withdrawn_at is None for found, _ in store.find_votes(["first", "second"], "Bob")[1]] == [False]
+    assert store.find_votes(rater="Eve") == (0, [])

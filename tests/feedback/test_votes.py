@@ -3,12 +3,10 @@
 import random
 from pathlib import Path
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.feedback.ballots import PROMPT, filled, pair, vote
-from trivium.errors import DataError
 from trivium.feedback.store import Choice, NewPair, Store, choice_of
 from trivium.records import Pair
 
@@ -28,7 +26,7 @@ def test_the_preference_is_for_the_liked_answer_however_it_was_shown(store: Stor
     store.add_pairs([NewPair(PROMPT, "good", "bad", 1, f"m{i}") for i in range(10)])
     store.add_pairs([NewPair(PROMPT, "bad", "good", 1, f"m{i}") for i in range(10)])
     rater = store.add_rater("Ann")
-    while (asked := store.next_pair(rater.id, 1)) is not None:
+    for asked in store.pairs(1):
         swapped = chance.random() < 0.5
         left, _ = asked.shown(swapped=swapped)
         choice = choice_of("left" if left == "good" else "right", shown_swapped=swapped)
@@ -134,37 +132,3 @@ def test_the_fingerprint_names_the_content_and_nothing_else(tmp_path: Path) -> N
             assert store.fingerprint([9]) == empty != prints[-1]
     assert prints[0] == prints[1] != prints[2]
     assert len(prints[0]) == 16
-
-
-# What is asked next
-
-
-def test_a_rater_is_asked_every_pair_of_the_round_once(store: Store) -> None:
-    ids, rater = filled(store, 6), store.add_rater("Ann")
-    filled(store, 8, round=2)
-    asked = []
-    while (found := store.next_pair(rater.id, 1)) is not None:
-        assert found == store.next_pair(rater.id, 1)
-        store.add_vote(vote(found.id, rater.id, "skip"))
-        asked.append(found.id)
-    assert sorted(asked) == ids
-
-
-def test_the_pairs_with_the_fewest_votes_come_first(store: Store) -> None:
-    ids = filled(store, 4)
-    ann, bob = store.add_rater("Ann"), store.add_rater("Bob")
-    store.add_votes([vote(pair_id, ann.id) for pair_id in ids if pair_id != ids[2]])
-    found = store.next_pair(bob.id, 1)
-    assert found is not None
-    assert found.id == ids[2]
-
-
-def test_raters_do_not_all_start_with_the_same_pair(store: Store) -> None:
-    filled(store, 20)
-    first = {store.next_pair(store.add_rater(name).id, 1) for name in ("Ann", "Bob", "Cyd", "Dan")}
-    assert len(first) > 1
-
-
-def test_an_unknown_rater_is_asked_nothing(store: Store) -> None:
-    with pytest.raises(DataError, match="rater 5 is unknown"):
-        store.next_pair(5, 1)

@@ -1,7 +1,9 @@
 """OpenAI's API without a network: what is asked counts, what is not known is refused, and everything in their form."""
 
 import json
+import socket
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -11,7 +13,7 @@ from trivium.generate.writer import Token
 from trivium.model.shape import ModelConfig
 from trivium.model.transformer import Transformer, initialise
 from trivium.studio.desk import Desk
-from trivium.studio.listening import address
+from trivium.studio.listening import address, listen
 from trivium.studio.serving import build_api
 from trivium.text.tokenizer import Tokenizer
 
@@ -236,6 +238,11 @@ def test_an_address_stands_in_brackets_where_it_has_colons() -> None:
         "[::1]:80",
         "a.example:80",
     ]
+
+
+def test_who_calls_before_the_app_is_up_waits() -> None:
+    with closing(listen("127.0.0.1", 0)) as listening, socket.create_connection(listening.getsockname(), timeout=5):
+        pass
 
 
 def test_after_a_fault_the_next_answer_is_whole(

@@ -1,8 +1,17 @@
 """What no page of ours would send is refused before anybody reads it, on every route, method and stream."""
 
+import asyncio
+import json
+import re
+import socket
+import threading
+
+import httpx
 import pytest
 from fastapi.routing import APIRoute
 
+from trivium.generate.writer import Answering, Token, Writer
+from trivium.studio.files import known
 from trivium.studio.guard import HEADERS, LARGEST_BODY
 from trivium.studio.server import addresses
 
@@ -78,7 +87,7 @@ def test_pages_and_scripts_bring_the_headers_that_bind_a_browser(place: Place) -
 
 def test_pages_hold_no_script_and_no_style_of_their_own(place: Place) -> None:
     client = place.come_in("owner")
-    for path in ("/", "/playground", "/vote", "/judges", "/standings", "/data", "/team", "/join"):
+    for path in ("/", "/playground", "/vote", "/judges", "/standings", "/data", "/team", "/join", "/enter", "/me"):
         text = client.get(path).text
         assert "<style" not in text
         assert " style=" not in text
@@ -108,3 +117,67 @@ def test_the_cookie_is_strict_and_out_of_reach_of_scripts(place: Place) -> None:
 def test_names_that_others_reach_it_by_are_added_only_where_others_can() -> None:
     assert addresses("127.0.0.1", 80, []) == {"127.0.0.1:80", "localhost:80", "[::1]:80"}
     assert "studio.example.org" in addresses("0.0.0.0", 80, ["studio.example.org"])
+
+
+def test_scripts_put_text_into_pages_as_text_only() -> None:
+    scripts = [path for path in known().values() if path.suffix == ".js" and path.name != "plotly.min.js"]
+    assert len(scripts) > 8
+    for path in scripts:
+        found = re.findall(
+            r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|new Function", path.read_text()
+        )
+        assert found == [], path.name
+
+
+def test_the_studio_asks_nothing_of_any_network(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is asked of it: no address is looked up, none is connected to."""
+    client = place.come_in("owner")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("the server asked the network")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    link = "http://127.0.0.1:9/secret"
+    asked = {"model": "instruct", "messages": [{"role": "user", "content": link}], "max_new_tokens": 2}
+    assert client.post("/api/write", json=asked).status_code == 200
+    assert client.put("/api/guidelines", json={"text": link}).status_code == 200
+    for path in (
+        "/",
+        "/playground",
+        "/vote",
+        "/judges",
+        "/standings",
+        "/data",
+        "/team",
+        "/me",
+        f"/api/votes?words={link}",
+    ):
+        assert client.get(path).status_code == 200, path
+
+
+def test_others_are_answered_while_an_answer_is_being_written(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Writing stands on a thread of its own, never on the event loop."""
+    begun, go_on, step = threading.Event(), threading.Event(), Writer.step
+
+    def slow(writer: Writer) -> list[tuple[Answering, Token]]:
+        begun.set()
+        assert go_on.wait(20)
+        return step(writer)
+
+    monkeypatch.setattr(Writer, "step", slow)
+    cookies = dict(place.come_in("owner").cookies)
+    asked = {"model": "instruct", "messages": [{"role": "user", "content": "Hi"}], "max_new_tokens": 2}
+
+    async def both() -> tuple[int, str]:
+        transport = httpx.ASGITransport(app=place.app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000", cookies=cookies) as client:
+            writing = asyncio.create_task(client.post("/api/write", json=asked))
+            assert await asyncio.to_thread(begun.wait, 20)
+            meanwhile = await asyncio.wait_for(client.get("/api/story"), 10)
+            go_on.set()
+            return meanwhile.status_code, (await writing).text
+
+    status, answer = asyncio.run(both())
+    assert status == 200
+    assert "done" in json.loads(answer.splitlines()[-1])

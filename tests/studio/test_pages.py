@@ -2,21 +2,28 @@
 
 import json
 import sqlite3
+import threading
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from trivium.errors import CheckpointError
+from trivium.errors import CheckpointError, ConfigError
 from trivium.feedback import queries
-from trivium.feedback.votes import Vote
+from trivium.feedback.store import Store
+from trivium.feedback.votes import Comparison, Vote
+from trivium.publish import write_text
+from trivium.report.reading import Model, read_models
 from trivium.runs import Journal, Run, holder
 from trivium.story.voices import Voice
+from trivium.studio import watching
 from trivium.studio.desk import Desk
 from trivium.studio.studio import Limits, open_studio
-from trivium.studio.watching import Log, told
+from trivium.studio.watching import Log, Seen, told
 from trivium.studio.work import State, Work
 
 from .conftest import ENVIRONMENT, TINY, Place
@@ -25,13 +32,18 @@ RESTING = State(False, False, "", "")
 ASKED = {"model": "instruct", "messages": [{"role": "user", "content": "Where is Ada?"}]}
 
 
-def test_only_what_is_new_in_the_journal_is_told(run: Run) -> None:
-    log = Log(run)
-    first = told(log, RESTING, "")
+@pytest.fixture
+def log(run: Run) -> Iterator[Log]:
+    with Store.open(run.feedback) as store:
+        yield Log(run, store)
+
+
+def test_only_what_is_new_in_the_journal_is_told(run: Run, log: Log) -> None:
+    first = told(log.look(), RESTING)
     assert [phase["name"] for phase in first["phases"]] == ["pretrain", "instruct", "reward-001", "align-001"]
     assert first["state"]["title"] == "Finished"
     assert [stop["status"] for stop in first["stations"]] == ["done"] * 4
-    assert told(log, RESTING, first["cursor"])["phases"] == []
+    assert told(log.look(first["cursor"]), RESTING)["phases"] == []
     line = {
         "phase": "align-002",
         "step": 1,
@@ -43,18 +55,72 @@ def test_only_what_is_new_in_the_journal_is_told(run: Run) -> None:
     Journal(run.journal).write({**line, "metrics": {"reward": 0.25}})
     with run.journal.open("ab") as file:
         file.write(b'{"phase": "align-002", "st')  # a line in the making
-    news = told(log, State(True, True, "", ""), first["cursor"])
+    news = told(log.look(first["cursor"]), State(True, True, "", ""))
     assert [phase["name"] for phase in news["phases"]] == ["align-002"]
     assert news["state"]["title"] == "III Align"
     assert news["state"]["detail"].endswith(" · 2 s left")  # three steps of half a second
     assert {figure["title"] for figure in news["phases"][0]["figures"]} >= {"Reward", "Loss"}
 
 
-def test_a_journal_that_was_rewound_is_told_anew(run: Run) -> None:
-    log = Log(run)
-    before = told(log, RESTING, "")["cursor"]
+def test_a_journal_that_was_rewound_is_told_anew(run: Run, log: Log) -> None:
+    before = log.look().cursor
     Journal(run.journal).rewind("align-001", 2)
-    assert len(told(log, RESTING, before)["phases"]) == 4
+    assert len(told(log.look(before), RESTING)["phases"]) == 4
+
+
+def test_of_a_run_that_rests_nothing_is_read_or_opened_again(
+    run: Run, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, read = log.look(), list[Run]()
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("the store is open already")
+
+    def look_up(run: Run) -> list[Model]:
+        read.append(run)
+        return read_models(run)
+
+    monkeypatch.setattr("sqlalchemy.create_engine", refuse)
+    monkeypatch.setattr(watching, "read_models", look_up)
+    assert log.look() == first
+    assert read == []
+    write_text(run.measures, '{"aligned": {}}')
+    story = log.look().story
+    assert story is not None
+    assert (story.measures, read) == ({"aligned": {}}, [run])
+
+
+def test_after_a_recipe_that_cannot_be_read_was_mended_all_is_told(run: Run, log: Log) -> None:
+    whole = run.recipe.read_text()
+    write_text(run.recipe, "[pretrain")
+    with pytest.raises(ConfigError):
+        log.look()
+    write_text(run.recipe, whole)
+    assert len(told(log.look(), RESTING)["phases"]) == 4
+
+
+def test_what_several_watch_is_of_one_moment_for_each(run: Run, log: Log) -> None:
+    before = int(log.look().cursor.partition(".")[2])
+    line = {"phase": "align-002", "loss": 1.0, "learning_rate": 1.0, "tokens_per_second": 9.0, "seconds": 0.5}
+    journal, ended = Journal(run.journal), threading.Event()
+
+    def watch() -> list[Seen]:
+        seen = []
+        while not ended.is_set():
+            seen.append(log.look())
+        return seen
+
+    with ThreadPoolExecutor(4) as pool:
+        watchers = [pool.submit(watch) for _ in range(4)]
+        for step in range(1, 200):
+            journal.write({"step": step, **line, "metrics": {}})
+        ended.set()
+    journal.close()
+    found = [seen for one in watchers for seen in one.result()]
+    assert len(found) > 4
+    for seen in found:
+        phase = seen.story and seen.story.phase("align-002")
+        assert int(seen.cursor.partition(".")[2]) - before == (phase.steps if phase else 0)
 
 
 def test_before_the_first_step_the_page_says_how_to_start(place: Place) -> None:
@@ -206,6 +272,7 @@ def test_a_ballot_does_not_tell_whose_answers_they_are(place: Place) -> None:
     text = json.dumps(pairs_for(place, client, 12)) + client.get("/vote").text
     pairs = place.studio.store.pairs(2)
     models = {pair.first_model for pair in pairs} | {pair.second_model for pair in pairs}
+    models.discard("")  # of answers that nobody wrote: those that are known to be right and wrong
     assert len(models) == 2  # the new policy, and every fourth time the one before it
     assert not [model for model in models if model in text]
     assert "round-1" not in text
@@ -241,6 +308,19 @@ def test_the_data_are_shown_as_the_model_sees_them(place: Place, sort: str) -> N
     assert place.come_in("viewer").get(f"/api/data?sort={sort}&words=zzzz").json()["total"] == 0
 
 
+def test_the_standings_take_one_look_at_the_votes(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked, look = [], place.studio.store.comparisons
+
+    def count() -> list[Comparison]:
+        looked.append(True)
+        return look()
+
+    client = place.come_in("viewer")
+    monkeypatch.setattr(place.studio.store, "comparisons", count)
+    assert client.get("/standings").status_code == 200
+    assert len(looked) == 1
+
+
 def test_raters_are_judged_and_models_stand_in_order(place: Place) -> None:
     rater = place.come_in("rater")
     for number, ballot in enumerate(pairs_for(place, rater, 12)):
@@ -265,7 +345,7 @@ def test_a_run_is_started_paused_found_again_and_gone_on_with(tmp_path: Path, mo
     first = Work(run)
     first.start()
     assert first.state().working
-    wait_for(lambda: len(Log(run).run.journal.read_bytes()) > 0 if run.journal.exists() else False)
+    wait_for(lambda: len(run.journal.read_bytes()) > 0 if run.journal.exists() else False)
     second = Work(run)  # as a studio that was started again
     assert second.state() == State(True, True, second.state().doing, "")
     assert holder(run) is not None
@@ -274,7 +354,8 @@ def test_a_run_is_started_paused_found_again_and_gone_on_with(tmp_path: Path, mo
     second.pause()
     wait_for(lambda: not second.state().working and not first.state().working)
     assert first.state().complaint == ""  # it saved: that is no failure
-    state = told(Log(run), second.state(), "")["state"]
+    with Store.open(run.feedback) as store:
+        state = told(Log(run, store).look(), second.state())["state"]
     assert state["title"] == "I Pretrain"
     assert not state["working"]
     assert 0 < state["share"] < 1

@@ -86,7 +86,7 @@ def test_no_payload_runs_on_any_page(chromium: Any, served: Served) -> None:
 
     for path in ("/", "/playground", "/vote", "/judges", "/standings", "/team", "/data#pairs"):
         page.goto(served.origin + path)
-        page.wait_for_timeout(300)
+        page.wait_for_timeout(150)
         unharmed()
     page.goto(f"{served.origin}/data#votes")
     seen = 0

@@ -4,14 +4,19 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from fastapi import HTTPException
 from fastapi.routing import APIRoute
 
 from trivium.feedback.people import Role
 from trivium.studio.auth import EVERYBODY, Allow, AllowAnyone
+from trivium.studio.entrance import owner_of
+from trivium.studio.tries import Tries
 
 from .conftest import Place
 
-OPEN = {"/static/{name}", "/open", "/join", "/api/join"}
+OPEN = {"/static/{name}", "/open", "/join", "/api/join", "/enter", "/api/enter"}
+
+COOKIE = "trivium-8000"
 
 
 def declared(route: APIRoute) -> list[Any]:
@@ -38,7 +43,7 @@ def test_each_role_gets_what_its_routes_declare_and_nothing_else(place: Place, r
     seen = 0
     for route, method in routes(place):
         allow = declared(route)[0]
-        if isinstance(allow, AllowAnyone) or "/work" in route.path or route.path == "/api/leave":
+        if isinstance(allow, AllowAnyone) or "/work" in route.path or route.path in ("/api/leave", "/api/password"):
             continue  # those do something: they have tests of their own
         path = route.path.replace("{number}", "2147483")
         answer = client.request(method, path, json={} if method != "GET" else None)
@@ -76,6 +81,61 @@ def test_an_invitation_opens_once_and_a_session_can_be_ended(place: Place) -> No
     session = next(one for one in owner.get("/api/team").json()["sessions"] if one["name"] == "Ada")
     assert owner.request("DELETE", f"/api/sessions/{session['id']}", json={}).status_code == 200
     assert ada.get("/vote").status_code == 401
+
+
+def test_whoever_has_a_password_comes_in_again_elsewhere_by_a_new_session(place: Place) -> None:
+    owner, ada, elsewhere = place.come_in("owner"), place.come_in(), place.come_in()
+    secret = owner.post("/api/invitations", json={"role": "rater"}).json()["secret"]
+    planted = {"cookie": f"{COOKIE}=planted"}  # a session that somebody put there before is nobody's, and is not kept
+    assert ada.get("/vote", headers=planted).status_code == 401
+    assert ada.post("/api/join", json={"secret": secret, "name": "Ada", "password": "too short"}).status_code == 422
+    told = {"secret": secret, "name": "Ada", "password": "a long password"}
+    assert ada.post("/api/join", json=told, headers=planted).status_code == 201
+    first = ada.cookies[COOKIE]
+    assert first != "planted"
+    for name, password in (("Eve", "a long password"), ("Ada", "another password")):
+        assert elsewhere.post("/api/enter", json={"name": name, "password": password}).status_code == 400
+    entered = elsewhere.post("/api/enter", json={"name": "Ada", "password": "a long password"})
+    assert entered.json() == {"name": "Ada", "role": "rater"}
+    assert elsewhere.cookies[COOKIE] != first
+    renewed = elsewhere.put("/api/password", json={"password": "another password"})
+    assert renewed.status_code == 201
+    assert ada.get("/vote").status_code == 401  # everywhere else the session has ended
+    assert elsewhere.get("/vote").status_code == 200
+    flags = renewed.headers["set-cookie"].lower()
+    assert all(flag in flags for flag in ("httponly", "samesite=strict", "path=/"))
+
+
+def test_secrets_cannot_be_guessed_at_leisure(place: Place) -> None:
+    for path, told in (
+        ("/api/enter", {"name": "me", "password": "guess"}),
+        ("/api/join", {"secret": "guess", "name": "Eve"}),
+        ("/open?token=guess", None),
+    ):
+        place.studio.tries.__init__(most=4)  # type: ignore[misc]
+        eve = place.come_in()
+        codes = [(eve.post(path, json=told) if told else eve.get(path)).status_code for _ in range(6)]
+        assert codes[3] in (400, 401), path
+        assert codes[4:] == [429, 429], path
+
+
+def test_vain_tries_are_forgiven_in_time() -> None:
+    now = 0.0
+    tries = Tries(most=2, span=60, clock=lambda: now)
+    tries.count("a")
+    tries.require_room("a")
+    tries.count("a")
+    with pytest.raises(HTTPException) as told:
+        tries.require_room("b", "a")
+    assert told.value.headers == {"Retry-After": "61"}
+    tries.require_room("b")
+    now = 61.0
+    tries.require_room("a")
+
+
+def test_an_invitation_that_is_too_old_opens_nothing(place: Place) -> None:
+    secret = place.studio.people.invite("rater", by=owner_of(place.studio), hours=1e-9)
+    assert place.come_in().post("/api/join", json={"secret": secret, "name": "Eve"}).status_code == 400
 
 
 def test_a_withdrawn_or_invented_invitation_opens_nothing(place: Place) -> None:

@@ -13,6 +13,7 @@ from trivium.model.transformer import Transformer
 from trivium.text.branches import pack_answers
 
 CLOSE = 1e-9  # gold scores this close are a tie
+GLANCE = 100  # blind comparisons along the way
 
 
 def compare(ours: Sequence[float], theirs: Sequence[float]) -> Interval:

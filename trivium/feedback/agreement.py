@@ -1,4 +1,4 @@
-"""What votes can tell: agreement, ceilings, intervals, strengths, sample sizes. Numbers in, numbers out; no store."""
+"""What votes can tell: agreement, ceilings, intervals, sample sizes. Numbers in, numbers out; no store."""
 
 from collections import defaultdict
 from collections.abc import Hashable, Iterable
@@ -7,12 +7,8 @@ from math import ceil, sqrt
 from statistics import NormalDist, fmean
 from typing import NamedTuple, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
 from trivium.errors import DataError
 
-Floats = NDArray[np.float64]
 PairId = TypeVar("PairId", bound=Hashable)
 
 
@@ -31,14 +27,6 @@ class Agreement(NamedTuple):
     low: float
     high: float
     pairs: int  # those that two or more raters judged
-
-
-class Strengths(NamedTuple):
-    """Bradley-Terry strengths of M players, nats, with mean 0."""
-
-    strength: Floats  # (M,)
-    low: Floats  # (M,)
-    high: Floats  # (M,)
 
 
 def wilson_interval(successes: float, n: float, *, confidence: float = 0.95) -> tuple[float, float]:
@@ -131,101 +119,6 @@ def votes_needed(rate: float, *, significance: float = 0.05, power: float = 0.8)
         raise DataError(f"rate = {rate}: must lie between 0 and 1 and differ from 0.5")
     spread = _z_two_sided(1 - significance) / 2 + NormalDist().inv_cdf(power) * sqrt(rate * (1 - rate))
     return ceil((spread / (rate - 0.5)) ** 2)
-
-
-def tally(comparisons: Iterable[tuple[str, str, str]]) -> tuple[list[str], Floats, Floats]:
-    """Count (first player, second player, choice) into names (M), wins (M, M) and ties (M, M) for bradley_terry.
-
-    "tie" and "both_bad" are ties; "skip", and a player against itself, say nothing about strength.
-    """
-    kept = [(a, b, choice) for a, b, choice in comparisons if choice != "skip" and a != b]
-    names = sorted({name for a, b, _ in kept for name in (a, b)})
-    place = {name: i for i, name in enumerate(names)}
-    wins, ties = np.zeros((2, len(names), len(names)))
-    for a, b, choice in kept:
-        i, j = place[a], place[b]
-        if choice in ("tie", "both_bad"):
-            ties[i, j] += 1
-            ties[j, i] += 1
-        else:
-            winner, loser = (i, j) if choice == "first" else (j, i)
-            wins[winner, loser] += 1
-    return names, wins, ties
-
-
-def bradley_terry(
-    wins: Floats,
-    ties: Floats | None = None,
-    *,
-    prior: float = 0.1,
-    resamples: int = 500,
-    confidence: float = 0.95,
-    seed: int = 0,
-) -> Strengths:
-    """Strengths s with P(i beats j) = 1 / (1 + exp(s_j - s_i)), and percentile bootstrap intervals over comparisons.
-
-    wins   (M, M) how often the row beat the column
-    ties   (M, M) symmetric: how often the two drew, each draw half a win to both
-    prior  > 0: draws added between every two players. Without it a player who never loses is infinitely strong, and
-           groups that never met have no common scale; that is our departure from the source
-    Hunter 2004, "MM algorithms for generalized Bradley-Terry models", eq. 2, doi:10.1214/aos/1079120141; climbed by
-    Newton's steps, for the paper's MM steps (the test's reference) crawl when results are one-sided
-    raises DataError when the counts are not (M, M) whole numbers, or the prior is not positive
-    """
-    ties = np.zeros_like(wins) if ties is None else ties
-    _check_counts(wins, ties, prior)
-    scores = np.concatenate([_scores(wins, ties, prior)[None], _resampled(wins, ties, prior, resamples, seed)])
-    strengths = _climb(scores)
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(strengths[1:], [tail, 1 - tail], axis=0) if resamples else strengths[[0, 0]]
-    return Strengths(strengths[0], low, high)
-
-
-def _scores(wins: Floats, ties: Floats, prior: float) -> Floats:
-    """(..., M, M) half points included: what the row took from the column."""
-    return wins + ties / 2 + prior / 2 * (1 - np.eye(wins.shape[-1]))
-
-
-def _resampled(wins: Floats, ties: Floats, prior: float, resamples: int, seed: int) -> Floats:
-    """(resamples, M, M) scores of as many comparisons, drawn again with replacement."""
-    size = len(wins)
-    outcomes = np.concatenate([wins.ravel(), np.triu(ties).ravel()])
-    total = int(outcomes.sum())
-    drawn = np.zeros((resamples, 2 * size * size))
-    if total:
-        drawn += np.random.default_rng(seed).multinomial(total, outcomes / total, size=resamples)
-    again, upper = drawn.reshape(resamples, 2, size, size).swapaxes(0, 1)
-    return _scores(again, upper + upper.swapaxes(1, 2), prior)
-
-
-def _climb(scores: Floats, *, tolerance: float = 1e-6, longest_step: float = 1.0, max_steps: int = 500) -> Floats:
-    """(R, M) strengths of the highest likelihood, nats, from (R, M, M) scores, by Newton's steps of bounded length."""
-    met = scores + scores.swapaxes(1, 2)  # (R, M, M)
-    strengths: Floats = np.zeros(scores.shape[:2])
-    for _ in range(max_steps):
-        beats = 1 / (1 + np.exp(strengths[:, None, :] - strengths[:, :, None]))  # (R, M, M): P(row beats column)
-        gradient = (scores - met * beats).sum(2)
-        curvature = met * beats * beats.swapaxes(1, 2)
-        hessian = curvature.sum(2)[:, :, None] * np.eye(scores.shape[1]) - curvature
-        # the likelihood is flat along a common shift: a one everywhere pins the mean at 0
-        step = np.linalg.solve(hessian + 1, gradient[:, :, None])[:, :, 0]
-        size = np.abs(step).max(1, initial=0, keepdims=True)  # (R, 1)
-        strengths += step * np.minimum(1, longest_step / np.maximum(size, longest_step))
-        if size.max(initial=0) < tolerance:
-            return strengths
-    raise AssertionError("Newton's steps on a concave likelihood must end")
-
-
-def _check_counts(wins: Floats, ties: Floats, prior: float) -> None:
-    if wins.ndim != 2 or wins.shape[0] != wins.shape[1] or ties.shape != wins.shape:
-        raise DataError(f"wins {wins.shape} and ties {ties.shape}: both must be (players, players)")
-    whole = np.isfinite(wins).all() and np.isfinite(ties).all() and (wins % 1 == 0).all() and (ties % 1 == 0).all()
-    if not whole or (wins < 0).any() or (ties < 0).any() or wins.diagonal().any() or ties.diagonal().any():
-        raise DataError("wins and ties: must be whole numbers, not negative, with an empty diagonal")
-    if (ties != ties.T).any():
-        raise DataError("ties: must be symmetric; a draw belongs to both players")
-    if not prior > 0:
-        raise DataError(f"prior = {prior}: must be positive, or a player who never loses is infinitely strong")
 
 
 def _z_two_sided(confidence: float) -> float:

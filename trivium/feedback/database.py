@@ -115,6 +115,14 @@ def journal_mode(version: tuple[int, ...]) -> Literal["WAL", "DELETE"]:
     return "WAL" if whole else "DELETE"
 
 
+def is_exclusive(engine: Engine) -> bool:
+    """Whether a reader keeps writers out, and a writer readers, as with SQLite's rollback journal.
+
+    Threads then take turns before they ask: SQLite lets them sleep and try again, some of them for long.
+    """
+    return engine.dialect.name == "sqlite" and journal_mode(sqlite3.sqlite_version_info) == "DELETE"
+
+
 def _choose_journal(connection: sqlite3.Connection, mode: str) -> None:
     """Switch where needed. busy_timeout does not cover the switch, which needs the file for itself: wait here."""
     patience = monotonic() + _BUSY_MS / 1000

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 from trivium.errors import DataError
 from trivium.feedback.store import Store
-from trivium.feedback.votes import Choice, NewPair, Policy, StoredPair, Vote
+from trivium.feedback.votes import Choice, NewPair, NewQueued, Policy, StoredPair, Vote
 from trivium.records import Message
 
 Kind = Literal["trl", "trl-conversational", "trl-implicit", "trl-unpaired", "hh", "arena", "argilla", "votes"]
@@ -36,6 +36,15 @@ class Carried(NamedTuple):
     policy: Policy | None = None  # by which the pair came into the queue; None: it did not
     score: float | None = None
     known: Choice | None = None
+    probability: float | None = None  # of being chosen by that policy
+    ended: tuple[bool, bool] = (True, True)  # whether the answers came to their ends
+
+    @property
+    def queued(self) -> NewQueued | None:
+        """As it came into the queue, where it did."""
+        if self.policy is None:
+            return None
+        return NewQueued(self.pair, self.policy, self.score, self.known, self.probability, self.ended)
 
 
 def carried(store: Store) -> list[Carried]:
@@ -44,8 +53,8 @@ def carried(store: Store) -> list[Carried]:
     found = []
     for vote in store.history():
         entry = queued.get(vote.pair_id)
-        by = (entry.policy, entry.score, entry.known) if entry else (None, None, None)
-        found.append(_carried(pairs[vote.pair_id], vote)._replace(policy=by[0], score=by[1], known=by[2]))
+        chosen = {name: getattr(entry, name) for name in NewQueued._fields[1:]} if entry else {}
+        found.append(_carried(pairs[vote.pair_id], vote)._replace(**chosen))
     return found
 
 

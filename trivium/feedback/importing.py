@@ -6,18 +6,16 @@ from pathlib import Path
 from typing import Any, cast
 
 import msgspec
-import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from trivium.errors import DataError
-from trivium.feedback import queries, queue, tables
+from trivium.feedback import queries, queue
 from trivium.feedback.exchange import EXTRA, Carried
 from trivium.feedback.store import Store
 from trivium.feedback.votes import (
     IMPORTED,
     Choice,
     NewPair,
-    NewQueued,
     NewVote,
     Policy,
     check_name,
@@ -89,6 +87,8 @@ class _VoteRow(msgspec.Struct):
     policy: Policy | None = None
     score: float | None = None
     known: Choice | None = None
+    probability: float | None = None
+    ended: tuple[bool, bool] = (True, True)
 
 
 def _restored(row: Row) -> Carried:
@@ -189,35 +189,33 @@ def import_votes(store: Store, votes: Sequence[Carried]) -> int:
 def _check(vote: Carried) -> None:
     check_pair(vote.pair)
     check_vote(NewVote(0, 0, vote.choice, vote.idempotency_key, seconds=vote.seconds))
-    if vote.policy is not None:
-        check_queued(NewQueued(vote.pair, vote.policy, vote.score, vote.known))
+    if (queued := vote.queued) is not None:
+        check_queued(queued)
     if vote.created_at:
         check_name("created_at", vote.created_at)
 
 
 def _restore(connection: Connection, votes: Sequence[Carried], raters: dict[str, int]) -> int:
     """Votes in the order they came; each withdrawn one is withdrawn before the next is cast."""
-    queue.enqueue(connection, [NewQueued(v.pair, v.policy, v.score, v.known) for v in votes if v.policy is not None])
+    queue.enqueue(connection, [queued for vote in votes if (queued := vote.queued) is not None])
     ids = queries.insert_pairs(connection, [vote.pair for vote in votes])
-    keys = {key for (key,) in connection.execute(sa.select(tables.votes.c.idempotency_key))}
-    table, gone = tables.votes.c, tables.withdrawals
-    for vote, pair_id in zip(votes, ids, strict=True):
-        new = NewVote(
-            pair_id,
-            raters[vote.rater],
-            vote.choice,
-            vote.idempotency_key,
-            vote.shown_swapped,
-            vote.seconds,
-            vote.comment,
-            vote.repeat,
-        )
-        (stored,) = queries.insert_votes(connection, [new])
-        if vote.idempotency_key in keys:
-            continue
-        if vote.created_at:
-            connection.execute(sa.update(tables.votes).where(table.id == stored.id).values(created_at=vote.created_at))
-        if vote.withdrawn_at:
-            row = {"vote_id": stored.id, "created_at": vote.withdrawn_at}
-            connection.execute(sa.insert(gone), row | {"idempotency_key": f"import:{vote.idempotency_key}"[:200]})
-    return len({vote.idempotency_key for vote in votes} - keys)
+    keys = {vote.idempotency_key for vote in votes}
+    known = queries.known_keys(connection, sorted(keys))
+    queries.restore_votes(
+        connection, [_as_cast(vote, pair_id, raters[vote.rater]) for vote, pair_id in zip(votes, ids, strict=True)]
+    )
+    return len(keys - known)
+
+
+def _as_cast(vote: Carried, pair_id: int, rater_id: int) -> queries.Restored:
+    new = NewVote(
+        pair_id,
+        rater_id,
+        vote.choice,
+        vote.idempotency_key,
+        vote.shown_swapped,
+        vote.seconds,
+        vote.comment,
+        vote.repeat,
+    )
+    return queries.Restored(new, vote.created_at, vote.withdrawn_at)

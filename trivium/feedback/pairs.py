@@ -1,10 +1,11 @@
-"""Which pair to ask about next: where the reward ensemble disagrees, on prompts that differ. Arrays in, indices out.
+"""Which pair to ask about next: where the reward models are uncertain, on prompts that differ. Arrays in, indices out.
 
 A share is drawn at random and says so: against it the votes that were saved can be measured.
 """
 
 import zlib
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from itertools import combinations, pairwise
 from typing import NamedTuple
 
@@ -30,13 +31,14 @@ class Candidate(NamedTuple):
 class Pick(NamedTuple):
     candidate: int  # its index
     policy: Policy
-    score: float  # disagreement, nats
+    score: float | None  # uncertainty, nats; None where no reward model was asked
+    probability: float  # of being picked by this policy, before it drew
 
 
 def candidates(scores: Floats) -> tuple[list[Candidate], Floats]:
     """Every pair of answers to the same prompt, and its margins.
 
-    scores   (P, K, M) reward of P prompts' K answers under M members
+    scores   (P, K, M) reward of P prompts' K answers under M members, of which there may be none
     returns  C = P K (K - 1) / 2 candidates, and (C, M) first minus second
     raises   DataError when there are not two answers, or a score is not finite
     """
@@ -45,7 +47,19 @@ def candidates(scores: Floats) -> tuple[list[Candidate], Floats]:
     prompts, answers, members = scores.shape
     found = [Candidate(p, i, j) for p in range(prompts) for i, j in combinations(range(answers), 2)]
     margins = np.array([scores[c.prompt, c.first] - scores[c.prompt, c.second] for c in found])
-    return found, margins.reshape(-1, members)
+    return found, margins.reshape(len(found), members)
+
+
+def uncertainty(margins: Floats) -> Floats:
+    """How little is known of the vote on each pair: where members disagree, or a single one has a margin near 0.
+
+    margins  (C, M) reward of the answer that is first minus the second's, per member
+    returns  (C,) nats in [0, log 2]: disagreement of several members; of one the entropy of the vote that it expects
+    raises   DataError when there is no member
+    """
+    if margins.ndim == 2 and margins.shape[1] == 1:
+        return _entropy(_prefers(margins))[:, 0]
+    return disagreement(margins)
 
 
 def disagreement(margins: Floats) -> Floats:
@@ -58,9 +72,15 @@ def disagreement(margins: Floats) -> Floats:
     """
     if margins.ndim != 2 or margins.shape[1] < 2:
         raise DataError(f"margins {margins.shape}: must be (pairs, members); one member cannot disagree with itself")
-    prefers = 1 / (1 + np.exp(-np.clip(margins, -500, 500)))
+    prefers = _prefers(margins)
     told: Floats = _entropy(prefers.mean(1)) - _entropy(prefers).mean(1)
     return np.maximum(told, 0.0, out=told)
+
+
+def _prefers(margins: Floats) -> Floats:
+    """The chance of a vote for the first answer."""
+    chance: Floats = 1 / (1 + np.exp(-np.clip(margins, -500, 500)))
+    return chance
 
 
 def _entropy(chance: Floats) -> Floats:
@@ -84,50 +104,76 @@ def prompt_vectors(prompts: Sequence[str]) -> Floats:
 
 def choose_pairs(
     prompts: Sequence[str],
+    found: Sequence[Candidate],
     margins: Floats,
     *,
     count: int,
+    asked: Sequence[str] = (),
     random_share: float = 0.25,
     diversity: float = 1.0,
     seed: int = 0,
 ) -> list[Pick]:
-    """Which of N candidates to ask about, in the order to ask, random ones and active ones mixed.
+    """Which of N candidates to ask about, one of a prompt, in the order to ask, random ones and active ones mixed.
 
-    The random ones are drawn first and from all, so that they are a fair sample. Of the rest, each next active one has
-    the highest disagreement (1 - s)^diversity, s its prompt's likeness to the nearest prompt chosen before.
+    The random ones are drawn first and from all, a prompt and then a pair of it, so that they are a fair sample. Of the
+    rest, each next active one has the highest uncertainty (1 - s)^diversity, s its prompt's likeness to the nearest
+    prompt that was asked or chosen before. Without reward models all are random.
 
-    prompts       N texts, one per candidate
+    prompts       P texts, that the candidates' numbers point into
     margins       (N, M) reward of the first answer minus the second's, per member of the ensemble
+    asked         texts of prompts that were asked before
     random_share  in [0, 1], of the picks
-    diversity     >= 0; 0 looks at disagreement alone
-    returns       min(count, N) picks, no candidate twice; the same for the same seed
+    diversity     >= 0; 0 looks at uncertainty alone
+    returns       as many as are wanted, or as prompts have a candidate; the same for the same seed
     """
-    if len(prompts) != len(margins):
-        raise DataError(f"{len(prompts)} prompts and {len(margins)} margins: must be one for each candidate")
+    if len(found) != len(margins):
+        raise DataError(f"{len(found)} candidates and {len(margins)} margins: must be one for each candidate")
     if not (0 <= random_share <= 1 and diversity >= 0):
         raise DataError(f"random_share = {random_share}, diversity = {diversity}: must be in [0, 1] and not negative")
-    chance, count = np.random.default_rng(seed), min(count, len(prompts))
-    scores, vectors = disagreement(margins), prompt_vectors(prompts)
-    drawn = chance.permutation(len(prompts))[: round(count * random_share)]
-    active = _spread(scores, vectors, drawn, count - len(drawn), diversity, chance)
-    picks = [Pick(int(i), "random", float(scores[i])) for i in drawn]
-    picks += [Pick(i, "active", float(scores[i])) for i in active]
+    chance = np.random.default_rng(seed)
+    of_prompt: dict[int, list[int]] = defaultdict(list)
+    for number, candidate in enumerate(found):
+        of_prompt[candidate.prompt].append(number)
+    count, blind = min(count, len(of_prompt)), margins.shape[1] == 0
+    scores = np.zeros(len(found)) if blind else uncertainty(margins)
+    drawn = chance.permutation(list(of_prompt))[: count if blind else round(count * random_share)].tolist()
+    picks = []
+    for prompt in drawn:
+        number = int(chance.choice(of_prompt[prompt]))
+        likely = len(drawn) / len(of_prompt) / len(of_prompt[prompt])
+        picks.append(Pick(number, "random", None if blind else float(scores[number]), likely))
+    best = {prompt: max(own, key=lambda n: scores[n]) for prompt, own in of_prompt.items() if prompt not in drawn}
+    known = prompt_vectors([*asked, *(prompts[prompt] for prompt in drawn)])
+    for number in _spread(scores, best, prompts, known, count - len(drawn), diversity, chance):
+        picks.append(Pick(number, "active", float(scores[number]), 1.0))
     return [picks[i] for i in chance.permutation(len(picks))]
 
 
 def _spread(
-    scores: Floats, vectors: Floats, taken: NDArray[np.int64], count: int, diversity: float, chance: np.random.Generator
+    scores: Floats,
+    best: Mapping[int, int],
+    prompts: Sequence[str],
+    known: Floats,
+    count: int,
+    diversity: float,
+    chance: np.random.Generator,
 ) -> list[int]:
-    """The candidates of most disagreement, each weighed down by its likeness to those before it."""
-    ties = chance.permutation(len(scores))  # equals are taken in a drawn order
-    nearest = (vectors @ vectors[taken].T).max(1, initial=0.0)
-    free = np.ones(len(scores), bool)
-    free[taken] = False
+    """Of each prompt its most uncertain candidate, weighed down by its likeness to those before it.
+
+    best   prompt → candidate
+    known  (A, WIDTH) vectors of the prompts before
+    """
+    places = list(best)
+    vectors = prompt_vectors([prompts[place] for place in places])
+    worth = np.array([scores[best[place]] for place in places])
+    ties = chance.permutation(len(places))  # equals are taken in a drawn order
+    nearest = (vectors @ known.T).max(1, initial=0.0)
+    free = np.ones(len(places), bool)
     found = []
     for _ in range(count):
-        worth = np.where(free, scores * np.clip(1 - nearest, 0, 1) ** diversity, -1)
-        best = int(np.lexsort((ties, -worth))[0])
-        found.append(best)
-        free[best] = False
-        nearest = np.maximum(nearest, vectors @ vectors[best])
+        weighed = np.where(free, worth * np.clip(1 - nearest, 0, 1) ** diversity, -1)
+        next_one = int(np.lexsort((ties, -weighed))[0])
+        found.append(best[places[next_one]])
+        free[next_one] = False
+        nearest = np.maximum(nearest, vectors @ vectors[next_one])
     return found

@@ -5,6 +5,7 @@ Of tokens only their SHA-256 is kept: they are random, so nothing slower is need
 
 import hashlib
 import secrets
+import threading
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 Role = Literal["owner", "rater", "viewer"]
 SHORTEST = 10  # characters of a password
 LONGEST = 1000  # a longer one only costs time
+_HASHING = threading.Lock()  # each takes 64 MiB on purpose: one at a time
 _REFUSED = "name or password is wrong; try again, or ask the owner for an invitation"
 
 
@@ -250,7 +252,8 @@ def _hash(password: str | None) -> str | None:
         return None
     if not SHORTEST <= len(password) <= LONGEST:
         raise DataError(f"password: must have {SHORTEST} to {LONGEST:,} characters")
-    return _hasher().hash(password.encode("utf-8", "surrogatepass"))
+    with _HASHING:
+        return _hasher().hash(password.encode("utf-8", "surrogatepass"))
 
 
 @cache
@@ -263,7 +266,8 @@ def _verify(known: str | None, password: str) -> bool:
     from argon2.exceptions import VerifyMismatchError
 
     try:
-        _hasher().verify(known or _nobodys(), password[:LONGEST].encode("utf-8", "surrogatepass"))
+        with _HASHING:
+            _hasher().verify(known or _nobodys(), password[:LONGEST].encode("utf-8", "surrogatepass"))
     except VerifyMismatchError:
         return False
     return known is not None

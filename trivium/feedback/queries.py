@@ -3,7 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Any, TypeVar, get_args
+from typing import Any, NamedTuple, TypeVar, get_args
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -43,52 +43,66 @@ def _pair_row(key: str, pair: NewPair) -> dict[str, Any]:
 
 def _ids_by_key(connection: Connection, keys: Sequence[str]) -> dict[str, int]:
     found: dict[str, int] = {}
-    for some in _chunks(keys):
+    for some in chunks(keys):
         query = sa.select(tables.pairs.c.content_key, tables.pairs.c.id).where(tables.pairs.c.content_key.in_(some))
         found.update((key, number) for key, number in connection.execute(query))
     return found
 
 
+class Restored(NamedTuple):
+    """A vote as it was cast elsewhere, with the times that it had there."""
+
+    vote: NewVote
+    created_at: str = ""  # empty: now
+    withdrawn_at: str | None = None
+
+
 def insert_votes(connection: Connection, new: Sequence[NewVote]) -> list[Vote]:
     """The votes as stored; those whose idempotency key is known are not stored again."""
+    return restore_votes(connection, [Restored(vote) for vote in new])
+
+
+def restore_votes(connection: Connection, came: Sequence[Restored]) -> list[Vote]:
+    """The same with the votes' own times, in the order they came: a withdrawn one makes room for the next."""
+    new = [one.vote for one in came]
     require(connection, tables.raters, {vote.rater_id for vote in new})
     require(connection, tables.pairs, {vote.pair_id for vote in new})
     # ballots before keys: a twin that PostgreSQL commits between the two looks is then found by its key, not refused
-    taken = _voted(connection, new)
+    ballots = list(_ballots(connection, new))
+    taken = {ballot for ballot, withdrawn in ballots if not withdrawn}
+    attempts = Counter(ballot for ballot, withdrawn in ballots if withdrawn)
     keys = list(dict.fromkeys(vote.idempotency_key for vote in new))
     made = {key: _content(vote) for key, vote in _votes_by_key(connection, keys).items()}
-    withdrawn = _withdrawn(connection, new)
     now = datetime.now(UTC).isoformat(timespec="microseconds")
-    rows = []
-    for vote in new:
-        content, ballot = _content(vote), (vote.pair_id, vote.rater_id, vote.repeat)
-        if vote.idempotency_key in made:
-            if made[vote.idempotency_key] != content:
-                raise DataError(f'idempotency key "{vote.idempotency_key}" already made another vote; use a fresh key')
+    rows, gone = [], {}
+    for vote, created_at, withdrawn_at in came:
+        key, content, ballot = vote.idempotency_key, _content(vote), (vote.pair_id, vote.rater_id, vote.repeat)
+        if key in made:
+            if made[key] != content:
+                raise DataError(f'idempotency key "{key}" already made another vote; use a fresh key')
             continue
         if ballot in taken:
             raise DataError(f"rater {vote.rater_id} has already voted on pair {vote.pair_id}; votes are never changed")
-        made[vote.idempotency_key] = content
-        taken.add(ballot)
-        rows.append({**vote._asdict(), "created_at": now, "attempt": withdrawn[ballot]})
+        made[key] = content
+        rows.append({**vote._asdict(), "created_at": created_at or now, "attempt": attempts[ballot]})
+        if withdrawn_at:
+            gone[key] = withdrawn_at
+            attempts[ballot] += 1
+        else:
+            taken.add(ballot)
     if rows:
         connection.execute(sa.insert(tables.votes), rows)
     stored = _votes_by_key(connection, keys)
+    if gone:
+        withdrawn = [(stored[key].id, at, f"import:{key}"[:200]) for key, at in gone.items()]
+        columns = ("vote_id", "created_at", "idempotency_key")
+        connection.execute(sa.insert(tables.withdrawals), [dict(zip(columns, row, strict=True)) for row in withdrawn])
+        stored = _votes_by_key(connection, keys)
     return [stored[vote.idempotency_key] for vote in new]
 
 
 def _content(vote: NewVote | Vote) -> tuple[int, int, int, str]:
     return vote.pair_id, vote.rater_id, vote.repeat, vote.choice
-
-
-def _voted(connection: Connection, new: Sequence[NewVote]) -> set[tuple[int, int, int]]:
-    """Which (pair, rater, repeat) of these have a vote that counts."""
-    return {ballot for ballot, withdrawn in _ballots(connection, new) if not withdrawn}
-
-
-def _withdrawn(connection: Connection, new: Sequence[NewVote]) -> Counter[tuple[int, int, int]]:
-    """How many votes on each (pair, rater, repeat) of these were withdrawn."""
-    return Counter(ballot for ballot, withdrawn in _ballots(connection, new) if withdrawn)
 
 
 def _ballots(connection: Connection, new: Sequence[NewVote]) -> Iterator[tuple[tuple[int, int, int], bool]]:
@@ -100,14 +114,19 @@ def _ballots(connection: Connection, new: Sequence[NewVote]) -> Iterator[tuple[t
     for rater_id, pair_ids in pairs_of.items():
         own = sa.select(*columns).outerjoin_from(tables.votes, tables.withdrawals)
         own = own.where(tables.votes.c.rater_id == rater_id)
-        for some in _chunks(sorted(pair_ids)):
+        for some in chunks(sorted(pair_ids)):
             for pair_id, repeat, withdrawn in connection.execute(own.where(tables.votes.c.pair_id.in_(some))):
                 yield (pair_id, rater_id, repeat), withdrawn
 
 
+def known_keys(connection: Connection, keys: Sequence[str]) -> set[str]:
+    """Those of the idempotency keys that have made a vote."""
+    return set(_votes_by_key(connection, keys))
+
+
 def _votes_by_key(connection: Connection, keys: Sequence[str]) -> dict[str, Vote]:
     found: dict[str, Vote] = {}
-    for some in _chunks(keys):
+    for some in chunks(keys):
         votes = select_votes(connection, tables.votes.c.idempotency_key.in_(some))
         found.update((vote.idempotency_key, vote) for vote in votes)
     return found
@@ -117,7 +136,7 @@ def require(connection: Connection, table: sa.Table, ids: set[int]) -> None:
     """raises  DataError when one of the ids is not in the table"""
     known = {
         number
-        for some in _chunks(sorted(ids))
+        for some in chunks(sorted(ids))
         for (number,) in connection.execute(sa.select(table.c.id).where(table.c.id.in_(some)))
     }
     if ids - known:
@@ -141,6 +160,23 @@ def select_votes(connection: Connection, *where: sa.ColumnElement[bool]) -> list
     return [Vote(*row) for row in connection.execute(query.where(*where).order_by(tables.votes.c.id))]
 
 
+def find_votes(
+    connection: Connection, choices: Sequence[str], rater: str, *, start: int = 0, count: int | None = None
+) -> tuple[int, list[tuple[Vote, StoredPair]]]:
+    """How many votes there are with one of the choices and by that rater, where these are said, withdrawn ones too;
+    and of them a page with their pairs, the newest first."""
+    votes, raters = tables.votes, tables.raters
+    where: list[sa.ColumnElement[bool]] = [votes.c.choice.in_(list(choices))] if choices else []
+    where += [raters.c.name == rater] if rater else []
+    counted = sa.select(sa.func.count(votes.c.id)).join_from(votes, raters).where(*where)
+    query = sa.select(votes, raters.c.name, raters.c.simulated, tables.withdrawals.c.created_at, tables.pairs)
+    query = query.join_from(votes, raters).join(tables.pairs).outerjoin(tables.withdrawals).where(*where)
+    rows = connection.execute(query.order_by(votes.c.id.desc()).offset(start).limit(count))
+    parted = len(votes.c) + 3
+    found = [(Vote(*row[:parted]), StoredPair(*row[parted:])) for row in rows]
+    return connection.scalar(counted) or 0, found
+
+
 def counting() -> sa.ColumnElement[bool]:
     """The votes that were not withdrawn, where withdrawals are joined to votes."""
     return tables.withdrawals.c.id.is_(None)
@@ -150,17 +186,6 @@ def valid_votes() -> sa.Subquery:
     """The votes that were not withdrawn, as a table."""
     query = sa.select(tables.votes).outerjoin_from(tables.votes, tables.withdrawals).where(counting())
     return query.subquery("valid_votes")
-
-
-def select_open(connection: Connection, rater_id: int, round: int) -> list[tuple[int, int]]:
-    """(pair id, votes so far) of each pair of the round that the rater has not voted on."""
-    own, valid = valid_votes(), valid_votes().alias("cast")
-    done = sa.select(own.c.pair_id).where(own.c.rater_id == rater_id)
-    counted = sa.select(tables.pairs.c.id, sa.func.count(valid.c.id))
-    counted = counted.select_from(tables.pairs.outerjoin(valid, valid.c.pair_id == tables.pairs.c.id))
-    counted = counted.group_by(tables.pairs.c.id)
-    asked = counted.where(tables.pairs.c.round == round, tables.pairs.c.id.not_in(done))
-    return [(pair_id, votes) for pair_id, votes in connection.execute(asked)]
 
 
 def select_content(connection: Connection, *where: sa.ColumnElement[bool]) -> list[list[object]]:
@@ -189,9 +214,23 @@ def count(connection: Connection) -> Counts:
     return Counts(pairs, len(raters), sum(raters), choices.total(), simulated_votes, dict(choices))
 
 
+def count_by_rater(connection: Connection, round: int) -> tuple[Counter[int], int]:
+    """Votes of people on a round's pairs, without skips, by rater; and the newest vote's id, 0 where there is none."""
+    newest = connection.scalar(sa.select(sa.func.max(tables.votes.c.id))) or 0
+    query = sa.select(tables.votes.c.rater_id, sa.func.count()).join_from(tables.votes, tables.raters)
+    query = query.join(tables.pairs).outerjoin(tables.withdrawals).group_by(tables.votes.c.rater_id)
+    query = query.where(
+        counting(), tables.pairs.c.round == round, tables.votes.c.choice != "skip", ~tables.raters.c.simulated
+    )
+    cast: Counter[int] = Counter()
+    for rater_id, votes in connection.execute(query):
+        cast[rater_id] = votes
+    return cast, newest
+
+
 def in_rounds(rounds: Sequence[int] | None) -> list[sa.ColumnElement[bool]]:
     return [] if rounds is None else [tables.pairs.c.round.in_(list(rounds))]
 
 
-def _chunks(keys: Sequence[_T]) -> Iterator[Sequence[_T]]:
+def chunks(keys: Sequence[_T]) -> Iterator[Sequence[_T]]:
     return (keys[start : start + _CHUNK] for start in range(0, len(keys), _CHUNK))

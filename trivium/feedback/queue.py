@@ -4,10 +4,9 @@ Each function works within a transaction of its caller's. Which pairs are worth 
 """
 
 import hashlib
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -29,18 +28,25 @@ from trivium.feedback.votes import (
 )
 
 LENT = timedelta(minutes=10)  # a pair that somebody looks at is not fresh for others so long
+LATELY = 200  # votes among which a pair to share is looked for first
 APART = 5  # pairs that lie at least between a vote and the same pair again
 
 
 def enqueue(connection: Connection, new: Sequence[NewQueued]) -> list[int]:
     """Ids of the pairs, in order; one that is in the queue already stays as it came first."""
     ids = queries.insert_pairs(connection, [item.pair for item in new])
-    known = {pair_id for (pair_id,) in connection.execute(sa.select(tables.queue.c.pair_id))}
+    known = {
+        pair_id
+        for some in queries.chunks(ids)
+        for (pair_id,) in connection.execute(sa.select(tables.queue.c.pair_id).where(tables.queue.c.pair_id.in_(some)))
+    }
     rows = {
-        pair_id: {"pair_id": pair_id, "policy": item.policy, "score": item.score, "known": item.known}
+        pair_id: item._asdict() | {"pair_id": pair_id, "first_ended": item.ended[0], "second_ended": item.ended[1]}
         for pair_id, item in reversed(list(zip(ids, new, strict=True)))
         if pair_id not in known
     }
+    for row in rows.values():
+        del row["pair"], row["ended"]
     if rows:
         connection.execute(
             sa.insert(tables.queue), [rows[pair_id] for pair_id in dict.fromkeys(ids) if pair_id in rows]
@@ -52,23 +58,23 @@ def select_queue(connection: Connection, round: int | None = None) -> list[Queue
     """In the order they came, each with the number of raters who voted on it."""
     valid = queries.valid_votes()
     voted = sa.func.count(sa.distinct(valid.c.rater_id))
-    entry = (tables.queue.c.pair_id, tables.pairs.c.round, tables.queue.c.policy, tables.queue.c.score)
-    query = sa.select(*entry, tables.queue.c.known, voted).join_from(tables.queue, tables.pairs)
+    names = ("policy", "score", "known", "probability", "first_ended", "second_ended")
+    entry = [tables.queue.c[name] for name in names]
+    query = sa.select(tables.queue.c.pair_id, tables.pairs.c.round, voted, *entry).join_from(tables.queue, tables.pairs)
     query = query.outerjoin(valid, valid.c.pair_id == tables.queue.c.pair_id)
     query = query.group_by(tables.queue.c.id, tables.pairs.c.id).order_by(tables.queue.c.id)
     if round is not None:
         query = query.where(tables.pairs.c.round == round)
-    return [Queued(*row) for row in connection.execute(query)]
+    return [
+        Queued(pair_id, number, votes, policy, score, known, chance, (first_ended, second_ended))
+        for pair_id, number, votes, policy, score, known, chance, first_ended, second_ended in connection.execute(query)
+    ]
 
 
-class _Asked(NamedTuple):
-    """What is known when the next pair for a rater is chosen."""
-
-    queue: list[Queued]
-    times: Counter[int]  # pair → how often this rater was shown it
-    voted: list[int]  # pairs this rater voted on, the last one last
-    lent: set[int]  # pairs that others look at now
-    number: int  # how many showings this rater had
+def count_fresh(connection: Connection, *, round: int, most: int) -> int:
+    """Pairs of unknown answer that nobody has voted on or looks at now; `most` when there are more."""
+    found = _waiting(round).where(tables.queue.c.known.is_(None), ~_voted(), ~_lent()).limit(most)
+    return connection.scalar(sa.select(sa.func.count()).select_from(found.subquery())) or 0
 
 
 def next_showings(
@@ -78,14 +84,14 @@ def next_showings(
     queries.require(connection, tables.raters, {rater_id})
     given = _open_showings(connection, rater_id, round)[:count]
     if len(given) < count:
-        asked = _asked(connection, rater_id, round)
-        for number in range(asked.number, asked.number + count - len(given)):
-            chosen = choose(asked, draw(seed, rater_id, number), shares)
+        mine = tables.showings.c.rater_id == rater_id
+        begun = connection.scalar(sa.select(sa.func.count()).select_from(tables.showings).where(mine)) or 0
+        for number in range(begun, begun + count - len(given)):
+            chosen = _choose(connection, rater_id, round, wanted(draw(seed, rater_id, number), shares))
             if chosen is None:
                 break
             pair_id, purpose = chosen
-            _show(connection, rater_id, pair_id, purpose, repeat=asked.times[pair_id], seed=seed)
-            asked.times[pair_id] += 1
+            _show(connection, rater_id, pair_id, purpose, shares=shares, seed=seed)
         given = _open_showings(connection, rater_id, round)[:count]
     return given
 
@@ -95,54 +101,118 @@ def draw(seed: int, rater_id: int, number: int) -> float:
     return int.from_bytes(_digest(seed, "purpose", rater_id, number)[:7], "big") / 2**56
 
 
-def choose(asked: _Asked, drawn: float, shares: Shares) -> tuple[int, Purpose] | None:
-    """A pair, and why it is shown. Where the drawn purpose has none a fresh one is taken, then a shared one."""
-    unseen = [entry for entry in asked.queue if not asked.times[entry.pair_id]]
-    unknown = [entry for entry in unseen if entry.known is None]
-    seen_by_others = sorted((entry for entry in unknown if entry.votes), key=lambda entry: entry.votes)
-    old = [pair for pair in asked.voted[:-APART] if asked.times[pair] == 1]
-    found: dict[Purpose, list[int]] = {
-        "known": [entry.pair_id for entry in unseen if entry.known is not None],
-        "again": old,
-        "shared": [entry.pair_id for entry in seen_by_others],
-        "fresh": [entry.pair_id for entry in unknown if not entry.votes and entry.pair_id not in asked.lent],
-    }
-    found["shared"] += [entry.pair_id for entry in unknown if not entry.votes and entry.pair_id in asked.lent]
+def wanted(drawn: float, shares: Shares) -> list[Purpose]:
+    """The purpose that was drawn, and what is taken where the queue has no pair for it."""
     bound = 0.0
-    wanted: list[Purpose] = []
-    drawing: tuple[tuple[Purpose, float], ...]
-    drawing = (("known", shares.known), ("again", shares.again), ("shared", shares.shared))
-    for drawn_purpose, share in drawing:
-        if bound <= drawn < bound + share:
-            wanted.append(drawn_purpose)
-        bound += share
-    wanted += ["fresh", "shared"]
-    for purpose in wanted:
-        if found[purpose]:
-            return found[purpose][0], purpose
+    purposes: tuple[Purpose, ...] = ("known", "again", "shared")
+    for purpose in purposes:
+        if bound <= drawn < bound + getattr(shares, purpose):
+            return [purpose, "fresh", "shared"]
+        bound += getattr(shares, purpose)
+    return ["fresh", "shared"]
+
+
+def _choose(
+    connection: Connection, rater_id: int, round: int | None, purposes: Sequence[Purpose]
+) -> tuple[int, Purpose] | None:
+    """A pair for the first purpose that has one. Each is looked up by indexes: the queue is not read."""
+    for purpose in purposes:
+        for query in _LOOKED_UP[purpose](connection, rater_id, round):
+            found = connection.scalar(query.limit(1))
+            if found is not None:
+                return int(found), purpose
     return None
 
 
-def _asked(connection: Connection, rater_id: int, round: int | None) -> _Asked:
-    entries = select_queue(connection, round)
-    here = {entry.pair_id for entry in entries}
+def _waiting(round: int | None) -> sa.Select[Any]:
+    """The queue's pairs of a round in their order."""
+    query = sa.select(tables.queue.c.pair_id).order_by(tables.queue.c.id)
+    # asked of each pair on the way: joined, SQLite would take all pairs of the round and sort them
+    whose = sa.select(tables.pairs.c.round).where(tables.pairs.c.id == tables.queue.c.pair_id)
+    return query if round is None else query.where(whose.correlate(tables.queue).scalar_subquery() == round)
+
+
+def _voted(*where: sa.ColumnElement[bool]) -> sa.Exists:
+    """Whether somebody's vote counts on the pair in the queue."""
+    votes = sa.select(tables.votes.c.id).outerjoin_from(tables.votes, tables.withdrawals)
+    same = tables.votes.c.pair_id == tables.queue.c.pair_id
+    return votes.where(same, queries.counting(), *where).correlate(tables.queue).exists()
+
+
+def _shown(*where: sa.ColumnElement[bool]) -> sa.Exists:
     showings = tables.showings.c
-    times = Counter(
-        pair_id for (pair_id,) in connection.execute(sa.select(showings.pair_id).where(showings.rater_id == rater_id))
-    )
-    number = times.total()
-    valid = queries.valid_votes()
-    own = sa.select(valid.c.pair_id).where(valid.c.rater_id == rater_id).order_by(valid.c.id)
-    voted = [pair_id for (pair_id,) in connection.execute(own)]
-    for pair_id in set(voted):  # voted on without being shown here: in the terminal of before, or imported
-        times[pair_id] = max(times[pair_id], 1)
+    found = sa.select(showings.id).where(showings.pair_id == tables.queue.c.pair_id, *where)
+    return found.correlate(tables.queue).exists()
+
+
+def _lent() -> sa.Exists:
+    """Whether somebody looks at the pair now."""
     recent = (datetime.now(UTC) - LENT).isoformat(timespec="microseconds")
-    others = sa.select(showings.pair_id).where(showings.rater_id != rater_id, showings.shown_at > recent)
-    lent = {pair_id for (pair_id,) in connection.execute(others)}
-    return _Asked(entries, times, [pair_id for pair_id in voted if pair_id in here], lent, number)
+    return _shown(tables.showings.c.shown_at > recent)
 
 
-def _show(connection: Connection, rater_id: int, pair_id: int, purpose: Purpose, *, repeat: int, seed: int) -> None:
+def _unseen(rater_id: int, round: int | None) -> sa.Select[Any]:
+    """Pairs that this rater was not shown, nor voted on where it was not shown: in the terminal of before, imported."""
+    mine, cast = tables.showings.c.rater_id == rater_id, tables.votes.c.rater_id == rater_id
+    return _waiting(round).where(~_shown(mine), ~_voted(cast))
+
+
+def _fresh(connection: Connection, rater_id: int, round: int | None) -> Iterator[sa.Select[Any]]:
+    """Behind the one that was given last; only where there is none are those looked at that somebody left lying."""
+    showings = tables.showings
+    last = sa.select(sa.func.max(showings.c.id)).where(showings.c.purpose == "fresh").scalar_subquery()
+    mark = sa.select(tables.queue.c.id).join_from(tables.queue, showings, tables.queue.c.pair_id == showings.c.pair_id)
+    reached = connection.scalar(mark.where(showings.c.id == last)) or 0
+    free = _unseen(rater_id, round).where(tables.queue.c.known.is_(None), ~_voted(), ~_lent())
+    yield free.where(tables.queue.c.id > reached)
+    yield free
+
+
+def _shared(connection: Connection, rater_id: int, round: int | None) -> Iterator[sa.Select[Any]]:
+    """Of those voted on lately, else ever, one that the fewest others voted on; else one that somebody looks at."""
+    unknown = _unseen(rater_id, round).where(tables.queue.c.known.is_(None))
+    voted = unknown.join(tables.votes, tables.votes.c.pair_id == tables.queue.c.pair_id).outerjoin(tables.withdrawals)
+    voted = voted.where(queries.counting()).group_by(tables.queue.c.id, tables.queue.c.pair_id)
+    fewest = sa.func.count(sa.distinct(tables.votes.c.rater_id))
+    voted = voted.order_by(None).order_by(fewest, tables.queue.c.id)
+    newest = connection.scalar(sa.select(sa.func.max(tables.votes.c.id))) or 0
+    yield voted.where(tables.votes.c.id > newest - LATELY)
+    yield voted
+    yield unknown
+
+
+def _again(connection: Connection, rater_id: int, round: int | None) -> Iterator[sa.Select[Any]]:
+    """The oldest that this rater voted on and was not asked again about; the last few are not taken."""
+    mine = (tables.votes.c.rater_id == rater_id, queries.counting())
+    own = sa.select(tables.votes.c.id).outerjoin_from(tables.votes, tables.withdrawals).where(*mine)
+    late = connection.scalar(own.order_by(tables.votes.c.id.desc()).offset(APART - 1).limit(1))
+    if late is None:
+        return
+    old = _waiting(round).join(tables.votes, tables.votes.c.pair_id == tables.queue.c.pair_id)
+    old = old.outerjoin(tables.withdrawals).where(*mine, tables.votes.c.repeat == 0, tables.votes.c.id < late)
+    repeated = _shown(tables.showings.c.rater_id == rater_id, tables.showings.c.repeat > 0)
+    yield old.where(~repeated).order_by(None).order_by(tables.votes.c.id)
+
+
+def _known(connection: Connection, rater_id: int, round: int | None) -> Iterator[sa.Select[Any]]:
+    yield _unseen(rater_id, round).where(tables.queue.c.known.is_not(None))
+
+
+_LOOKED_UP: dict[Purpose, Callable[[Connection, int, int | None], Iterator[sa.Select[Any]]]] = {
+    "fresh": _fresh,
+    "shared": _shared,
+    "again": _again,
+    "known": _known,
+}
+
+
+def chance_of(purpose: Purpose, shares: Shares) -> float:
+    """With which a showing is drawn for a purpose."""
+    return 1 - sum(shares) if purpose == "fresh" else float(getattr(shares, purpose))
+
+
+def _show(connection: Connection, rater_id: int, pair_id: int, purpose: Purpose, *, shares: Shares, seed: int) -> None:
+    repeat = int(purpose == "again")
     before = sa.select(tables.votes.c.shown_swapped).where(
         tables.votes.c.rater_id == rater_id, tables.votes.c.pair_id == pair_id, tables.votes.c.repeat == repeat - 1
     )
@@ -150,38 +220,46 @@ def _show(connection: Connection, rater_id: int, pair_id: int, purpose: Purpose,
     # asked again, the sides are exchanged: whoever always says left is found out
     swapped = bool(_digest(seed, "sides", rater_id, pair_id)[0] & 1) if known is None else not known
     row = {"pair_id": pair_id, "rater_id": rater_id, "repeat": repeat, "purpose": purpose, "shown_swapped": swapped}
-    connection.execute(sa.insert(tables.showings), row | {"shown_at": _now()})
+    chance = {"probability": chance_of(purpose, shares), "shown_at": _now()}
+    connection.execute(sa.insert(tables.showings), row | chance)
 
 
 def _digest(seed: int, what: str, rater_id: int, number: int) -> bytes:
     return hashlib.sha256(f"{seed}:{what}:{rater_id}:{number}".encode()).digest()
 
 
-def _select_showings(connection: Connection, *where: sa.ColumnElement[bool]) -> list[Showing]:
+def select_showings(connection: Connection, *where: sa.ColumnElement[bool]) -> list[Showing]:
     """In the order they were given."""
-    query = sa.select(tables.showings, tables.pairs).join_from(tables.showings, tables.pairs).where(*where)
+    chosen = [tables.queue.c[name] for name in ("policy", "probability", "first_ended", "second_ended")]
+    query = sa.select(tables.showings, tables.pairs, *chosen).join_from(tables.showings, tables.pairs)
+    query = query.join(tables.queue, tables.queue.c.pair_id == tables.pairs.c.id).where(*where)
     columns = len(tables.showings.c)
     found = []
     for row in connection.execute(query.order_by(tables.showings.c.id)):
-        number, pair_id, rater_id, repeat, purpose, swapped, shown_at = row[:columns]
-        pair = StoredPair(*row[columns:])
+        number, pair_id, rater_id, repeat, purpose, swapped, shown_at, chance = row[:columns]
+        pair, (policy, probability, *ended) = StoredPair(*row[columns:-4]), row[-4:]
         sides = pair.shown(swapped=swapped)
-        found.append(Showing(number, pair_id, rater_id, repeat, purpose, swapped, shown_at, pair.prompt, *sides))
+        found.append(
+            Showing(
+                number, pair_id, rater_id, repeat, purpose, swapped, shown_at, pair.prompt, *sides,
+                ended=(ended[swapped], ended[not swapped]), policy=policy, probability=probability, drawn=chance,
+            )
+        )  # fmt: skip
     return found
 
 
 def _open_showings(connection: Connection, rater_id: int, round: int | None) -> list[Showing]:
-    valid, showings = queries.valid_votes(), tables.showings.c
-    answered = sa.exists().where(
-        valid.c.pair_id == showings.pair_id, valid.c.rater_id == showings.rater_id, valid.c.repeat == showings.repeat
-    )
+    votes, showings = tables.votes.c, tables.showings.c
+    same = (votes.pair_id == showings.pair_id, votes.rater_id == showings.rater_id, votes.repeat == showings.repeat)
+    cast = sa.select(votes.id).outerjoin_from(tables.votes, tables.withdrawals).where(*same, queries.counting())
     rounds = [] if round is None else [tables.pairs.c.round == round]
-    return _select_showings(connection, showings.rater_id == rater_id, ~answered, *rounds)
+    answered = cast.correlate(tables.showings).exists()
+    return select_showings(connection, showings.rater_id == rater_id, ~answered, *rounds)
 
 
 def require_showing(connection: Connection, showing_id: int, rater_id: int) -> Showing:
     """raises  DataError when this rater was given no such showing"""
-    found = _select_showings(connection, tables.showings.c.id == showing_id, tables.showings.c.rater_id == rater_id)
+    found = select_showings(connection, tables.showings.c.id == showing_id, tables.showings.c.rater_id == rater_id)
     if not found:
         raise DataError(f"showing {showing_id}: was not given to rater {rater_id}; ask for the next pair")
     return found[0]
@@ -204,8 +282,9 @@ def answer(connection: Connection, said: Answer) -> Vote:
     return queries.insert_votes(connection, [vote])[0]
 
 
-def withdraw_last(connection: Connection, rater_id: int, key: str) -> Vote | None:
-    """A new row by which the rater's last vote counts no more; None when there is none. The same key again adds none.
+def withdraw(connection: Connection, rater_id: int, key: str, *, vote_id: int | None) -> Vote | None:
+    """A new row by which a vote of the rater's counts no more: the last one, or the one that is named. None when there
+    is none. The same key again adds none.
 
     raises  DataError when the rater is unknown, or the key made another rater's withdrawal
     """
@@ -217,7 +296,8 @@ def withdraw_last(connection: Connection, rater_id: int, key: str) -> Vote | Non
             raise DataError(f'idempotency key "{key}" already made another withdrawal; use a fresh key')
         return made[0]
     valid = queries.valid_votes()
-    last = connection.scalar(sa.select(sa.func.max(valid.c.id)).where(valid.c.rater_id == rater_id))
+    own = sa.select(sa.func.max(valid.c.id)).where(valid.c.rater_id == rater_id)
+    last = connection.scalar(own if vote_id is None else own.where(valid.c.id == vote_id))
     if last is None:
         return None
     connection.execute(sa.insert(tables.withdrawals), {"vote_id": last, "created_at": _now(), "idempotency_key": key})

@@ -5,9 +5,10 @@ It does not judge (judges.py) and computes no statistics (agreement.py).
 
 import hashlib
 import json
-from collections import defaultdict
+import threading
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
@@ -78,6 +79,7 @@ class Store:
         self.name = name
         self._reader = engine
         self._writer = engine.execution_options(**{database.WRITES: True})
+        self._turn = threading.RLock() if database.is_exclusive(engine) else nullcontext()
 
     @classmethod
     def open(cls, path_or_url: str | Path) -> Self:
@@ -184,6 +186,14 @@ class Store:
         with self.read() as connection:
             return queries.select_votes(connection)
 
+    def find_votes(
+        self, choices: Sequence[Choice] = (), rater: str = "", *, start: int = 0, count: int | None = None
+    ) -> tuple[int, list[tuple[Vote, StoredPair]]]:
+        """How many votes have one of the choices and are by that rater, where these are said, withdrawn ones too; and a
+        page of them with their pairs, the newest first."""
+        with self.read() as connection:
+            return queries.find_votes(connection, choices, rater, start=start, count=count)
+
     def enqueue(self, items: Iterable[NewQueued]) -> list[int]:
         """Pairs to be voted on; their ids, in order. One that is in the queue already stays as it came first."""
         new = list(items)
@@ -195,6 +205,16 @@ class Store:
         """The pairs in the queue that nobody has voted on, in the order they came."""
         with self.read() as connection:
             return [entry for entry in queue.select_queue(connection, round) if not entry.votes]
+
+    def count_fresh(self, round: int, most: int) -> int:
+        """How many pairs nobody has voted on or looks at now, up to `most`."""
+        with self.read() as connection:
+            return queue.count_fresh(connection, round=round, most=most)
+
+    def showings(self) -> list[Showing]:
+        """Every pair that was ever shown to a rater, in that order: by which policy it was chosen, with what chance."""
+        with self.read() as connection:
+            return queue.select_showings(connection)
 
     def queued(self) -> dict[int, Queued]:
         """Every pair that ever was in the queue, by its id."""
@@ -213,11 +233,6 @@ class Store:
 
         return self.write(give)
 
-    def showing(self, showing_id: int, rater_id: int) -> Showing:
-        """raises  DataError when this rater was given no such showing"""
-        with self.read() as connection:
-            return queue.require_showing(connection, showing_id, rater_id)
-
     def answer(self, said: Answer) -> Vote:
         """The vote on a showing, once it is durable. A repeated key gives the vote that it made before.
 
@@ -226,9 +241,10 @@ class Store:
         check_answer(said)
         return self.write(lambda connection: queue.answer(connection, said))
 
-    def undo(self, rater_id: int, idempotency_key: str) -> Vote | None:
-        """Withdraws the rater's last vote by a new row, and gives it back; None when there is none to withdraw."""
-        return self.write(lambda connection: queue.withdraw_last(connection, rater_id, idempotency_key))
+    def undo(self, rater_id: int, idempotency_key: str, *, vote_id: int | None = None) -> Vote | None:
+        """Withdraws the rater's last vote, or that one of the rater's, by a new row, and gives it back; None when there
+        is none to withdraw."""
+        return self.write(lambda connection: queue.withdraw(connection, rater_id, idempotency_key, vote_id=vote_id))
 
     def comparisons(self, rounds: Sequence[int] | None = None) -> list[Comparison]:
         """The votes that count, as comparisons of models. Repeats measure the rater and are left out."""
@@ -242,17 +258,6 @@ class Store:
             )
             for pair, vote in compared
         ]
-
-    def next_pair(self, rater_id: int, round: int) -> StoredPair | None:
-        """A pair of the round this rater has not voted on: among those with the fewest votes, one that differs from
-        rater to rater, so that many voting at once do not all meet the same pair. The same until somebody votes."""
-        with self.read() as connection:
-            queries.require(connection, tables.raters, {rater_id})
-            open_pairs = queries.select_open(connection, rater_id, round)
-            if not open_pairs:
-                return None
-            pair_id, _ = min(open_pairs, key=lambda row: (row[1], _shuffled(rater_id, row[0])))
-            return queries.select_pairs(connection, tables.pairs.c.id == pair_id)[0]
 
     def labelled_pairs(
         self,
@@ -278,6 +283,11 @@ class Store:
                 by_pair[vote.pair_id].append(vote)
         return [label(pair, by_pair[pair.id]) for pair in pairs if pair.id in by_pair]
 
+    def count_by_rater(self, round: int) -> tuple[Counter[int], int]:
+        """How many votes of each person count on the round's pairs, skips left out; and the newest vote's id."""
+        with self.read() as connection:
+            return queries.count_by_rater(connection, round)
+
     def counts(self) -> Counts:
         with self.read() as connection:
             return queries.count(connection)
@@ -297,13 +307,13 @@ class Store:
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        with database.named_errors(self.name), self._reader.connect() as connection:
+        with self._turn, database.named_errors(self.name), self._reader.connect() as connection:
             yield connection
 
     def write(self, work: Callable[[Connection], _T]) -> _T:
         """Do the work in one transaction and commit. Where another writer came between our look and our insert (it can
         in PostgreSQL, not in SQLite), look again."""
-        with database.named_errors(self.name):
+        with self._turn, database.named_errors(self.name):
             for _ in range(_ATTEMPTS - 1):
                 try:
                     with self._writer.begin() as connection:
@@ -316,7 +326,3 @@ class Store:
 
 def _of_round(round: int | None) -> list[sa.ColumnElement[bool]]:
     return [] if round is None else [tables.pairs.c.round == round]
-
-
-def _shuffled(rater_id: int, pair_id: int) -> bytes:
-    return hashlib.sha256(f"{rater_id}:{pair_id}".encode()).digest()

@@ -77,6 +77,9 @@ queue = sa.Table(
     sa.Column("policy", sa.String(20), nullable=False),
     sa.Column("score", sa.Float),
     sa.Column("known", sa.String(8)),
+    sa.Column("probability", sa.Float),
+    sa.Column("first_ended", sa.Boolean, nullable=False, server_default=sa.true()),
+    sa.Column("second_ended", sa.Boolean, nullable=False, server_default=sa.true()),
 )
 showings = sa.Table(
     "showings",
@@ -88,6 +91,7 @@ showings = sa.Table(
     sa.Column("purpose", sa.String(10), nullable=False),
     sa.Column("shown_swapped", sa.Boolean, nullable=False),
     sa.Column("shown_at", sa.String(32), nullable=False),  # ISO 8601, UTC
+    sa.Column("probability", sa.Float),
     sa.UniqueConstraint("rater_id", "pair_id", "repeat"),
 )
 votes = sa.Table(

@@ -97,8 +97,10 @@ class NewQueued(NamedTuple):
 
     pair: NewPair
     policy: Policy = "random"
-    score: float | None = None  # how uncertain the reward ensemble is, nats
+    score: float | None = None  # how uncertain the reward models are, nats
     known: Choice | None = None  # the answer that is right, where it is known
+    probability: float | None = None  # of being chosen by the policy, where it drew
+    ended: tuple[bool, bool] = (True, True)  # whether each answer came to its end by itself
 
 
 class Queued(NamedTuple):
@@ -106,10 +108,12 @@ class Queued(NamedTuple):
 
     pair_id: int
     round: int
+    votes: int
     policy: Policy
     score: float | None
     known: Choice | None
-    votes: int
+    probability: float | None
+    ended: tuple[bool, bool]
 
 
 class Shares(NamedTuple):
@@ -136,6 +140,10 @@ class Showing(NamedTuple):
     prompt: tuple[Message, ...]
     left: str
     right: str
+    ended: tuple[bool, bool]  # left, right
+    policy: Policy  # by which the pair was chosen
+    probability: float | None  # with which that policy chose the pair; None where nothing was drawn
+    drawn: float | None  # chance that a showing is for this purpose; None of those given before it was kept
 
 
 class Answer(NamedTuple):
@@ -225,6 +233,8 @@ def check_queued(queued: NewQueued) -> None:
         raise DataError(f'{queued.pair.source}: known = "{queued.known}": must be first or second')
     if queued.score is not None and not isfinite(queued.score):
         raise DataError(f"{queued.pair.source}: score = {queued.score}: must be finite")
+    if queued.probability is not None and not 0 <= queued.probability <= 1:
+        raise DataError(f"{queued.pair.source}: probability = {queued.probability}: must be in [0, 1]")
 
 
 def check_answer(answer: Answer) -> None:

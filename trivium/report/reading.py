@@ -123,11 +123,12 @@ def read_story(run: Run) -> Story:
     if not records:
         raise RunError(f"{run.journal}: no step has been taken yet; start with `trivium run --out {run.path}`")
     recipe, models = resolve(read_settings(run.recipe)), read_models(run)
-    return story_of(run, recipe, models, read_phases(records, recipe, published={model.phase for model in models}))
+    phases = read_phases(records, recipe, published={model.phase for model in models})
+    return story_of(run, recipe, models, phases, _count_votes(votes_of(run, recipe.votes.database)))
 
 
-def story_of(run: Run, recipe: Recipe, models: list[Model], phases: list[PhaseLog]) -> Story:
-    """All that lies in the run folder beside its journal. Raises as `read_story` does."""
+def story_of(run: Run, recipe: Recipe, models: list[Model], phases: list[PhaseLog], votes: Counts | None) -> Story:
+    """All that lies in the run folder beside its journal and its votes. Raises as `read_story` does."""
     reports = [(round.number, _read_json(round.reward_report)) for round in run.rounds()]
     return Story(
         name=run.path.resolve().name,
@@ -138,8 +139,23 @@ def story_of(run: Run, recipe: Recipe, models: list[Model], phases: list[PhaseLo
         samples=_read_samples(run.samples),
         rewards=[(number, report) for number, report in reports if report],
         models=models,
-        votes=_count_votes(votes_of(run, recipe.votes.database)),
+        votes=votes,
     )
+
+
+def stamp_of(run: Run) -> tuple[object, ...]:
+    """Another one as soon as a file has changed that `story_of` and `read_models` read; for whoever looks often."""
+    reports = [round.reward_report for round in run.rounds()]
+    seals = [folder / MANIFEST for _, _, folder in _folders(run)]
+    return tuple(_state(file) for file in (run.recipe, run.plan, run.measures, run.samples, *reports, *seals))
+
+
+def _state(file: Path) -> tuple[int, int, int] | None:
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
 
 
 def read_phases(records: Iterable[Mapping[str, Any]], recipe: Recipe, *, published: Container[str]) -> list[PhaseLog]:
@@ -212,14 +228,19 @@ def _read_samples(path: Path) -> list[Sample]:
     return read
 
 
-def read_models(run: Run) -> list[Model]:
-    """Those that are published, parents first."""
+def _folders(run: Run) -> list[tuple[str, str, Path]]:
+    """Where each model stands or will stand: its name, and the phase that makes it; parents first."""
     named = [("base", "pretrain", run.base), ("instruct", "instruct", run.instruct)]
     for round in run.rounds():
         folders = {"reward": round.reward, "imitator": round.imitator, "aligned": round.aligned}
         for name, folder in folders.items():
             named.append((f"{name}, round {round.number}", f"{PHASE_OF[name]}-{round.number:03}", folder))
-    found = [one for one in named if all((one[2] / file).exists() for file in (MANIFEST, LINEAGE))]
+    return named
+
+
+def read_models(run: Run) -> list[Model]:
+    """Those that are published, parents first."""
+    found = [one for one in _folders(run) if all((one[2] / file).exists() for file in (MANIFEST, LINEAGE))]
     prints = [file_fingerprint(folder, WEIGHTS) for _, _, folder in found]
     names = {print_: name for print_, (name, _, _) in zip(prints, found, strict=True)}
     models = []

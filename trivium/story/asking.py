@@ -1,51 +1,52 @@
-"""Pairs for people to vote on, written before anybody asks for them: two fresh answers of the newest model.
+"""The queue of pairs to vote on, filled before anybody asks: by the studio and by `trivium vote` alike.
 
-Some set its answer beside one of the model before it, in the same queue, so that the votes also tell whether a round
-made the model better. Trains nothing and holds no lock.
+Which pairs go in is decided in choosing.py. Trains nothing and holds no lock of the run.
 """
 
 import itertools
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
 
-from trivium.config import Recipe, read_settings, resolve
+from trivium.config import read_settings, resolve
 from trivium.errors import RunError
-from trivium.evaluate.tasks import reply_to
-from trivium.feedback.store import NewPair, NewQueued, Store
-from trivium.generate.sampling import Sampling, stream_seed
-from trivium.records import Message
+from trivium.feedback.store import Showing, Store
+from trivium.generate.sampling import stream_seed
+from trivium.phases.align.scorer import Scorer
+from trivium.publish import verify
 from trivium.runs import Run
-from trivium.shelf import Opened, is_done, weights_fingerprint
-from trivium.story.voting import BARREN, answering_model, coming_round, learning_prompts, new_prompts
+from trivium.story.choosing import (
+    Open,
+    Prompts,
+    Writers,
+    answering_model,
+    coming_round,
+    learning_prompts,
+    model_before,
+    new_prompts,
+    open_judges,
+    reward_models,
+    write_batch,
+)
 
 AHEAD = 12  # pairs that nobody has seen, kept ready
-BATCH = 6  # written at once
-RIVALS = 4  # every so many-th prompt is answered by two models
-
-
-class Writers(NamedTuple):
-    """Who answers, and what is asked, until the next round begins."""
-
-    round: int  # whose training will use the votes
-    source: Path  # the newest model
-    before: Path | None  # the one before it
-    recipe: Recipe
-    prompts: Iterator[tuple[Message, ...]]
+BARREN = 5  # batches in a row without two different answers
 
 
 class Asker:
-    """Keeps unseen pairs in the store. Threads may share it; it writes in a thread of its own."""
+    """Keeps unseen pairs in the store, and hands them out. Threads may share it; it writes in a thread of its own."""
 
-    def __init__(self, run: Run, store: Store, open_model: Callable[[Path], Opened]) -> None:
+    def __init__(self, run: Run, store: Store, open_model: Open, *, seed: int) -> None:
+        """seed  of the sides, and of who is asked what"""
         self.run = run
         self.empty = False  # no prompt is left
         self.trouble = ""  # why nothing more can be written
         self._store = store
         self._open = open_model
+        self._seed = seed
         self._writers: Writers | None = None
+        self._judges: tuple[list[Path], list[Scorer]] = ([], [])
         self._batches = itertools.count()
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="asker")
         self._writing: Future[None] | None = None
@@ -55,11 +56,25 @@ class Asker:
     def round(self) -> int:
         return coming_round(self.run)
 
-    def want(self, unseen: int) -> None:
+    def hand_out(self, rater_id: int, count: int, *, round: int | None = None) -> list[Showing]:
+        """Up to `count` pairs for this rater, those given before first.
+
+        round  where the caller has looked which one is coming
+        """
+        return self._store.next_showings(rater_id, round=round or self.round, count=count, seed=self._seed)
+
+    def refill(self, *, round: int | None = None) -> None:
         """Write more in the background where fewer than enough are unseen."""
         with self._lock:
-            if unseen < AHEAD and (self._writing is None or self._writing.done()):
+            if self._writing is not None and not self._writing.done():
+                return
+            if self._store.count_fresh(round or self.round, AHEAD) < AHEAD:
                 self._writing = self._pool.submit(self._write)
+
+    def wait(self) -> None:
+        """Until what is being written is written."""
+        if self._writing is not None:
+            self._writing.result()
 
     def close(self) -> None:
         self._pool.shutdown(cancel_futures=True)
@@ -69,9 +84,9 @@ class Asker:
         try:
             for _ in range(BARREN):
                 writers = self._current()
-                asked = list(itertools.islice(writers.prompts, BATCH))
-                self.empty = not asked
-                if not asked or self._store.enqueue(answered(asked, writers, self._open, next(self._batches))):
+                found = write_batch(writers, self._scorers(writers), next(self._batches))
+                self.empty = found is None
+                if found is None or self._store.enqueue(found):
                     self.trouble = ""
                     return
             raise RunError("the model answers every prompt the same way twice; raise votes.temperature")
@@ -79,48 +94,24 @@ class Asker:
             self.trouble = str(reason)
 
     def _current(self) -> Writers:
-        """Those of the coming round; others as soon as a round was made."""
-        number, source = coming_round(self.run), answering_model(self.run)
-        if self._writers is None or (self._writers.round, self._writers.source) != (number, source):
+        """Those of the coming round; others as soon as a round, or its reward model, was made."""
+        number, source, rewards = coming_round(self.run), answering_model(self.run), reward_models(self.run)
+        known = self._writers
+        if known is None or (known.round, known.source, known.rewards) != (number, source, rewards):
             recipe = resolve(read_settings(self.run.recipe))
-            known = {pair.prompt for pair in self._store.pairs(number)}
+            asked = {pair.prompt for pair in self._store.pairs(number)}
             first = stream_seed(recipe.seed, 12, number) % 2**20
-            prompts = new_prompts(learning_prompts(recipe), known, first)
-            self._batches = itertools.count(len(known))  # a studio that was started again draws other answers
-            self._writers = Writers(number, source, model_before(self.run, source), recipe, prompts)
+            prompts = Prompts(new_prompts(learning_prompts(recipe), asked, first))
+            self._batches = itertools.count(len(asked))  # whoever starts again draws other answers
+            before = model_before(self.run, source)
+            for folder in (source, *rewards, *([before] if before else [])):
+                verify(folder)  # once, and here, where nobody waits
+            self._writers = Writers(number, source, before, rewards, recipe, prompts, self._open)
+        assert self._writers
         return self._writers
 
-
-def model_before(run: Run, source: Path) -> Path | None:
-    """The model that the last round started from; None when there is only instruct."""
-    made = [run.instruct, *(round.aligned for round in run.rounds())]
-    earlier = [folder for folder in made if folder != source and is_done(folder)]
-    return earlier[-1] if source != run.instruct and earlier else None
-
-
-def answered(
-    prompts: Sequence[tuple[Message, ...]], writers: Writers, opened: Callable[[Path], Opened], batch: int
-) -> list[NewQueued]:
-    """Two different answers to each prompt. Which model's comes first is drawn; where the answers are equal: none."""
-    recipe = writers.recipe
-    sampling = Sampling(temperature=recipe.votes.temperature, max_new_tokens=recipe.align.max_new_tokens)
-    said: dict[tuple[int, int], tuple[str, str]] = {}  # prompt and place → text, fingerprint
-    plan: dict[Path, list[tuple[int, int]]] = {}
-    for number in range(len(prompts)):
-        rival = writers.before if number % RIVALS == RIVALS - 1 else None
-        places = (0, 1) if stream_seed(recipe.seed, 13, writers.round, batch, number) & 1 else (1, 0)
-        plan.setdefault(writers.source, []).append((number, places[0]))
-        plan.setdefault(rival or writers.source, []).append((number, places[1]))
-    for folder, slots in plan.items():
-        stamp = weights_fingerprint(folder)
-        seeds = [stream_seed(recipe.seed, 14, writers.round, batch, 2 * number + place) for number, place in slots]
-        replies = reply_to(*opened(folder), [prompts[number] for number, _ in slots], sampling, seeds=seeds)
-        said |= {slot: (reply.text, stamp) for slot, reply in zip(slots, replies, strict=True)}
-    return [
-        NewQueued(
-            NewPair(prompt, said[n, 0][0], said[n, 1][0], writers.round, said[n, 0][1], said[n, 1][1]),
-            policy="random" if said[n, 0][1] == said[n, 1][1] else "comparison",
-        )
-        for n, prompt in enumerate(prompts)
-        if said[n, 0][0] != said[n, 1][0]
-    ]
+    def _scorers(self, writers: Writers) -> Sequence[Scorer]:
+        if self._judges[0] != writers.rewards:
+            device = self._open(writers.source).model.embed_tokens.weight.device
+            self._judges = (writers.rewards, open_judges(writers.rewards, device))
+        return self._judges[1]

@@ -16,7 +16,7 @@ from trivium.feedback.store import Store
 from trivium.publish import write_text
 from trivium.runs import Run, read_run, votes_of
 from trivium.show import Show
-from trivium.story.voting import coming_round
+from trivium.story.choosing import coming_round
 
 Found = dict[str, Any]
 
@@ -89,10 +89,17 @@ def print_stats(found: Found) -> None:
     if not found["votes"]:
         return
     rounds = [
-        [str(one["round"]), f"{one['votes']:,}", f"{one['simulated']:,}", f"{one['pairs']:,}", _counted(one["choices"])]
+        [
+            str(one["round"]),
+            f"{one['votes']:,}",
+            f"{one['simulated']:,}",
+            f"{one['pairs']:,}",
+            _counted(one["policies"]),
+            _counted(one["choices"]),
+        ]
         for one in found["rounds"]
     ]
-    show.table("By round", ["round", "votes", "simulated", "pairs", "choices"], rounds)
+    show.table("By round", ["round", "votes", "simulated", "pairs", "chosen", "choices"], rounds)
     names = ["rater", "votes", "skipped", "agreement", "consistency", "known right", "seconds", "left", "ties"]
     shares = ("agreement", "consistency", "known_right")
     rows = [

@@ -7,10 +7,9 @@ from typing import NamedTuple
 from trivium.errors import CheckpointError
 from trivium.generate.engine import last_of
 from trivium.generate.writer import Order
-from trivium.publish import MANIFEST
 from trivium.records import Message
 from trivium.runs import Run
-from trivium.shelf import Opened, is_done
+from trivium.shelf import Opened, is_done, stands
 from trivium.story.manner import Manner
 from trivium.text.dialogue import render_prompt
 from trivium.text.tokenizer import Tokenizer
@@ -34,7 +33,7 @@ def voices_of(run: Run) -> list[Voice]:
     ]
     for round in run.rounds():
         named.append(Voice(f"round-{round.number}", f"round {round.number}", "aligned", round.aligned, True))
-    return [voice for voice in named if (voice.folder / MANIFEST).exists()]
+    return [voice for voice in named if stands(voice.folder)]
 
 
 def voice_at(folder: Path) -> Voice:

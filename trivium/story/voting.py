@@ -1,45 +1,34 @@
 """Votes in the terminal: a prompt, two fresh answers, one key; another takes the last vote back. Trains nothing."""
 
-import itertools
 import os
 import select
 import sys
 import time
 import uuid
-import zlib
 from collections import Counter
-from collections.abc import Collection, Generator, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from functools import cache, partial
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
-import numpy as np
 from rich.console import Console
 from rich.panel import Panel
 from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from trivium.config import Recipe, read_settings, resolve
+from trivium.config import read_settings, resolve
 from trivium.distributed.world import join_world
 from trivium.errors import ConfigError, RunError
-from trivium.feedback.store import NewPair, NewVote, Rater, Shown, Store, choice_of
-from trivium.generate.sampling import stream_seed
-from trivium.phases.align.questions import Questions, questions
-from trivium.phases.align.sampling import sample_pairs
-from trivium.records import Message
+from trivium.feedback.store import Answer, Rater, Showing, Shown, Store
 from trivium.runs import Run, read_run, votes_of
-from trivium.shelf import Opened, is_done, open_model, weights_fingerprint
+from trivium.shelf import open_model
 from trivium.show import printable
-from trivium.text.corpus import is_judged, load_dialogues, load_pairs
-from trivium.text.schemas import quiet
+from trivium.story.asking import Asker
+from trivium.story.choosing import answering_model
 from trivium.train.interrupt import listen
 
-AHEAD = 6  # pairs that are written at once, while the rater looks at those before
 WIDE = 100  # columns from which two answers stand side by side
-PATIENCE = 1000  # known prompts in a row, beyond as many as are known, before we believe that no other is left
-BARREN = 5  # batches in a row without two different answers
 
 KEYS: dict[str, Shown] = {"1": "left", "2": "right", "t": "tie", "b": "both_bad", "s": "skip"}
 KEYS |= {"left": "left", "right": "right", "tie": "tie", "both bad": "both_bad", "skip": "skip"}
@@ -56,23 +45,6 @@ TOLD: dict[Shown, str] = {
 }
 
 
-class Fresh(NamedTuple):
-    """A pair nobody has seen yet."""
-
-    pair: NewPair
-    ended: tuple[bool, bool]  # whether each answer came to its end by itself
-    swapped: bool  # the first answer is shown on the right
-
-
-class Writer(NamedTuple):
-    """Who writes the answers, and for which round."""
-
-    opened: Opened
-    recipe: Recipe
-    round: int  # whose training will use the votes
-    stamp: str  # fingerprint of the model
-
-
 def vote_in_terminal(run: Path, *, rater: str, count: int) -> None:
     """Ask about `count` pairs, one key each; every vote is durable before the next pair is shown.
 
@@ -82,7 +54,7 @@ def vote_in_terminal(run: Path, *, rater: str, count: int) -> None:
     if count < 1:
         raise ConfigError(f"count = {count}: must be at least 1")
     here = read_run(run)
-    source = answering_model(here)
+    answering_model(here)
     recipe = resolve(read_settings(here.recipe))
     with (
         listen(),
@@ -90,170 +62,79 @@ def vote_in_terminal(run: Path, *, rater: str, count: int) -> None:
         join_world(recipe.compute.device) as world,
     ):
         voter = store.add_rater(rater)
-        writer = Writer(
-            open_model(source, device=world.device), recipe, coming_round(here), weights_fingerprint(source)
-        )
+        opened = cache(partial(open_model, device=world.device))
         try:
-            with closing(fresh_pairs(writer, store, voter, count)) as pairs:
-                _ask_about(pairs, store, voter, count)
+            with closing(Asker(here, store, opened, seed=recipe.seed)) as asker:
+                _ask_about(asker, store, voter, count)
         finally:
             print(tally(store, voter, here))
 
 
-def answering_model(run: Run) -> Path:
-    """The policy as it is now: the latest aligned model, else instruct; raises RunError when there is neither."""
-    rounds = [round.aligned for round in run.rounds() if is_done(round.aligned)]
-    if rounds:
-        return rounds[-1]
-    if not is_done(run.instruct):
-        raise RunError(f"{run.path}: has no model yet that answers; make one with `trivium run {run.path}`, then vote")
-    return run.instruct
-
-
-def coming_round(run: Run) -> int:
-    """The round whose training will use a vote that is given now: one that has its reward model learns no more."""
-    rounds = run.rounds()
-    if not rounds:
-        return 1
-    last = rounds[-1]
-    return last.number + 1 if is_done(last.reward) or is_done(last.aligned) else last.number
-
-
-def learning_prompts(recipe: Recipe) -> Questions:
-    """What the policy is asked while it learns; prompts from files in a drawn order."""
-    if is_judged(recipe.data):
-        return questions(recipe, [], [], held_out=False)
-    pairs = list(load_pairs(recipe.data, quiet).train)
-    dialogues = [] if pairs else list(load_dialogues(recipe.data, recipe.seed, quiet).train)
-    order = np.random.Generator(np.random.Philox(np.random.SeedSequence((recipe.seed, 9))))
-    order.shuffle(pairs)
-    order.shuffle(dialogues)
-    return questions(recipe, pairs, dialogues, held_out=False)
-
-
-def new_prompts(ask: Questions, known: Collection[tuple[Message, ...]], first: int) -> Iterator[tuple[Message, ...]]:
-    """Prompts from the first-th on, each once and none that is known; ends when no other is left."""
-    seen, misses = set(known), 0
-    for index in itertools.count(first):
-        prompt = ask(index).prompt
-        misses = misses + 1 if prompt in seen else 0
-        if misses > PATIENCE + len(seen):
-            return
-        if not misses:
-            seen.add(prompt)
-            yield prompt
-
-
-def voted_prompts(store: Store, rater: Rater) -> set[tuple[Message, ...]]:
-    """The prompts that this rater has voted on, or skipped."""
-    done = {vote.pair_id for vote in store.votes() if vote.rater_id == rater.id}
-    return {pair.prompt for pair in store.pairs() if pair.id in done}
-
-
-def fresh_pairs(writer: Writer, store: Store, rater: Rater, count: int) -> Generator[Fresh, None, None]:
-    """Up to `count` pairs; the next batch is written while the rater looks at this one."""
-    recipe, name = writer.recipe, zlib.crc32(rater.name.encode("utf-8", "surrogatepass"))
-    known = voted_prompts(store, rater)
-    begun = len(known)  # each session asks anew; one that was left at once asks the same again
-    first = stream_seed(recipe.seed, 9, writer.round, name) % 2**20
-    prompts = new_prompts(learning_prompts(recipe), known, first)
-
-    def write(batch: int, size: int) -> list[Fresh] | None:
-        """A batch of pairs, without those whose answers are equal; None when no prompt is left."""
-        asked = list(itertools.islice(prompts, size))
-        seed = stream_seed(name, begun, batch)
-        sampled = sample_pairs(*writer.opened, asked, recipe, round=writer.round, fingerprint=writer.stamp, seed=seed)
-        fresh = [Fresh(pair, ended, is_swapped(pair, recipe.seed, name)) for pair, ended in sampled]
-        return fresh if asked else None
-
-    with ThreadPoolExecutor(1) as pool:
-        given = barren = 0
-        coming = pool.submit(write, 0, min(AHEAD, count))
-        for batch in itertools.count(1):
-            fresh = coming.result()
-            if fresh is None:
-                return
-            barren = 0 if fresh else barren + 1
-            if barren == BARREN:
-                raise RunError("votes: the model answers every prompt the same way twice; raise votes.temperature")
-            given += len(fresh)
-            if given < count:
-                coming = pool.submit(write, batch, min(AHEAD, count - given))
-            yield from fresh
-            if given >= count:
-                return
-
-
-def is_swapped(pair: NewPair, seed: int, rater: int) -> bool:
-    """Whether the first answer stands on the right: half of the time, the same whenever this rater meets this pair."""
-    return bool(stream_seed(seed, 10, rater, int(pair.key[:15], 16)) & 1)
-
-
-def _ask_about(pairs: Iterator[Fresh], store: Store, rater: Rater, count: int) -> None:
+def _ask_about(asker: Asker, store: Store, rater: Rater, count: int) -> None:
     """One pair after the other; the last vote can be taken back, and its pair is then asked about again."""
     console = Console(stderr=True, highlight=False)
     console.print(Text("Two answers to each prompt are being written …", style="dim"))
-    told, asked = "", list[Fresh]()  # those voted on in this session, the last one last
-    coming = list[Fresh]()  # those taken back, and what stood on the screen then
-    while True:
-        fresh = coming.pop() if coming else next(pairs, None)
-        if fresh is None:
+    told, cast = "", list[int]()  # the votes of this session: the rater may vote elsewhere too
+    while len(cast) < count:
+        showing = _next_showing(asker, rater)
+        if showing is None:
             break
-        if fresh.pair.prompt in voted_prompts(store, rater):  # in another terminal meanwhile
-            continue
         console.clear()
-        show_pair(console, fresh, title=f"{len(asked) + 1} of {count}", told=told)
+        show_pair(console, showing, title=f"{len(cast) + 1} of {count}", told=told)
         shown_at = time.monotonic()
         shown = read_choice(console)
         if shown is None:
             return
         if shown == "undo":
-            coming.append(fresh)
-            told = "there is no vote of this session to take back"
-            if asked:
-                store.undo(rater.id, f"terminal:{uuid.uuid4()}")
-                coming.append(asked.pop())
-                told = "taken back"
+            told = _take_back(store, rater, cast)
             continue
-        _store_vote(store, rater, fresh, shown, time.monotonic() - shown_at)
-        asked.append(fresh)
+        key, seconds = f"terminal:{uuid.uuid4()}", time.monotonic() - shown_at
+        cast.append(store.answer(Answer(showing.id, rater.id, shown, key, seconds)).id)
         told = f"stored: {TOLD[shown]}"
     console.print(Text(told if told else "There is no prompt left that you have not voted on.", style="dim"))
 
 
-def _store_vote(store: Store, rater: Rater, fresh: Fresh, shown: Shown, seconds: float) -> None:
-    (pair_id,) = store.add_pairs([fresh.pair])
-    store.add_vote(
-        NewVote(
-            pair_id,
-            rater.id,
-            choice_of(shown, shown_swapped=fresh.swapped),
-            idempotency_key=f"terminal:{uuid.uuid4()}",
-            shown_swapped=fresh.swapped,
-            seconds=seconds,
-        )
-    )
+def _take_back(store: Store, rater: Rater, cast: list[int]) -> str:
+    """The last vote of this session, and what came of it; one that was taken back elsewhere is passed over."""
+    while cast:
+        if store.undo(rater.id, f"terminal:{uuid.uuid4()}", vote_id=cast.pop()):
+            return "taken back"
+    return "there is no vote of this session to take back"
 
 
-def show_pair(console: Console, fresh: Fresh, *, title: str, told: str = "") -> None:
+def _next_showing(asker: Asker, rater: Rater) -> Showing | None:
+    """The next pair, while those after it are being written; None when no prompt is left."""
+    while True:
+        given = asker.hand_out(rater.id, 1)
+        asker.refill()
+        if given:
+            return given[0]
+        asker.wait()
+        if asker.trouble:
+            raise RunError(f"votes: {asker.trouble}")
+        if asker.empty and not (given := asker.hand_out(rater.id, 1)):
+            return None
+
+
+def show_pair(console: Console, showing: Showing, *, title: str, told: str = "") -> None:
     """The prompt, and the answers under 1 and 2: side by side where there is room, else one above the other."""
     console.print(Rule(Text.assemble((title, "bold"), (f"   {told}" if told else "", "dim")), style="dim"))
     turns = Table.grid(padding=(0, 3))
-    for message in fresh.pair.prompt:
+    for message in showing.prompt:
         turns.add_row(Text(message.role, style="cyan"), Text(printable(message.content), style="bold"))
     console.print("", turns, "")
-    answers = [(fresh.pair.first, fresh.ended[0]), (fresh.pair.second, fresh.ended[1])]
-    left, right = (_answer(*answer) for answer in (answers[::-1] if fresh.swapped else answers))
+    sides = zip((showing.left, showing.right), showing.ended, strict=True)
+    left, right = (_answer(text, ended) for text, ended in sides)
     if console.width < WIDE:
         console.print(_panel(left, "1"), _panel(right, "2"), "")
     else:
         half = console.options.update_width(console.width // 2)
         height = max(len(console.render_lines(_panel(text, ""), half)) for text in (left, right))
-        sides = Table.grid(expand=True)
-        sides.add_column(ratio=1)
-        sides.add_column(ratio=1)
-        sides.add_row(_panel(left, "1", height), _panel(right, "2", height))
-        console.print(sides, "")
+        beside = Table.grid(expand=True)
+        beside.add_column(ratio=1)
+        beside.add_column(ratio=1)
+        beside.add_row(_panel(left, "1", height), _panel(right, "2", height))
+        console.print(beside, "")
 
 
 def _panel(answer: Text, title: str, height: int | None = None) -> Panel:

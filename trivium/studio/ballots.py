@@ -35,10 +35,9 @@ class Progress(NamedTuple):
 class Ballots:
     """Threads may share it."""
 
-    def __init__(self, store: Store, asker: Asker, seed: int) -> None:
+    def __init__(self, store: Store, asker: Asker) -> None:
         self.asker = asker
         self._store = store
-        self._seed = seed
         self._looked = 0.0
         self._newest = 0  # vote that was counted
         self._tally: tuple[int, float, Counter[int]] = (0, 0.0, Counter())  # round, counted at, votes by rater
@@ -48,18 +47,18 @@ class Ballots:
         """Up to `count` pairs for this rater, those given before first; more are written meanwhile."""
         round = self.asker.round
         with self._pen:
-            given = self._store.next_showings(rater_id, round=round, count=count, seed=self._seed)
-        if len(given) < count or time.monotonic() - self._looked > OFTEN:
-            self._looked = time.monotonic()
-            self.asker.want(len(self._store.waiting(round)))
+            given = self.asker.hand_out(rater_id, count, round=round)
+            if len(given) < count or time.monotonic() - self._looked > OFTEN:
+                self._looked = time.monotonic()
+                self.asker.refill(round=round)
         return [as_ballot(showing) for showing in given]
 
     def cast(self, slip: Slip, rater_id: int) -> Vote:
         """The vote, once it is durable. The same key again gives the same vote."""
-        key = f"studio:{rater_id}:{slip.key}"
+        key, round = f"studio:{rater_id}:{slip.key}", self.asker.round
         with self._pen:
             vote = self._store.answer(Answer(slip.showing, rater_id, slip.shown, key, slip.seconds, slip.comment))
-            known = self._counted()
+            known = self._counted(round)
             if vote.id > self._newest:
                 self._newest = vote.id
                 known[rater_id] += vote.choice != "skip"
@@ -74,23 +73,28 @@ class Ballots:
 
     def progress(self, rater_id: int) -> Progress:
         """Toward enough for a better reward model, in steps that one can reach."""
+        round = self.asker.round
         with self._pen:
-            cast = self._counted()
+            cast = self._counted(round)
             votes, mine = cast.total(), cast[rater_id]
         goal = next_goal(votes)
         return Progress(votes, goal.votes, goal.meaning, mine)
 
-    def _counted(self) -> Counter[int]:
+    def _counted(self, round: int) -> Counter[int]:
         """Votes of people on the coming round's pairs, by rater."""
-        round, counted_at, cast = self._tally
-        if round != self.asker.round or time.monotonic() - counted_at > FRESH:
-            votes = self._store.votes(self.asker.round)
-            self._newest = max((vote.id for vote in votes), default=0)
-            cast = Counter(vote.rater_id for vote in votes if vote.choice != "skip" and not vote.simulated)
-            self._tally = (self.asker.round, time.monotonic(), cast)
+        counted, counted_at, cast = self._tally
+        if counted != round or time.monotonic() - counted_at > FRESH:
+            cast, self._newest = self._store.count_by_rater(round)
+            self._tally = (round, time.monotonic(), cast)
         return cast
 
 
 def as_ballot(showing: Showing) -> dict[str, Any]:
     prompt = [{"role": message.role, "content": message.content} for message in showing.prompt]
-    return {"id": showing.id, "prompt": prompt, "left": showing.left, "right": showing.right}
+    return {
+        "id": showing.id,
+        "prompt": prompt,
+        "left": showing.left,
+        "right": showing.right,
+        "ended": list(showing.ended),
+    }

@@ -19,6 +19,7 @@ def listen(host: str, port: int) -> socket.socket:
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((host, port))
+        listening.listen()  # from here on callers wait, and are not turned away, until the app is up
     except OSError as reason:
         listening.close()
         told = f"host = {host}, port = {port}: cannot listen there ({reason.strerror}); choose another"

@@ -6,16 +6,15 @@ from typing import Any, NamedTuple
 import msgspec
 from markupsafe import Markup
 
+from trivium.evaluate.preference import GLANCE
 from trivium.feedback.agreement import wilson_interval
-from trivium.feedback.standings import win_matrix
+from trivium.feedback.standings import WinMatrix, win_matrix
 from trivium.feedback.votes import Comparison
 from trivium.publish import MANIFEST, file_fingerprint
 from trivium.report import charts
 from trivium.report.charts import Mark
 from trivium.report.reading import WEIGHTS, Story
 from trivium.runs import Round, Run
-
-GLANCE = 100  # blind comparisons along the way, as phases/align/policy.py has it, which we may not import
 
 
 class Row(NamedTuple):
@@ -35,25 +34,25 @@ def told(run: Run, story: Story, comparisons: Sequence[Comparison]) -> list[Told
 
     comparisons  what raters said of answers of two models
     """
+    won = win_matrix(comparisons)
     return [
-        Told(round.number, [*rows_of(round, story), *blind_rows(run, round, comparisons)])
-        for round in reversed(run.rounds())
+        Told(round.number, [*rows_of(round, story), *blind_rows(run, round, won)]) for round in reversed(run.rounds())
     ]
 
 
-def blind_rows(run: Run, round: Round, comparisons: Sequence[Comparison]) -> list[Row]:
+def blind_rows(run: Run, round: Round, matrix: WinMatrix) -> list[Row]:
     """How often people preferred this round's model to the one before it."""
     before = run.round(round.number - 1).aligned if round.number > 1 else run.instruct
     if not all((folder / MANIFEST).exists() for folder in (round.aligned, before)):
         return []
-    matrix = win_matrix(comparisons)
     place = {model: i for i, model in enumerate(matrix.models)}
     ours, theirs = (place.get(file_fingerprint(folder, WEIGHTS)) for folder in (round.aligned, before))
     won = matrix.rates[ours][theirs] if ours is not None and theirs is not None else None
-    name = f"beats {'instruct' if round.number == 1 else f'round {round.number - 1}'}"
+    rival = "instruct" if round.number == 1 else f"round {round.number - 1}"
+    name = "in your votes"
     if won is None:
-        return [Row(name, "–", "nobody has compared them blindly yet; every fourth pair to vote on does")]
-    told = f"of blind votes, {won.low:.0%} to {won.high:.0%}"
+        return [Row(name, "–", f"not compared with {rival} yet; every fourth pair to vote on does so blindly")]
+    told = f"of blind votes it beats {rival}, {won.low:.0%} to {won.high:.0%}"
     return [Row(name, f"{won.rate:.0%}", told, charts.track(name, [Mark("aligned", won.rate, won.low, won.high)]))]
 
 

@@ -21,6 +21,7 @@ from trivium.runs import Run, votes_of
 from trivium.story.asking import Asker
 from trivium.studio.ballots import Ballots
 from trivium.studio.seeing import Data
+from trivium.studio.tries import Tries
 from trivium.studio.voices import Voices
 from trivium.studio.watching import Log
 from trivium.studio.work import Work
@@ -83,6 +84,7 @@ class Studio:
     people: People
     is_open: bool  # to other machines
     turns: Turns
+    tries: Tries
 
     def close(self) -> None:
         """What is at work on the run goes on."""
@@ -95,10 +97,10 @@ def open_studio(run: Run, limits: Limits | None = None, *, is_open: bool = False
     recipe = resolve(read_settings(run.recipe))
     store = Store.open(votes_of(run, recipe.votes.database))
     voices = Voices(run)
-    ballots = Ballots(store, Asker(run, store, voices.open_folder), recipe.seed)
+    ballots = Ballots(store, Asker(run, store, voices.open_folder, seed=recipe.seed))
     return Studio(
         run,
-        Log(run),
+        Log(run, store),
         Work(run),
         voices,
         Data(run, store),
@@ -107,6 +109,7 @@ def open_studio(run: Run, limits: Limits | None = None, *, is_open: bool = False
         People(store),
         is_open,
         Turns(limits or Limits()),
+        Tries(),
     )
 
 
@@ -114,7 +117,11 @@ def studio_of(request: Request) -> Studio:
     return cast(Studio, request.app.state.studio)
 
 
-Here = Annotated[Studio, Depends(studio_of)]
+async def _here(request: Request) -> Studio:
+    return studio_of(request)  # on the event loop: there is nothing to wait for
+
+
+Here = Annotated[Studio, Depends(_here)]
 
 
 class Json(JSONResponse):

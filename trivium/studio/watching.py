@@ -2,16 +2,18 @@
 
 import threading
 from collections import defaultdict
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import msgspec
 
 from trivium.config import read_settings, resolve
-from trivium.errors import RunError
+from trivium.feedback.store import Store
 from trivium.report import charts, page, results, words
 from trivium.report.charts import SHARE
 from trivium.report.page import Figure
-from trivium.report.reading import NAMED, PhaseLog, Story, read_models, read_phases, story_of
+from trivium.report.reading import NAMED, PhaseLog, Story, read_models, read_phases, stamp_of, story_of
 from trivium.runs import Run
 from trivium.studio.work import State
 
@@ -19,49 +21,69 @@ RECENT = 24  # steps by whose speed the time left is told
 PHASES_OF = {"base": ("pretrain",), "instruct": ("instruct",), "aligned": ("reward", "imitate", "align")}
 
 
-class Log:
-    """The journal of a run, of which only what is new is read. Threads may share it."""
+class Seen(NamedTuple):
+    """What a look found, all of one moment."""
 
-    def __init__(self, run: Run) -> None:
+    story: Story | None  # None before the first step
+    cursor: str  # names the moment
+    changed: set[str]  # the phases that have new lines since the moment that was asked about
+    recent: list[dict[str, Any]]  # the newest steps of the phase that is under way, without its evaluations
+
+
+class Log:
+    """A run as it grows, of which only what is new is read. Threads may share it."""
+
+    def __init__(self, run: Run, store: Store) -> None:
         self.run = run
-        self.lines = 0  # read so far; with `epoch` it names a state
-        self.epoch = 0  # how often the journal was begun anew: a run that goes on writes some lines again
+        self._store = store
+        self._lines = 0  # read so far; with the epoch it names a moment
+        self._epoch = 0  # how often the journal was begun anew: a run that goes on writes some lines again
         self._file = (0, 0)  # inode, bytes read
         self._records: dict[str, list[dict[str, Any]]] = defaultdict(list)
         self._phases: dict[str, PhaseLog] = {}
+        self._stale: set[str] = set()  # phases with lines that came after they were summed up
         self._changed_at: dict[str, int] = {}  # the line at which a phase changed last
+        self._beside: tuple[tuple[object, ...], Story] | None = None  # what lies beside the journal, and its stamp
         self._lock = threading.Lock()
 
-    def look(self) -> Story | None:
-        """Everything that the run folder tells now; None before the first step."""
-        with self._lock:
-            touched = self._read()
-            if not self._records:
-                return None
-            recipe, models = resolve(read_settings(self.run.recipe)), read_models(self.run)
-            published = {model.phase for model in models}
-            for name, records in self._records.items():
-                if name in touched or not self._phases[name].is_done:
-                    (self._phases[name],) = read_phases(records, recipe, published=published)
-            return story_of(self.run, recipe, models, [self._phases[name] for name in self._records])
+    def look(self, cursor: str = "") -> Seen:
+        """Everything that the run folder tells now.
 
-    def changed_since(self, cursor: str) -> set[str]:
+        cursor  of an earlier look; empty for everything
+        """
+        votes = self._store.counts()  # before the lock: others need not wait for a database
+        with self._lock:
+            self._read()
+            story = replace(self._story(), votes=votes) if self._records else None
+            under_way = current(story) if story else None
+            recent = self._last_steps(under_way.name) if under_way else []
+            return Seen(story, f"{self._epoch}.{self._lines}", self._changed_since(cursor), recent)
+
+    def _story(self) -> Story:
+        stamp = stamp_of(self.run)
+        if self._beside is None or self._beside[0] != stamp:
+            recipe = resolve(read_settings(self.run.recipe))
+            self._beside = stamp, story_of(self.run, recipe, read_models(self.run), [], None)
+        told = self._beside[1]
+        published = {model.phase for model in told.models}
+        for name, records in self._records.items():
+            if name in self._stale or not self._phases[name].is_done:
+                (self._phases[name],) = read_phases(records, told.recipe, published=published)
+        self._stale.clear()
+        return replace(told, phases=[self._phases[name] for name in self._records])
+
+    def _changed_since(self, cursor: str) -> set[str]:
         """The phases that have new lines, of those that have been read."""
         epoch, _, lines = cursor.partition(".")
-        if epoch != str(self.epoch) or not lines.isdecimal():
+        if epoch != str(self._epoch) or not lines.isdecimal():
             return set(self._records)
         return {name for name, at in self._changed_at.items() if at > int(lines)}
 
-    @property
-    def cursor(self) -> str:
-        return f"{self.epoch}.{self.lines}"
-
-    def last_steps(self, name: str) -> list[dict[str, Any]]:
-        """The newest steps of a phase, without its evaluations."""
+    def _last_steps(self, name: str) -> list[dict[str, Any]]:
         return [record for record in self._records[name][-2 * RECENT :] if "evaluation" not in record][-RECENT:]
 
-    def _read(self) -> set[str]:
-        """The phases of the lines that are new. A torn last line is left for the next time."""
+    def _read(self) -> None:
+        """The lines that are new. A torn last line is left for the next time."""
         try:
             with self.run.journal.open("rb") as file:
                 found = self.run.journal.stat()
@@ -73,41 +95,36 @@ class Log:
                 data = file.read()
         except FileNotFoundError:
             self._forget()
-            return set()
+            return
         whole = data[: data.rfind(b"\n") + 1]
         self._file = (found.st_ino, done + len(whole))
-        touched = set()
         for line in whole.splitlines():
             record = msgspec.json.decode(line, type=dict[str, Any])
-            self.lines += 1
-            touched.add(record["phase"])
+            self._lines += 1
+            self._stale.add(record["phase"])
             self._records[record["phase"]].append(record)
-            self._changed_at[record["phase"]] = self.lines
-        return touched
+            self._changed_at[record["phase"]] = self._lines
 
     def _forget(self) -> None:
         if self._records:
-            self.epoch += 1
-        self.lines, self._file = 0, (0, 0)
+            self._epoch += 1
+        self._lines, self._file = 0, (0, 0)
         self._records.clear()
         self._phases.clear()
+        self._stale.clear()
         self._changed_at.clear()
 
 
-def told(log: Log, state: State, cursor: str) -> dict[str, Any]:
-    """What has changed since the cursor, for the story page.
-
-    cursor  what an earlier answer called so; empty for everything
-    """
-    story = log.look()
+def told(seen: Seen, state: State) -> dict[str, Any]:
+    """What has changed since the look before, for the story page."""
+    story = seen.story
     if story is None:
-        return {"cursor": log.cursor, "state": state_of(None, log, state), "stations": [], "phases": []}
-    changed = log.changed_since(cursor)
+        return {"cursor": seen.cursor, "state": state_of(seen, state), "stations": [], "phases": []}
     return {
-        "cursor": log.cursor,
-        "state": state_of(story, log, state),
+        "cursor": seen.cursor,
+        "state": state_of(seen, state),
         "stations": stations(story, state),
-        "phases": [phase_of(phase, story) for phase in story.phases if phase.name in changed],
+        "phases": [phase_of(phase, story) for phase in story.phases if phase.name in seen.changed],
     }
 
 
@@ -116,8 +133,9 @@ def current(story: Story) -> PhaseLog | None:
     return next((phase for phase in reversed(story.phases) if not phase.is_done), None)
 
 
-def state_of(story: Story | None, log: Log, state: State) -> dict[str, Any]:
+def state_of(seen: Seen, state: State) -> dict[str, Any]:
     """Where the run stands, in figures and words."""
+    story = seen.story
     told: dict[str, Any] = {"working": state.working, "is_ours": state.can_stop, "complaint": state.complaint}
     if story is None:
         return {**told, "title": "Starting" if state.working else "Nothing has been trained yet", "detail": ""}
@@ -125,7 +143,7 @@ def state_of(story: Story | None, log: Log, state: State) -> dict[str, Any]:
     if phase is not None and phase.planned:
         kind = words.KINDS.get(phase.name.split("-")[0])
         title = f"{kind.roman} {kind.title}" if kind else phase.name
-        left = seconds_left(log, phase)
+        left = seconds_left(phase, seen.recent)
         share = min(1.0, phase.steps / phase.planned)
         detail = f"step {phase.steps:,} of {phase.planned:,}"
         if state.working:
@@ -140,9 +158,8 @@ def state_of(story: Story | None, log: Log, state: State) -> dict[str, Any]:
     return {**told, "title": "Finished", "detail": f"in {words.minutes(seconds)}", "finished": True}
 
 
-def seconds_left(log: Log, phase: PhaseLog) -> float | None:
+def seconds_left(phase: PhaseLog, recent: Sequence[dict[str, Any]]) -> float | None:
     """Of the phase, at the speed of its last steps."""
-    recent = log.last_steps(phase.name)
     if not recent or phase.planned is None:
         return None
     per_step: float = sum(record["seconds"] for record in recent) / len(recent)
@@ -199,11 +216,3 @@ def figure_of(figure: Figure) -> dict[str, Any]:
         ],
         "guides": [{"name": name, "height": height} for name, height in figure.guides],
     }
-
-
-def require_story(log: Log) -> Story:
-    """raises  RunError where no step was taken yet"""
-    story = log.look()
-    if story is None:
-        raise RunError(f"{log.run.path}: no step has been taken yet; start it on the story page")
-    return story

@@ -8,7 +8,7 @@ from sqlalchemy.engine import Connection
 from trivium.errors import DataError
 from trivium.feedback import tables
 
-HEAD = "002"  # the newest revision in versions/
+HEAD = "003"  # the newest revision in versions/
 _LOCK = 7_265_118  # any number: whoever upgrades holds it in PostgreSQL; in SQLite a writer is alone anyway
 
 

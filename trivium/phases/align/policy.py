@@ -12,7 +12,7 @@ from torch import Tensor
 from trivium.batch import RolloutBatch, TokenBatch
 from trivium.compute import Compute
 from trivium.config import AlignConfig, Recipe
-from trivium.evaluate.preference import answer_logprobs, compare, golden
+from trivium.evaluate.preference import GLANCE, answer_logprobs, compare, golden
 from trivium.evaluate.tasks import Reply, reply_to
 from trivium.generate.sampling import Sampling, stream_seed
 from trivium.losses.policy import (
@@ -31,8 +31,6 @@ from trivium.phases.align.rollout import Advantages, Rollout, Writers, roll_out
 from trivium.text.tokenizer import Tokenizer
 from trivium.train.optimizer import build_optimizers
 from trivium.train.phase import Metrics, Objective, Phase
-
-GLANCE = 100  # blind comparisons along the way
 
 ADVANTAGES: dict[str, Advantages] = {
     "grpo": group_mean_advantages,

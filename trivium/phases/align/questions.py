@@ -4,8 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from trivium.config import Recipe
-from trivium.records import Dialogue, Message, Pair
-from trivium.text.corpus import is_judged
+from trivium.records import Message
 from trivium.worlds import tinyworld
 
 Gold = Callable[[str, bool], float]  # (answer, ended) -> what the answer is truly worth
@@ -46,10 +45,3 @@ def listed_questions(prompts: Sequence[tuple[Message, ...]], expected: Expected 
         return Question(prompt, None, known.get(prompt, ()))
 
     return question
-
-
-def questions(recipe: Recipe, train: Sequence[Pair], dialogues: Sequence[Dialogue], *, held_out: bool) -> Questions:
-    """Of the world where the recipe names it, else of the pairs, else of the dialogues."""
-    if is_judged(recipe.data):
-        return world_questions(recipe, held_out=held_out)
-    return listed_questions([pair.prompt for pair in train] or [dialogue.prompt for dialogue in dialogues])

@@ -4,13 +4,13 @@ import csv
 import io
 import json
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from fastapi import APIRouter, Query
 from starlette.responses import Response, StreamingResponse
 
 from trivium.feedback.exchange import carried, rows_of
-from trivium.feedback.store import StoredPair, Vote
+from trivium.feedback.store import Choice, StoredPair, Vote
 from trivium.studio.auth import Reader
 from trivium.studio.seeing import Sort
 from trivium.studio.studio import Here, Json, show
@@ -60,19 +60,18 @@ def votes(
     here: Here, who: Reader, words: Words = "", choice: Words = "", rater: Words = "", page: PageNumber = 0
 ) -> Response:
     """The votes, the newest first."""
-    pairs = {pair.id: pair for pair in here.store.pairs()}
-    cast = here.store.history()
+    choices: tuple[Choice, ...] = (
+        ("first", "second") if choice == "first" else (cast(Choice, choice),) if choice else ()
+    )
     wanted = words.lower().split()
-    found = [
-        vote
-        for vote in reversed(cast)
-        if (not choice or vote.choice == choice or (choice == "first" and vote.choice == "second"))
-        and (not rater or vote.rater == rater)
-        and (not wanted or all(word in text_of(vote, pairs[vote.pair_id]) for word in wanted))
-    ]
-    shown = [as_row(vote, pairs[vote.pair_id]) for vote in found[PAGE * page : PAGE * (page + 1)]]
-    raters = list(dict.fromkeys(vote.rater for vote in cast))
-    return Json({"total": len(found), "page": page, "of": PAGE, "votes": shown, "raters": raters})
+    if wanted:
+        _, everything = here.store.find_votes(choices, rater)
+        found = [one for one in everything if all(word in text_of(*one) for word in wanted)]
+        total, shown = len(found), found[PAGE * page : PAGE * (page + 1)]
+    else:
+        total, shown = here.store.find_votes(choices, rater, start=PAGE * page, count=PAGE)
+    raters = [known.name for known in here.store.raters()]
+    return Json({"total": total, "page": page, "of": PAGE, "votes": [as_row(*one) for one in shown], "raters": raters})
 
 
 def text_of(vote: Vote, pair: StoredPair) -> str:
@@ -103,8 +102,7 @@ def export(here: Here, who: Reader, form: Form = "votes") -> Response:
     name = f"{here.run.path.resolve().name}-{form}.{'csv' if form == 'csv' else 'jsonl'}"
     headers = {"Content-Disposition": f'attachment; filename="{name}"'}
     if form == "csv":
-        pairs = {pair.id: pair for pair in here.store.pairs()}
-        rows = [as_row(vote, pairs[vote.pair_id]) for vote in here.store.history()]
+        rows = [as_row(*one) for one in reversed(here.store.find_votes()[1])]
         return StreamingResponse(as_csv(rows), media_type="text/csv; charset=utf-8", headers=headers)
     lines = (json.dumps(row) + "\n" for row in rows_of(carried(here.store), form))
     return StreamingResponse(lines, media_type="application/x-ndjson", headers=headers)

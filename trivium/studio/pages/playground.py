@@ -80,7 +80,7 @@ def playground(here: Here, who: Reader) -> Response:
 
 def examples(here: Studio) -> list[str]:
     """Prompts that the models have answered already, the short ones first."""
-    story = here.log.look()
+    story = here.log.look().story
     asked = dict.fromkeys(sample.prompt for sample in story.samples if sample.model == "instruct") if story else {}
     return sorted((prompt for prompt in asked if "\n" not in prompt), key=len)[:EXAMPLES]
 

@@ -1,11 +1,13 @@
 """The standings: which model people prefer, by their blind votes; with and without the length of the answers."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastapi import APIRouter
 from starlette.responses import Response
 
 from trivium.feedback.standings import standings, win_matrix
+from trivium.feedback.votes import Comparison
 from trivium.shelf import weights_fingerprint
 from trivium.story.voices import voices_of
 from trivium.studio.auth import Reader
@@ -16,16 +18,16 @@ routes = APIRouter()
 
 @routes.get("/standings")
 def page(here: Here, who: Reader) -> Response:
-    found, names = look(here), titles(here)
-    matrix = win_matrix(here.store.comparisons())
+    comparisons, names = here.store.comparisons(), titles(here)
+    matrix = win_matrix(comparisons)
     named = [names.get(model, (model[:8], "text")) for model in matrix.models]
-    return show(here, who, "standings", first=found, matrix=matrix, names=named)
+    return show(here, who, "standings", first=ladder(comparisons, names), matrix=matrix, names=named)
 
 
 @routes.get("/api/standings")
 def figures(here: Here, who: Reader) -> Response:
     """Strengths in nats with 95 % intervals, the strongest first; no models before two were compared."""
-    return Json(look(here))
+    return Json(ladder(here.store.comparisons(), titles(here)))
 
 
 def titles(here: Studio) -> dict[str, tuple[str, str]]:
@@ -33,9 +35,11 @@ def titles(here: Studio) -> dict[str, tuple[str, str]]:
     return {weights_fingerprint(voice.folder): (voice.title, voice.css) for voice in voices_of(here.run)}
 
 
-def look(here: Studio) -> dict[str, Any]:
-    """From all votes on answers of two different models."""
-    comparisons, names = here.store.comparisons(), titles(here)
+def ladder(comparisons: Sequence[Comparison], names: Mapping[str, tuple[str, str]]) -> dict[str, Any]:
+    """From all votes on answers of two different models.
+
+    names  see `titles`
+    """
     as_is = standings(comparisons)
     equal = standings(comparisons, covariates=("length",))
     at_equal_length = {player.model: player for player in equal.players}

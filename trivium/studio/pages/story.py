@@ -37,13 +37,13 @@ class Order(BaseModel):
 
 @routes.get("/")
 def story(here: Here, who: Member) -> Response:
-    first = watching.told(here.log, here.work.state(), "")
-    told = here.log.look()
+    seen = here.log.look()
+    told = seen.story
     return show(
         here,
         who,
         "story",
-        first=first,
+        first=watching.told(seen, here.work.state()),
         unbegun=UNBEGUN,
         rounds=rounds.told(here.run, told, here.store.comparisons()) if told else [],
         asked=page.asked(told) if told else [],
@@ -55,7 +55,7 @@ def story(here: Here, who: Member) -> Response:
 @routes.get("/api/story")
 def progress(here: Here, who: Member, since: str = "") -> Response:
     """What has changed since an earlier answer, which gave its cursor."""
-    return Json(watching.told(here.log, here.work.state(), since))
+    return Json(watching.told(here.log.look(since), here.work.state()))
 
 
 @routes.post("/api/work", status_code=202)

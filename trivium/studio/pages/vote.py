@@ -11,7 +11,7 @@ from trivium.feedback.people import Person
 from trivium.feedback.store import Shown
 from trivium.publish import write_text
 from trivium.runs import Run
-from trivium.story.voting import answering_model
+from trivium.story.choosing import answering_model
 from trivium.studio.auth import Member, Owner, Voter
 from trivium.studio.ballots import Slip
 from trivium.studio.studio import Here, Json, Studio, show
