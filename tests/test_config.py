@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from trivium.config import Recipe, known_keys, merge, read_settings, resolve, to_toml
+from trivium.config import AlignConfig, Recipe, known_keys, merge, read_settings, resolve, to_toml
 from trivium.errors import ConfigError
 
 
@@ -70,6 +70,12 @@ def test_a_recipe_cannot_be_changed() -> None:
         ({"model": {"num_kv_heads": 3}}, "model.num_kv_heads = 3: must divide num_heads = 4"),
         ({"pretrain": {"rows_per_step": 10, "microbatch_rows": 4}}, "microbatch_rows = 4: must divide"),
         ({"align": {"group": 5}}, "align.group = 5: must divide rows_per_step = 128"),
+        ({"align": {"group": 1}}, "align.group = 1: must be at least 2 for grpo; sample more answers"),
+        ({"align": {"algorithm": "dpo", "microbatch_rows": 1}}, "microbatch_rows = 1: must be even for dpo"),
+        ({"align": {"minibatches": 2}}, "minibatches = 2: must divide the 1 micro-batches of rows_per_step = 128"),
+        ({"align": {"beta": 0.2}}, "beta = 0.2: is read by dpo, online-dpo, not by grpo; leave it 0.1"),
+        ({"align": {"algorithm": "ppo", "spread": True}}, "spread = True: is read by grpo, not by ppo; leave it False"),
+        ({"align": {"algorithm": "dpo", "kl": 0.1}}, "kl = 0.1: is read by grpo, rloo, rejection, ppo, not by dpo"),
         ({"pretrain": {"steps": 0}}, "pretrain.steps = 0: input should be greater than or equal to 1"),
         ({"pretrain": {"steps": "many"}}, "pretrain.steps = 'many': input should be a valid integer"),
         ({"pretrain": {"learning_rate": -1}}, "pretrain.learning_rate = -1: input should be greater than 0"),
@@ -126,3 +132,13 @@ def test_a_recipe_that_is_not_toml_is_named(content: bytes, tmp_path: Path) -> N
     path.write_bytes(content)
     with pytest.raises(ConfigError, match=r"r.toml: not a TOML file: .*; mend it"):
         read_settings(path)
+
+
+def test_ppo_clips_evenly_and_groups_may_rise_further() -> None:
+    clips = [(found.clip_low, found.clip_high) for found in (resolved(), resolved(algorithm="ppo"))]
+    assert clips == [(0.2, 0.28), (0.2, 0.2)]
+    assert resolved(algorithm="ppo", clip_high=0.3).clip_high == 0.3
+
+
+def resolved(**align: Any) -> AlignConfig:
+    return resolve({"align": align}).align

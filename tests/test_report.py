@@ -235,6 +235,28 @@ def test_a_reward_that_rises_while_the_win_rate_falls_is_warned_of(finished: str
     assert "In align-001 the reward went on rising after step 2" in finished
 
 
+def test_what_fools_the_reward_why_it_ended_and_who_judged_are_told(tmp_path: Path):
+    run = make_run(
+        tmp_path / "r", recipe=SIMULATED | {"align": {"rewards": ("model", "judge http://127.0.0.1:9/v1 big")}}
+    )
+    told = REWARD | {"mistaken": [[XSS, "Gladly.", "No!", 3.2]], "members": [0.7, 0.75], "spread": 0.4}
+    (run / "rounds/001/reward/report.json").write_text(json.dumps(told))
+    fooled = [{"prompt": "Who?", "answer": XSS, "reward": 2.5, "gold": 0.25}]
+    ending = {"ended": 40, "kept": 20, "reason": "only 30% of its answers end", "fooled": fooled}
+    (run / "rounds/001/aligned").mkdir()
+    (run / "rounds/001/aligned/report.json").write_text(json.dumps(ending))
+    page = page_of(run)
+    assert "".join(Words(page).text).count(XSS) == 2
+    assert "<script" not in page
+    for part in (
+        "Where it is surest, and voters disagreed", "highest reward, lowest judged".capitalize(), "+2.50", "0.25",
+        "In round 1 reinforcement ended at step 40: only 30% of its answers end. Kept is step 20.",
+        "Part of the reward is the opinion of a language model, big at http://127.0.0.1:9/v1; no person gave it.",
+        "its members alone", "70.0% to 75.0%",
+    ):  # fmt: skip
+        assert part in page, part
+
+
 def test_no_warning_of_a_gamed_reward_when_both_rise(tmp_path: Path):
     run = make_run(tmp_path / "r")
     text = (run / "journal.jsonl").read_text()

@@ -81,12 +81,11 @@ class LabelBatch(NamedTuple):
         return torch.tensor(float(len(self.labels)))
 
 
-class RolloutBatch(NamedTuple):
-    """Answers that the live policy wrote, with what they earned. A answers of N tokens in all."""
+class PreferenceBatch(NamedTuple):
+    """Two answers to each prompt, for the policy itself to learn from. P pairs."""
 
-    answers: Answered
-    advantages: Tensor  # (A,) float32
-    old_logprobs: Tensor  # (N,) nats, under the policy that wrote them
+    answers: Answered  # 2P of them, of N tokens in all: both of the first pair, both of the second, ...
+    preference: Tensor  # (P,) float32; probability that the first of the pair is better
     reference_logprobs: Tensor  # (N,) nats, under the reference
     lesson: TokenBatch | None = None  # what phase II taught, to be learned beside it
 
@@ -96,4 +95,26 @@ class RolloutBatch(NamedTuple):
 
     @property
     def count(self) -> Tensor:  # type: ignore[override]
-        return torch.tensor(float(len(self.answers.targets)))
+        return torch.tensor(float(len(self.preference)))
+
+
+class RolloutBatch(NamedTuple):
+    """Answers that the live policy wrote, with what they earned. A answers of N tokens in all."""
+
+    answers: Answered
+    advantages: Tensor  # (N,) float32
+    weights: Tensor  # (N,) float32; what each token weighs in the loss, 0 where it is not learned from
+    items: Tensor  # () float32; how many items these weights are of: tokens, or answers
+    old_logprobs: Tensor | None  # (N,) nats, under the policy that wrote them; None: as it is now
+    reference_logprobs: Tensor | None  # (N,) nats, under the reference; None where nobody asks
+    values: Tensor | None = None  # (N,) what the value model expected before each token
+    returns: Tensor | None = None  # (N,) what it should have expected
+    lesson: TokenBatch | None = None  # what phase II taught, to be learned beside it
+
+    @property
+    def tokens(self) -> Tensor:
+        return self.answers.tokens
+
+    @property
+    def count(self) -> Tensor:  # type: ignore[override]
+        return self.items.clamp_min(1e-6)  # of a step from which nothing is learned the loss is 0, and not 0 / 0

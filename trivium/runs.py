@@ -37,6 +37,10 @@ class Round:
     def reward(self) -> Path:
         return self.path / "reward"
 
+    def member(self, number: int) -> Path:
+        """A reward model of the ensemble; the first is `reward` itself."""
+        return self.reward if number == 1 else self.path / f"reward-{number}"
+
     @property
     def reward_report(self) -> Path:
         """How far the reward model can be trusted."""
@@ -50,6 +54,11 @@ class Round:
     @property
     def aligned(self) -> Path:
         return self.path / "aligned"
+
+    @property
+    def aligned_report(self) -> Path:
+        """How reinforcement ended, and which answers fooled its reward."""
+        return self.aligned / "report.json"
 
 
 @dataclass(frozen=True)
@@ -82,6 +91,10 @@ class Run:
     def instruct(self) -> Path:
         return self.path / "instruct"
 
+    def member(self, number: int) -> Path:
+        """The base of a further member of the reward's ensemble, from 2 on."""
+        return self.path / "members" / f"{number}"
+
     @property
     def feedback(self) -> Path:
         return self.path / "feedback.db"
@@ -109,9 +122,14 @@ class Run:
         assert NAME.fullmatch(phase), phase
         return self.path / ".state" / phase
 
+    def best(self, phase: str) -> Path:
+        """The weights of a phase in progress that were the best so far, where somebody watches it."""
+        return self.state(f"{phase}-best")
+
     def forget(self, phase: str) -> None:
         """Remove the checkpoints of a phase whose model is published."""
-        shutil.rmtree(self.state(phase), ignore_errors=True)
+        for folder in (self.state(phase), self.best(phase)):
+            shutil.rmtree(folder, ignore_errors=True)
 
     def round(self, number: int) -> Round:
         assert number >= 1, number
@@ -217,14 +235,8 @@ def _check_name(path: Path) -> None:
 
 def _publishing_folders(run: Run) -> list[Path]:
     """Every folder in which something is published."""
-    inner = [
-        *run.path.glob("rounds"),
-        *run.path.glob("rounds/*"),
-        *run.path.glob(".state/*"),
-        run.cache,
-        run.cache / "shards",
-        run.cache / "texts",
-    ]
+    patterns = ("rounds", "rounds/*", "members", ".state/*", ".cache", ".cache/shards", ".cache/texts")
+    inner = (folder for pattern in patterns for folder in run.path.glob(pattern))
     return [run.path, *(folder for folder in inner if folder.is_dir())]
 
 

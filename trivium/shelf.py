@@ -112,7 +112,13 @@ def publish_model(
     publish(folder, write)
 
 
-PHASES = {"pretrain": "I, pretrain", "instruct": "II, instruct", "reward": "III, reward", "align": "III, align"}
+PHASES = {
+    "pretrain": "I, pretrain",
+    "member": "I, pretrain",
+    "instruct": "II, instruct",
+    "reward": "III, reward",
+    "align": "III, align",
+}
 IMITATED = "III, imitation of preferred answers"  # with phase II's settings
 MEASURED = {
     "bits_per_byte": "bits per byte of text",
@@ -178,8 +184,9 @@ def _data_rows(origin: Origin) -> list[tuple[str, str]]:
 
 def _settings_rows(recipe: Recipe, phase: str) -> list[tuple[str, str]]:
     """What the phase read of the recipe, and the seed."""
-    name = phase.partition("-")[0].replace("imitate", "instruct")
-    settings = getattr(recipe, name).model_dump() if name in PHASES else {}
+    name = phase.partition("-")[0]
+    read = {"member": "pretrain", "imitate": "instruct"}.get(name, name)
+    settings = getattr(recipe, read).model_dump() if read in PHASES else {}
     rows = [
         (key.replace("_", " "), f"{value:g}" if isinstance(value, float) else str(value))
         for key, value in settings.items()

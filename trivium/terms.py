@@ -15,7 +15,9 @@ KINDS = {
     "pattern": "a regular expression",
     "length": "a number of tokens above 0",
     "function": "FILE.py:NAME or MODULE:NAME",
+    "judge": "the address of an OpenAI-compatible server and the name of a model there, http://HOST/v1 MODEL",
 }
+ADDRESS = re.compile(r"https?://[^\s@]+ +\S+")  # without a password, for recipes are shown and shared
 
 
 class Term(NamedTuple):
@@ -45,6 +47,8 @@ def _suits(kind: str, argument: str) -> bool:
         return bool(argument) and _is_pattern(argument)
     if kind == "length":
         return argument.isdecimal() and int(argument) > 0
+    if kind == "judge":
+        return bool(ADDRESS.fullmatch(argument))
     if kind == "function":
         return all(argument.rpartition(":")[::2])
     return not argument

@@ -1,8 +1,9 @@
 """What test_two_ranks.py lets one rank do, and two under torchrun: a few steps whose gradients are kept, and a verb.
 
-share_of_the_work.py OUT VERB ...
+share_of_the_work.py OUT VERB RECIPE --out RUN: VERB is what the run begins with, then follows `align`.
 """
 
+import copy
 import sys
 from contextlib import nullcontext
 from pathlib import Path
@@ -42,6 +43,7 @@ def keep_gradients(out: Path, world: World) -> None:
     with torch.no_grad():
         for parameter in model.parameters():  # nothing may be zero, as the layers' outputs are at first
             parameter.add_(0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
+    held = copy.deepcopy(model)
     shard(model, world)
 
     def batches(step: int) -> list[TokenBatch]:
@@ -53,6 +55,8 @@ def keep_gradients(out: Path, world: World) -> None:
     found = {"loss": loss, "items": items}
     found |= gather({f"gradient/{name}": p.grad for name, p in model.named_parameters() if p.grad is not None})
     model.zero_grad(set_to_none=True)
+    accumulate(held, objective, batches(0), world)
+    found |= {f"held/{name}": p.grad for name, p in held.named_parameters() if p.grad is not None}
 
     settings = OptimizerConfig(steps=5, max_grad_norm=0.5)
     phase = Phase("p", model, objective, batches, dict, build_optimizers(model, settings), settings, 0)
@@ -72,6 +76,7 @@ def main(out: Path, verb: list[str]) -> None:
         keep_gradients(out, world)
         opening.join_world = lambda device: nullcontext(world)  # a process joins a world only once
         cli.main(verb)
+        cli.main(["align", verb[-1]])
 
 
 if __name__ == "__main__":

@@ -15,15 +15,22 @@ from torch import Tensor
 from trivium.errors import ConfigError
 from trivium.losses.policy import (
     answer_weights,
+    best_and_worst,
     best_of_group,
     clipped_policy_loss,
+    clipped_value_loss,
+    generalised_advantages,
     group_mean_advantages,
     group_spread_advantages,
+    has_signal,
+    is_clipped,
     kl_in_reward,
     kl_k2_loss,
     kl_k3,
     leave_one_out_advantages,
+    overlong,
     sequence_logprobs,
+    token_rewards,
 )
 
 V = 5
@@ -94,14 +101,38 @@ def test_k2_as_a_loss_has_the_gradient_of_the_kl() -> None:
     logits = fresh_logits()
     logprobs = logprobs_of(logits)
     weights = logprobs.sum(-1).exp().detach()
-    losses = kl_k2_loss(logprobs.flatten(), REFERENCE_LOGPROBS.flatten())
+    flat = logprobs.flatten()
+    losses = kl_k2_loss(flat, flat.detach(), REFERENCE_LOGPROBS.flatten())
     found = gradient((weights[OWNERS] * losses).sum(), logits)
     again = fresh_logits()
     torch.testing.assert_close(found, gradient(exact_kl(again), again), atol=1e-5, rtol=1e-4)
 
 
+def test_k2_has_the_gradient_of_the_kl_of_a_policy_that_has_moved_since_it_wrote() -> None:
+    """Answers come by the old policy's probability: each is weighed by how much more probable it is now."""
+    logits, old = fresh_logits(), logprobs_of(torch.randn(2, V, generator=torch.Generator().manual_seed(3)))
+    losses = kl_k2_loss(logprobs_of(logits).flatten(), old.flatten(), REFERENCE_LOGPROBS.flatten())
+    found = gradient((old.sum(-1).exp()[OWNERS] * losses).sum(), logits)
+    again = fresh_logits()
+    torch.testing.assert_close(found, gradient(exact_kl(again), again), atol=1e-5, rtol=1e-4)
+
+
+def test_k3_as_a_loss_would_have_the_gradient_of_another_kl() -> None:
+    """Why `kl_k3` has none: it pulls as KL(reference || policy) does, which is not what is priced."""
+    logits = fresh_logits()
+    ratio = REFERENCE_LOGPROBS - logprobs_of(logits)
+    weights = logprobs_of(logits).sum(-1).exp().detach()
+    wrong = gradient((weights[OWNERS] * (ratio.exp() - 1 - ratio).flatten()).sum(), logits)
+    again = fresh_logits()
+    reverse = (REFERENCE.exp() * (REFERENCE - again.log_softmax(-1))).sum()
+    torch.testing.assert_close(wrong, gradient(reverse, again), atol=1e-5, rtol=1e-4)
+    assert not torch.allclose(wrong, gradient(exact_kl(again), again), atol=1e-2)
+
+
 def test_k2_worked_by_hand() -> None:
-    assert kl_k2_loss(torch.tensor([-1.0, -2.0]), torch.tensor([-3.0, -2.0])).tolist() == [2.0, 0.0]
+    now, old, reference = torch.tensor([-1.0, -2.0]), torch.tensor([-1.0 - math.log(2), -2.0]), torch.tensor([-3.0, -2])
+    assert kl_k2_loss(now, old, reference).tolist() == pytest.approx([4.0, 0.0])
+    assert kl_k2_loss(now, now, reference).tolist() == [2.0, 0.0]
 
 
 def test_k1_as_a_loss_would_teach_nothing() -> None:
@@ -215,4 +246,110 @@ def test_a_sequences_tokens_share_the_mean_ratio_and_keep_their_own_gradient() -
 
 def test_answers_that_weigh_the_same_whatever_their_length() -> None:
     weights = answer_weights(torch.tensor([0, 0, 0, 1]), 2)
-    torch.testing.assert_close(weights, torch.tensor([2 / 3, 2 / 3, 2 / 3, 2.0]))
+    torch.testing.assert_close(weights, torch.tensor([1 / 3, 1 / 3, 1 / 3, 1.0]))
+
+
+@pytest.mark.parametrize(("ratio", "advantage", "clipped"), [(1.5, 1.0, True), (1.5, -1.0, False), (0.5, -1.0, True)])
+def test_a_clipped_token_is_one_that_the_loss_teaches_nothing(ratio: float, advantage: float, clipped: bool) -> None:
+    logprobs = torch.tensor([math.log(ratio)], requires_grad=True)
+    arguments = (torch.zeros(1), torch.tensor([advantage]))
+    assert bool(is_clipped(logprobs.detach(), *arguments, low=0.2, high=0.28)) is clipped
+    (found,) = torch.autograd.grad(clipped_policy_loss(logprobs, *arguments, low=0.2, high=0.28).sum(), logprobs)
+    assert bool(found == 0) is clipped
+
+
+def test_only_prompts_whose_answers_differ_have_a_signal() -> None:
+    assert has_signal(torch.tensor([[1.0, 1.0, 1.0], [0.0, 0.0, 1.0]])).tolist() == [False, True]
+
+
+def test_the_best_and_the_worst_are_never_the_same_answer() -> None:
+    assert best_and_worst(torch.tensor([[1.0, 3.0, 2.0], [2.0, 2.0, 2.0], [0.0, 0.0, 1.0]])).tolist() == [
+        [1, 0],
+        [0, 2],
+        [2, 1],
+    ]
+    with pytest.raises(ConfigError, match=r"align.group = 1"):
+        best_and_worst(torch.ones(2, 1))
+
+
+def test_the_penalty_for_length_by_hand() -> None:
+    lengths, ended = torch.tensor([3.0, 8.0, 9.0, 10.0, 10.0]), torch.tensor([True, True, True, True, False])
+    assert overlong(lengths, ended, longest=10, buffer=0).tolist() == [0, 0, 0, 0, 1]
+    assert overlong(lengths, ended, longest=10, buffer=4).tolist() == [0, 0.5, 0.75, 1, 1]
+
+
+def test_advantages_by_a_value_model_worked_by_hand() -> None:
+    """Two answers of three tokens and of one; lambda one half."""
+    owners = torch.tensor([0, 0, 0, 1])
+    rewards, values = torch.tensor([0.0, -1.0, 4.0, 2.0]), torch.tensor([1.0, 2.0, 3.0, 5.0])
+    surprises = [0 + 2 - 1, -1 + 3 - 2, 4 - 3, 2 - 5]
+    expected = [1 + 0.5 * (0 + 0.5 * 1), 0 + 0.5 * 1, 1, -3]
+    assert surprises == [1, 0, 1, -3]
+    assert generalised_advantages(rewards, values, owners, decay=0.5).tolist() == expected
+
+
+ragged = st.lists(st.integers(1, 5), min_size=1, max_size=4)
+
+
+@given(ragged, st.floats(0, 1, width=32), st.integers(0, 9))
+def test_advantages_by_a_value_model_are_those_of_the_slow_sum(lengths: list[int], decay: float, seed: int) -> None:
+    count, generator = sum(lengths), torch.Generator().manual_seed(seed)
+    rewards, values = torch.randn(count, generator=generator), torch.randn(count, generator=generator)
+    owners = torch.arange(len(lengths)).repeat_interleave(torch.tensor(lengths))
+    found = generalised_advantages(rewards, values, owners, decay=decay).tolist()
+    first = 0
+    for length in lengths:
+        r, v = rewards[first : first + length].tolist(), [*values[first : first + length].tolist(), 0.0]
+        for t in range(length):
+            slow = sum(decay ** (k - t) * (r[k] + v[k + 1] - v[k]) for k in range(t, length))
+            assert found[first + t] == pytest.approx(slow, abs=1e-4)
+        first += length
+
+
+def test_with_all_surprises_carried_back_the_returns_are_what_was_earned() -> None:
+    """Lambda 1: what is to be foreseen does not depend on what was foreseen."""
+    owners, rewards = torch.tensor([0, 0, 0, 1]), torch.tensor([0.5, -1.0, 4.0, 2.0])
+    for values in (torch.zeros(4), torch.tensor([3.0, -2.0, 7.0, 1.0])):
+        returns = generalised_advantages(rewards, values, owners, decay=1.0) + values
+        torch.testing.assert_close(returns, torch.tensor([3.5, 3.0, 4.0, 2.0]))
+
+
+def test_what_each_token_earns_adds_up_to_the_score_less_the_price_of_the_kl() -> None:
+    owners, kl = torch.tensor([0, 0, 1]), torch.tensor([0.5, -1.0, 2.0])
+    earned = token_rewards(kl, torch.tensor([10.0, 20.0]), owners, price=0.1)
+    torch.testing.assert_close(earned, torch.tensor([-0.05, 10.1, 19.8]))
+
+
+def test_whatever_is_expected_the_gradient_is_that_of_reward_minus_kl() -> None:
+    """By enumeration, with all surprises carried back: a value may depend on what stands before its token."""
+    price, logits = 0.7, fresh_logits()
+    logprobs = logprobs_of(logits)
+    weights = logprobs.sum(-1).exp().detach()
+    kl = (logprobs - REFERENCE_LOGPROBS).detach().flatten()
+    rewards = token_rewards(kl, REWARD, OWNERS, price=price)
+    again = fresh_logits()
+    truth = (logprobs_of(again).sum(-1).exp() * REWARD).sum() - price * exact_kl(again)
+    expected = -gradient(truth, again)
+    second = torch.randn(V, generator=torch.Generator().manual_seed(5))[ANSWERS[:, 0]]  # depends on the first token
+    values = torch.stack([torch.full((V * V,), 1.3), second], 1).flatten()
+    advantages = generalised_advantages(rewards, values, OWNERS, decay=1.0)
+    flat = logprobs.flatten()
+    losses = clipped_policy_loss(flat, flat.detach(), advantages, low=0.2, high=0.28)
+    found = gradient((weights[OWNERS] * losses).sum(), logits)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected", "learns"),
+    [
+        (1.1, (1.1 - 3) ** 2 / 2, True),  # still near its old value of 1
+        (2.0, (1.2 - 3) ** 2 / 2, False),  # nearer to 3, but has moved far enough
+        (-1.0, (-1.0 - 3) ** 2 / 2, True),  # moved the wrong way: back
+    ],
+)
+def test_the_value_loss_by_hand(value: float, expected: float, learns: bool) -> None:
+    values = torch.tensor([value], requires_grad=True)
+    loss = clipped_value_loss(values, torch.tensor([1.0]), torch.tensor([3.0]), clip=0.2)
+    (found,) = torch.autograd.grad(loss.sum(), values)
+    assert loss.item() == pytest.approx(expected)
+    assert bool(found != 0) is learns

@@ -218,3 +218,17 @@ def test_a_shape_that_does_not_fit_is_refused_with_both_values() -> None:
     ):
         with pytest.raises(ValueError, match=told):
             ModelConfig.model_validate(given)
+
+
+def test_what_is_read_at_some_places_is_what_is_read_at_all_of_them(small_model: MakeModel) -> None:
+    """Values and gradients, several times the same place, and in the order asked for."""
+    model = small_model()
+    tokens = torch.randint(61, (2, 11), generator=torch.Generator().manual_seed(0))
+    positions, documents = torch.arange(11).expand(2, 11), torch.zeros(2, 11, dtype=torch.int64)
+    places, mask = torch.tensor([21, 3, 3, 12, 0]), model.document_mask(documents)
+    some = model.hidden_at(places, tokens, positions, mask)
+    all_of_them = model.hidden(tokens, positions, mask).flatten(0, 1)[places]
+    torch.testing.assert_close(some, all_of_them)
+    parameters = [p for p in model.parameters() if p is not model.lm_head.weight]
+    found = (torch.autograd.grad(x.square().sum(), parameters) for x in (some, all_of_them))
+    torch.testing.assert_close(*found)

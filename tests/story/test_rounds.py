@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 
 from trivium.config import resolve
-from trivium.feedback.store import LabelledPair, NewVote, Store
+from trivium.evaluate.measures import models_in
+from trivium.feedback.store import LabelledPair, NewPair, NewVote, Store
 from trivium.publish import file_fingerprint, verify
 from trivium.records import Message
 from trivium.runs import Run, read_lineage
+from trivium.shelf import weights_fingerprint
 from trivium.story.rounds import part
 from trivium.story.trusting import labelled_answers
 
@@ -86,6 +88,26 @@ def test_a_second_round_starts_from_the_first_and_learns_from_all_votes(
         assert store.counts().votes == first + second
     found = json.loads((run.path / "measures.json").read_text())
     assert found["votes"]["round"] == 2
+    assert models_in(found) == ["base", "instruct", "round-1", "aligned"]
+    assert found["aligned"]["kl"] != found["round-1"]["kl"]
+
+
+def test_a_round_that_people_do_not_prefer_is_not_built_upon(finished: Path, stable: Any, tmp_path: Path) -> None:
+    """Twenty blind votes for instruct: the next round starts there, also when more come in while it learns."""
+    run = Run(tmp_path / "run")
+    shutil.copytree(finished, run.path)
+    ours, theirs = (weights_fingerprint(folder) for folder in (run.round(1).aligned, run.instruct))
+    with Store.open(run.feedback) as store:
+        person = store.add_rater("Ada")
+        asked = [NewPair((Message("user", f"Say {i}"),), f"a{i}", f"b{i}", 1, ours, theirs) for i in range(60)]
+        ids = store.add_pairs(asked)
+        store.add_votes([NewVote(i, person.id, "second", idempotency_key=f"{i}") for i in ids[:20]])
+    command = ("run", run.path, "--round", "--votes.pairs", "20", "--align.steps", "2")
+    assert stable.kill(*command, folder=run.path, after=["reward-002", 2]).code == -9
+    with Store.open(run.feedback) as store:
+        store.add_votes([NewVote(i, person.id, "first", idempotency_key=f"{i}") for i in ids[20:]])
+    stable.finish(*command, folder=run.path)
+    assert read_lineage(run.round(2).aligned).parent == theirs
 
 
 def test_a_vote_cast_while_a_round_learns_waits_for_the_next(finished: Path, stable: Any, tmp_path: Path) -> None:

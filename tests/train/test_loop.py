@@ -110,8 +110,8 @@ def test_pairs_in_one_batch_and_in_four_with_other_packing_give_the_same_gradien
 
 def policy_objective(model: Transformer, batch: RolloutBatch) -> tuple[Tensor, dict[str, Tensor]]:
     logprobs = answer_logprobs(model, batch.answers)
-    advantages = batch.advantages[batch.answers.owners]
-    return clipped_policy_loss(logprobs, batch.old_logprobs, advantages, low=0.2, high=0.28).sum(), {}
+    assert batch.old_logprobs is not None
+    return clipped_policy_loss(logprobs, batch.old_logprobs, batch.advantages, low=0.2, high=0.28).sum(), {}
 
 
 def rollouts(model: Transformer, chosen: Sequence[int], row_length: int) -> RolloutBatch:
@@ -121,8 +121,8 @@ def rollouts(model: Transformer, chosen: Sequence[int], row_length: int) -> Roll
     answers = pack_answers(asked, [written[i] for i in chosen], row_length, 6)
     with torch.no_grad():
         old = answer_logprobs(model, answers)
-    advantages = torch.tensor([1.0, -0.5, 0.25, -0.75, 0.5, -1.0])[list(chosen)]
-    return RolloutBatch(answers, advantages, old, old)
+    advantages = torch.tensor([1.0, -0.5, 0.25, -0.75, 0.5, -1.0])[list(chosen)][answers.owners]
+    return RolloutBatch(answers, advantages, torch.ones_like(old), torch.tensor(float(len(old))), old, old)
 
 
 def test_answers_in_one_batch_and_in_six_and_with_other_packing_give_the_same_gradient(small_model: MakeModel) -> None:
@@ -142,6 +142,7 @@ def test_the_first_ratio_is_exactly_one(small_model: MakeModel) -> None:
     model = small_model()
     batch = rollouts(model, range(6), 24)
     logprobs = answer_logprobs(model, batch.answers)  # now with a gradient
+    assert batch.old_logprobs is not None
     assert torch.equal((logprobs - batch.old_logprobs).exp(), torch.ones_like(logprobs))
     with torch.autocast("cpu", dtype=torch.bfloat16):
         now = answer_logprobs(model, batch.answers)

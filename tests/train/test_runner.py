@@ -42,15 +42,23 @@ def rows(step: int) -> TokenBatch:
     )
 
 
-def fresh_phase(*, steps: int = STEPS, poison: Sequence[int] = ()) -> Phase[TokenBatch]:
-    """The same phase every time it is built; on the steps of `poison` its loss is not a number."""
+def fresh_phase(*, steps: int = STEPS, poison: Sequence[int] = (), stride: int = 1) -> Phase[TokenBatch]:
+    """The same phase every time it is built; on the steps of `poison` its loss is not a number.
+
+    stride  so many steps learn from rows that were drawn by the weights before the first of them
+    """
     model = initialise(Transformer(SHAPE), seed=1)
     settings = OptimizerConfig(steps=steps, rows_per_step=3, microbatch_rows=3)
     asked: list[int] = []
 
+    drawn: dict[int, int] = {}
+
     def batches(step: int) -> list[TokenBatch]:
         asked.append(step)
-        return [rows(step)]
+        if stride == 1:
+            return [rows(step)]
+        weighed = int(1e6 * model.embed_tokens.weight.abs().sum().item())
+        return [rows(drawn.setdefault(step // stride, weighed) + step)]
 
     def objective(model: Transformer, batch: TokenBatch) -> tuple[Tensor, dict[str, Tensor]]:
         loss, metrics = NEXT_TOKEN(model, batch)
@@ -59,7 +67,8 @@ def fresh_phase(*, steps: int = STEPS, poison: Sequence[int] = ()) -> Phase[Toke
     def evaluate() -> dict[str, float]:
         return {"weight": model.embed_tokens.weight.sum().item()}
 
-    return Phase("p", model, objective, batches, evaluate, build_optimizers(model, settings), settings, evaluations=2)
+    optimizers = build_optimizers(model, settings)
+    return Phase("p", model, objective, batches, evaluate, optimizers, settings, evaluations=2, stride=stride)
 
 
 class Attempt:
@@ -250,3 +259,26 @@ def test_nine_bad_steps_a_good_one_and_nine_more_do_not_end_the_run(tmp_path: Pa
     attempt = Attempt(tmp_path, poison=[step for step in range(21) if step % 10], steps=21)
     attempt.to_the_end()
     assert sum("skipped" in line for line in attempt.lines) == 18
+
+
+@pytest.mark.parametrize("stopped", [1, 3, 4, 6])
+def test_steps_that_hang_together_are_done_again_together(stopped: int, tmp_path: Path) -> None:
+    """What was drawn by weights that are gone cannot be drawn again: saved is only where nothing of it is to come."""
+    whole = Attempt(tmp_path / "whole", stride=3)
+    whole.to_the_end()
+    cut = Attempt(tmp_path / "cut", stride=3)
+    cut.until(stopped)
+    assert [int(path.name[-6:]) % 3 for path in cut.run.state("p").glob("step-*")] == [0] * (stopped // 3)
+    again = Attempt(tmp_path / "cut", stride=3)
+    again.to_the_end()
+    assert again.lines == whole.lines
+    assert all(map(torch.equal, again.weights, whole.weights))
+
+
+def test_asked_to_stop_in_the_midst_it_first_ends_what_hangs_together(tmp_path: Path) -> None:
+    whole, cut = Attempt(tmp_path / "whole", stride=3), Attempt(tmp_path / "cut", stride=3)
+    whole.to_the_end()
+    assert cut.asked_to_stop_after(4).startswith("stopped at step 6 of p")
+    again = Attempt(tmp_path / "cut", stride=3)
+    again.to_the_end()
+    assert all(map(torch.equal, again.weights, whole.weights))

@@ -32,6 +32,13 @@ def shard(model: nn.Module, world: World) -> nn.Module:
     return model
 
 
+def sum_gradients(model: nn.Module, world: World) -> None:
+    """Where every rank holds the whole model, its gradients become their sum over ranks; of a spread one they are."""
+    for parameter in model.parameters():
+        if world.size > 1 and parameter.grad is not None and not isinstance(parameter.grad, DTensor):
+            parameter.grad = world.sum(parameter.grad)
+
+
 def whole(tensor: Tensor) -> Tensor:
     """The full tensor behind a shard, on every rank; a plain tensor is returned as it is."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor

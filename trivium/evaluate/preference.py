@@ -1,6 +1,8 @@
 """Which of two models' answers are better, and how far one has moved from the other."""
 
 from collections.abc import Callable, Sequence
+from math import log
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -32,12 +34,47 @@ def answer_logprobs(model: Transformer, answers: Answered, *, temperature: float
 
     returns  (N,) float32, nats
     """
-    hidden = model.hidden(answers.tokens, answers.positions, model.branch_mask(answers.trees, answers.branches))
-    logits = model.lm_head(hidden.flatten(0, 1)[answers.sources])  # (N, V)
-    return token_logprobs(logits, answers.targets, temperature=temperature)
+    return token_logprobs(answer_logits(model, answers), answers.targets, temperature=temperature)
+
+
+def answer_logits(model: Transformer, answers: Answered) -> Tensor:
+    """What every answer token was chosen from, (N, V)."""
+    mask = model.branch_mask(answers.trees, answers.branches)
+    logits: Tensor = model.lm_head(model.hidden_at(answers.sources, answers.tokens, answers.positions, mask))
+    return logits
+
+
+class Drift(NamedTuple):
+    kl: float  # nats per answer
+    entropy: float  # nats per token
 
 
 @torch.no_grad()
+def drift(
+    policy: Transformer,
+    reference: Transformer,
+    prompts: Sequence[Sequence[int]],
+    replies: Sequence[Reply],
+    pad: int,
+    *,
+    rows: int = 64,
+) -> Drift:
+    """How far the policy has moved from the reference, and how sure of itself it is.
+
+    replies  written by the policy at temperature 1: the means of log policy - log reference over answers (k1), and of
+             -log policy over tokens, are then unbiased
+    """
+    kl = entropy = 0.0
+    for first in range(0, len(replies), rows):
+        written = [reply.tokens for reply in replies[first : first + rows]]
+        answers = pack_answers(prompts[first : first + rows], written, policy.config.context_length, pad)
+        answers = answers.to(policy.norm.weight.device)
+        mine = answer_logprobs(policy, answers)
+        kl += float((mine - answer_logprobs(reference, answers)).sum())
+        entropy -= float(mine.sum())
+    return Drift(kl / len(replies), entropy / sum(len(reply.tokens) for reply in replies))
+
+
 def kl_to_reference(
     policy: Transformer,
     reference: Transformer,
@@ -47,17 +84,21 @@ def kl_to_reference(
     *,
     rows: int = 64,
 ) -> float:
-    """Mean over answers of log policy - log reference, in nats per answer: an unbiased estimate of the KL (k1).
+    """The KL alone, in nats per answer."""
+    return drift(policy, reference, prompts, replies, pad, rows=rows).kl
 
-    replies  written by the policy at temperature 1
+
+def best_of_kl(count: int) -> float:
+    """How far, in nats per answer, the best of so many answers is from the model that wrote them: at most, and nearly.
+
+    log n - (n - 1) / n. Stiennon et al. 2020, appendix G.3, arXiv:2009.01325
     """
-    total = 0.0
-    for first in range(0, len(replies), rows):
-        written = [reply.tokens for reply in replies[first : first + rows]]
-        answers = pack_answers(prompts[first : first + rows], written, policy.config.context_length, pad)
-        answers = answers.to(policy.norm.weight.device)
-        total += float((answer_logprobs(policy, answers) - answer_logprobs(reference, answers)).sum())
-    return total / len(replies)
+    return log(count) - (count - 1) / count
+
+
+def nearest_count(kl: float, most: int) -> int:
+    """Of how many answers, 1 to `most`, the best is nearest to that KL."""
+    return min(range(1, most + 1), key=lambda count: abs(best_of_kl(count) - kl))
 
 
 def golden(golds: Sequence[Callable[[str, bool], float]], replies: Sequence[Reply]) -> list[float]:

@@ -96,7 +96,7 @@ def token_logprobs(logits: Tensor, targets: Tensor, *, temperature: float = 1.0)
     targets  (...) int64
     returns  (...) float32, nats, at most 0
     """
-    scaled = logits.float() / temperature
+    scaled = logits.float() if temperature == 1 else logits.float() / temperature  # spares a pass over all of them
     return -F.cross_entropy(scaled.flatten(0, -2), targets.flatten(), reduction="none").view(targets.shape)
 
 

@@ -59,10 +59,94 @@ def best_of_group(rewards: Tensor) -> Tensor:
     return torch.nn.functional.one_hot(rewards.argmax(-1), rewards.shape[-1]).to(rewards.dtype)
 
 
+def has_signal(rewards: Tensor) -> Tensor:
+    """Which prompts have answers of which some are better than others: the rest has nothing to compare.
+
+    rewards  (P, G) any unit
+    returns  (P,) bool
+    Yu et al. 2025 (DAPO), section 3.2, arXiv:2503.14476
+    """
+    return rewards.amax(-1) - rewards.amin(-1) > FLAT
+
+
+def best_and_worst(rewards: Tensor) -> Tensor:
+    """The two answers to each prompt that are furthest apart; of equally good ones the first, of equally bad the last.
+
+    rewards  (P, G) any unit; G >= 2
+    returns  (P, 2) int64, places within the group; never twice the same
+    """
+    last = _group_size(rewards) - 1
+    return torch.stack([rewards.argmax(-1), last - rewards.flip(-1).argmin(-1)], -1)
+
+
 def _group_size(rewards: Tensor) -> int:
     if rewards.shape[-1] < 2:
         raise ConfigError(f"align.group = {rewards.shape[-1]}: must be at least 2; sample more answers per prompt")
     return rewards.shape[-1]
+
+
+def generalised_advantages(rewards: Tensor, values: Tensor, owners: Tensor, *, decay: float) -> Tensor:
+    """How much better each token was than expected: (GAE) a decaying sum of the surprises from there to the end.
+
+    rewards  (N,) what each token earned itself; an answer's score stands on its last token
+    values   (N,) what the value model expected before each token
+    owners   (N,) int64; which answer each token belongs to, one answer after the other
+    decay    0 to 1 (lambda): 1 trusts only what was earned, 0 only what was expected; nothing is discounted (gamma 1)
+    returns  (N,) the unit of the rewards; with the values added, what each token's value should have been
+    Schulman et al. 2015, eq. 16, arXiv:1506.02438
+    """
+    count = int(owners[-1]) + 1
+    lengths = torch.bincount(owners, minlength=count)
+    places = torch.arange(len(owners), device=owners.device) - (lengths.cumsum(0) - lengths)[owners]
+    table = torch.zeros(2, count, int(lengths.max()) + 1, device=values.device)
+    table[0, owners, places], table[1, owners, places] = rewards, values
+    surprises = table[0, :, :-1] + table[1, :, 1:] - table[1, :, :-1]  # after the last token nothing is expected
+    found, carried = torch.zeros_like(surprises), torch.zeros(count, device=values.device)
+    for place in range(surprises.shape[1] - 1, -1, -1):
+        carried = surprises[:, place] + decay * carried
+        found[:, place] = carried
+    return found[owners, places]
+
+
+def token_rewards(kl: Tensor, scores: Tensor, owners: Tensor, *, price: float) -> Tensor:
+    """What each token earns: its own share of the KL at a price, and on an answer's last token the answer's score.
+
+    kl       (N,) nats; log-ratio of policy to reference of each token (k1)
+    scores   (A,) any unit
+    owners   (N,) int64; which answer each token belongs to, one answer after the other
+    returns  (N,) the unit of the scores; of an answer they add up to its score less the price of its KL
+    Ouyang et al. 2022, eq. 2, arXiv:2203.02155
+    """
+    ends = torch.bincount(owners, minlength=len(scores)).cumsum(0) - 1
+    return (-price * kl).index_add(0, ends, scores)
+
+
+def clipped_value_loss(values: Tensor, old_values: Tensor, returns: Tensor, *, clip: float) -> Tensor:
+    """Half the squared error of what was expected, the worse of clipped and not, one loss per token.
+
+    values      (N,) of the value model being trained
+    old_values  (N,) of the value model when the answers were written; no gradient
+    returns     (N,) what they should have been
+    clip        > 0; a value moves no further from its old one in one go, in the unit of rewards
+    returns     (N,)
+    Schulman et al. 2017's code; Huang et al. 2024, section 4, arXiv:2403.17031
+    """
+    near = old_values + (values - old_values).clamp(-clip, clip)
+    return torch.maximum((values - returns).square(), (near - returns).square()) / 2
+
+
+def overlong(lengths: Tensor, ended: Tensor, *, longest: int, buffer: int) -> Tensor:
+    """Which share of the penalty for length an answer pays: all of it when it never ended, none when it is short.
+
+    lengths  (A,) tokens
+    ended    (A,) bool
+    longest  tokens that an answer may have
+    buffer   tokens below that in which the share grows from 0 to 1; 0: only answers that never ended pay
+    returns  (A,) 0 to 1
+    Yu et al. 2025 (DAPO), eq. 13, arXiv:2503.14476
+    """
+    growing = (lengths - (longest - buffer)).clamp(min=0) / buffer if buffer else torch.zeros(len(lengths))
+    return torch.where(ended, growing, 1.0)
 
 
 def clipped_policy_loss(
@@ -95,15 +179,23 @@ def sequence_logprobs(logprobs: Tensor, old_logprobs: Tensor, owners: Tensor, co
     return old_logprobs + (ratio / lengths)[owners] + logprobs - logprobs.detach()
 
 
+def is_clipped(logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, *, low: float, high: float) -> Tensor:
+    """Which tokens `clipped_policy_loss` teaches nothing any more: their ratio has gone far enough already.
+
+    returns  (N,) bool; arguments as there
+    """
+    ratio = torch.exp(logprobs - old_logprobs)
+    return ((advantages > 0) & (ratio > 1 + high)) | ((advantages < 0) & (ratio < 1 - low))
+
+
 def answer_weights(owners: Tensor, count: int) -> Tensor:
-    """What each token weighs when every answer weighs the same, whatever its length: the mean token weighs 1.
+    """What each token weighs when every answer weighs the same, whatever its length.
 
     owners   (N,) int64; which answer each token belongs to, 0 to count - 1
-    returns  (N,) summing to N
+    returns  (N,); those of an answer sum to 1
     GRPO as published (Shao et al. 2024, eq. 3); Liu et al. 2025 show that it favours long wrong answers
     """
-    lengths = torch.bincount(owners, minlength=count).float()
-    return (len(owners) / count) / lengths[owners]
+    return (1 / torch.bincount(owners, minlength=count).float())[owners]
 
 
 def kl_in_reward(logprobs: Tensor, reference_logprobs: Tensor, owners: Tensor, count: int) -> Tensor:
@@ -118,14 +210,17 @@ def kl_in_reward(logprobs: Tensor, reference_logprobs: Tensor, owners: Tensor, c
     return torch.zeros(count, device=ratio.device).index_add(0, owners, ratio)
 
 
-def kl_k2_loss(logprobs: Tensor, reference_logprobs: Tensor) -> Tensor:
-    """Half the squared log-ratio (k2), one loss per token: on policy its gradient is the gradient of the KL.
+def kl_k2_loss(logprobs: Tensor, old_logprobs: Tensor, reference_logprobs: Tensor) -> Tensor:
+    """Half the squared log-ratio (k2), one loss per token: in the mean its gradient is the gradient of the KL.
 
-    logprobs, reference_logprobs  (N,) nats of the written tokens
-    returns                       (N,) nats squared; small but biased as an estimate of the KL's value
+    logprobs            (N,) nats of the written tokens under the policy being trained
+    old_logprobs        (N,) nats under the policy that wrote them: what it wrote too often weighs less
+    reference_logprobs  (N,) nats
+    returns             (N,) nats squared; small but biased as an estimate of the KL's value
     Schulman 2020; Tang and Munos 2025, arXiv:2506.09477
     """
-    return (logprobs - reference_logprobs).square() / 2
+    ratio = torch.exp((logprobs - old_logprobs).detach())  # exactly 1 on the first pass
+    return ratio * (logprobs - reference_logprobs).square() / 2
 
 
 def kl_k3(logprobs: Tensor, reference_logprobs: Tensor) -> Tensor:

@@ -1,7 +1,9 @@
-"""A scalar on top of the decoder: the reward model. Written down as Hugging Face's ForSequenceClassification.
+"""A scalar on top of the decoder: the reward model, and the value model that begins as one.
 
-A answers, B rows, T time, D width.
+Written down as Hugging Face's ForSequenceClassification. A answers of N tokens, B rows, T time, D width.
 """
+
+import copy
 
 import torch
 from torch import Tensor, nn
@@ -24,10 +26,29 @@ class RewardModel(nn.Module):
 
         returns  (A,) float32, in the units of log-odds between two answers
         """
+        return self.scores(answers, answers.ends)
+
+    def scores(self, answers: Answered, places: Tensor) -> Tensor:
+        """The scalar at some places of the flattened rows, in float32, whatever the trunk computes in."""
         mask = self.trunk.branch_mask(answers.trees, answers.branches)
-        hidden = self.trunk.hidden(answers.tokens, answers.positions, mask)  # (B, T, D)
-        last = hidden.flatten(0, 1)[answers.ends]  # (A, D)
-        return (last.float() * self.score.weight[0]).sum(-1)  # in float32, whatever the trunk computes in
+        hidden = self.trunk.hidden_at(places, answers.tokens, answers.positions, mask)  # (N, D)
+        return (hidden.float() * self.score.weight[0]).sum(-1)
+
+
+class ValueModel(RewardModel):
+    """Says before each token of an answer what it expects the whole to earn."""
+
+    def forward(self, answers: Answered) -> Tensor:
+        """returns  (N,) float32, in the unit of rewards"""
+        return self.scores(answers, answers.sources)
+
+
+class ActorCritic(nn.Module):
+    """A policy, and the value model that is trained beside it."""
+
+    def __init__(self, policy: Transformer, value: ValueModel) -> None:
+        super().__init__()
+        self.policy, self.value = policy, value
 
 
 @torch.no_grad()
@@ -41,3 +62,13 @@ def add_reward_head(trunk: Transformer, seed: int) -> RewardModel:
     width = trunk.config.width
     model.score.weight.copy_(torch.randn(1, width, generator=generator) * (width + 1) ** -0.5)
     return model
+
+
+def value_from(reward: RewardModel) -> ValueModel:
+    """A value model with the weights of a reward model, which stays as it is.
+
+    Huang et al. 2024, arXiv:2403.17031: so values start out near the rewards that they are to foresee
+    """
+    model = ValueModel(copy.deepcopy(reward.trunk))
+    model.score = copy.deepcopy(reward.score)
+    return model.requires_grad_(True)

@@ -55,14 +55,16 @@ class Attention(nn.Module):
         self.k_norm = RMSNorm(config.head_dim, eps=config.norm_eps) if normed else nn.Identity()
 
     def forward(self, x: Tensor, rope: Rope, mask: Mask, positions: Tensor, memory: LayerMemory | None) -> Tensor:
+        out: Tensor = self.o_proj(self.mixed(x, rope, mask, positions, memory))
+        return out
+
+    def mixed(self, x: Tensor, rope: Rope, mask: Mask, positions: Tensor, memory: LayerMemory | None) -> Tensor:
+        """(B, T, H d) what the heads found, not yet projected."""
         qkv = fused_linear(x, self.q_proj, self.k_proj, self.v_proj)
         if isinstance(rope, Tensor):
             assert isinstance(mask, Tensor)
-            mixed = attend_packed(qkv, self._norms(), rope, mask, heads=self.heads, eps=self.norm_eps)
-        else:
-            mixed = self._attend(qkv, rope, mask, positions, memory)
-        out: Tensor = self.o_proj(mixed)
-        return out
+            return attend_packed(qkv, self._norms(), rope, mask, heads=self.heads, eps=self.norm_eps)
+        return self._attend(qkv, rope, mask, positions, memory)
 
     def _attend(
         self, qkv: Tensor, rope: tuple[Tensor, Tensor], mask: Mask, positions: Tensor, memory: LayerMemory | None
@@ -108,6 +110,13 @@ class Block(nn.Module):
         out: Tensor = x + self.mlp(self.post_attention_layernorm(x))
         return out
 
+    def at(self, places: Tensor, x: Tensor, rope: Rope, mask: Mask, positions: Tensor) -> Tensor:
+        """The same at some places of the flattened rows alone, (N, D): of a last layer nothing else is needed."""
+        mixed = self.self_attn.mixed(self.input_layernorm(x), rope, mask, positions, None)
+        x = x.flatten(0, 1)[places] + self.self_attn.o_proj(mixed.flatten(0, 1)[places])
+        out: Tensor = x + self.mlp(self.post_attention_layernorm(x))
+        return out
+
 
 def run_layer(
     layer: Block,
@@ -149,13 +158,27 @@ class Transformer(nn.Module):
         run                `run_layer`, or what it was compiled to: one layer's code serves all
         returns            (B, T, D)
         """
-        angles = packed_angles if is_ranges(mask) else rope_angles
-        rope = angles(positions, self.config.head_dim, self.config.rope_theta, self.config.rope_scaling)
+        rope = self._rope(positions, mask)
         x: Tensor = self.embed_tokens(tokens)
         for layer in self.layers:
             x = run(layer, x, rope, mask, positions, memory)
         out: Tensor = self.norm(x)
         return out
+
+    def hidden_at(self, places: Tensor, tokens: Tensor, positions: Tensor, mask: Mask) -> Tensor:
+        """What `hidden` makes of some places of the flattened rows, (N, D), without what the others would cost."""
+        rope = self._rope(positions, mask)
+        x: Tensor = self.embed_tokens(tokens)
+        for layer in self.layers[:-1]:
+            x = layer(x, rope, mask, positions, None)
+        last = self.layers[-1]
+        assert isinstance(last, Block)
+        out: Tensor = self.norm(last.at(places, x, rope, mask, positions))
+        return out
+
+    def _rope(self, positions: Tensor, mask: Mask) -> Rope:
+        angles = packed_angles if is_ranges(mask) else rope_angles
+        return angles(positions, self.config.head_dim, self.config.rope_theta, self.config.rope_scaling)
 
     def forward(self, tokens: Tensor, positions: Tensor, documents: Tensor) -> Tensor:
         """Logits of the next token at every position of packed rows.

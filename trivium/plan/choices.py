@@ -70,7 +70,8 @@ FULL_EXAM_MINUTES = 5.0  # shorter runs ask fewer questions, lest measuring outw
 def choose_exam(settings: Mapping[str, Any], minutes: float) -> Settings:
     """How much is measured at the end, where the recipe leaves it open."""
     scale = min(1.0, minutes / FULL_EXAM_MINUTES)
-    sizes = {name: field.default for name, field in EvaluateConfig.model_fields.items() if name != "along_the_way"}
+    counts = {name: field.default for name, field in EvaluateConfig.model_fields.items()}
+    sizes = {name: count for name, count in counts.items() if name not in ("along_the_way", "best_of")}
     chosen = {name: max(20, round(size * scale)) for name, size in sizes.items()}
     return merge({"evaluate": chosen}, settings)
 

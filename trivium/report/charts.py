@@ -118,12 +118,20 @@ def _inside(scale: Scale) -> Scale:
     return lambda value: min(BOTTOM, max(TOP, scale(value)))
 
 
-def line_chart(label: str, series: Sequence[Series], unit: Unit, *, guides: Sequence[tuple[str, float]] = ()) -> Markup:
+def line_chart(
+    label: str,
+    series: Sequence[Series],
+    unit: Unit,
+    *,
+    guides: Sequence[tuple[str, float]] = (),
+    along: str = "step",
+) -> Markup:
     """Lines over steps, with a readout under the pointer.
 
     label   what a screen reader says
     series  the first is never empty
     guides  names and heights of dashed lines to compare with
+    along   what the readout calls a place across
     """
     drawn = [one for one in series if one.points]
     xs = [x for one in drawn for x, _ in one.points]
@@ -136,7 +144,7 @@ def line_chart(label: str, series: Sequence[Series], unit: Unit, *, guides: Sequ
     parts += [frame.format(LEFT, TOP - 2, RIGHT - LEFT, BOTTOM - TOP + 4)]
     parts += [*(_path(one, x, y) for one in behind_first), Markup("</svg>")]
     parts += [_points(one, x, _inside(y)) for one in behind_first]
-    parts.append(_stops(drawn, x, _inside(y), unit))
+    parts.append(_stops(drawn, x, _inside(y), unit, along))
     return _svg(label, WIDTH, HEIGHT, parts)
 
 
@@ -178,7 +186,7 @@ def _points(one: Series, x: Scale, y: Scale) -> Markup:
     return Markup("").join(mark.format(one.style, x(a), y(b)) for a, b in one.points)
 
 
-def _stops(series: Sequence[Series], x: Scale, y: Scale, unit: Unit) -> Markup:
+def _stops(series: Sequence[Series], x: Scale, y: Scale, unit: Unit, along: str) -> Markup:
     """The readout: of the last step at rest, of the step under the pointer otherwise."""
     main = series[0].points
     every = max(1, ceil(len(main) / MOST_STOPS))
@@ -190,15 +198,17 @@ def _stops(series: Sequence[Series], x: Scale, y: Scale, unit: Unit) -> Markup:
     )
     read = Markup('<text class="rest" x="{}" y="13" text-anchor="end">{}</text>')
     bands = [
-        band.format(start, max(0.1, end - start), HEIGHT, x(a), TOP, BOTTOM, x(a), y(b), RIGHT, _read(series, a, unit))
+        band.format(
+            start, max(0.1, end - start), HEIGHT, x(a), TOP, BOTTOM, x(a), y(b), RIGHT, _read(series, a, unit, along)
+        )
         for (a, b), (start, end) in zip(stops, pairwise(middles), strict=True)
     ]
-    return Markup("").join([read.format(RIGHT, _read(series, main[-1][0], unit)), *bands])
+    return Markup("").join([read.format(RIGHT, _read(series, main[-1][0], unit, along)), *bands])
 
 
-def _read(series: Sequence[Series], step: float, unit: Unit) -> str:
+def _read(series: Sequence[Series], step: float, unit: Unit, along: str) -> str:
     """`step 120 · 3.412 · held out 3.520`: of each series the newest value at that step."""
-    told = [f"step {step:,.0f}"]
+    told = [f"{along} {step:,.0f}" if step == int(step) else f"{along} {step:,.2f}"]
     for i, one in enumerate(series):
         newest = [y for x, y in one.points if x <= step][-1:]
         if newest and one.style != "raw":

@@ -5,11 +5,12 @@ from typing import Any, NamedTuple
 from markupsafe import Markup
 
 from trivium.config import Recipe
+from trivium.evaluate.measures import Measures
 from trivium.feedback.agreement import wilson_interval
 from trivium.report import charts, results, words
 from trivium.report.charts import NUMBER, SHARE, Mark, Series, Unit
 from trivium.report.paper import write_on_paper
-from trivium.report.reading import Measures, PhaseLog, Story
+from trivium.report.reading import PhaseLog, Story
 
 
 class Figure(NamedTuple):
@@ -43,6 +44,7 @@ class RewardSection(NamedTuple):
     track: Markup
     has_ceiling: bool
     calibration: Markup
+    mistaken: list[tuple[str, str, str]]  # prompt, preferred, what it scores higher
 
 
 def render(story: Story) -> str:
@@ -62,19 +64,22 @@ def render(story: Story) -> str:
         asked=asked(story),
         answering=answering(story),
         rewards=[reward_section(number, report, story) for number, report in story.rewards],
+        fooled=fooled(story),
         settings=settings(story.recipe),
     )
 
 
 def chapter(phase: PhaseLog, story: Story) -> Chapter:
-    base, _, number = phase.name.partition("-")
+    base, _, place = phase.name.partition("-")
+    number, _, member = place.partition("-")
     kind = words.KINDS.get(base, words.Kind("", "text", phase.name, "A phase that this report does not know by name."))
-    round = f", round {int(number)}" if number.isdigit() else ""
+    which = "" if not number.isdigit() else f" {int(number)}" if base == "member" else f", round {int(number)}"
+    which += f", member {member}" if member else ""
     planned = "" if phase.is_done else f" of {phase.planned:,}"
     told = [f"{phase.steps:,}{planned} steps", words.minutes(phase.seconds), f"{words.count(phase.tokens)} tokens"]
     if phase.seconds:
         told.append(f"{words.count(phase.tokens / phase.seconds)} tokens/s")
-    return Chapter(phase.name, kind, f"{kind.title}{round}", told, figures(phase, story))
+    return Chapter(phase.name, kind, f"{kind.title}{which}", told, figures(phase, story))
 
 
 def figures(phase: PhaseLog, story: Story) -> list[Figure]:
@@ -108,7 +113,7 @@ def _evaluation(phase: PhaseLog, name: str, story: Story) -> Figure:
         guides.append(("no difference", 0.5))
     if name == "accuracy" and phase.name.startswith("reward"):
         guides.append(("a coin", 0.5))
-        number = phase.name.partition("-")[2]
+        number = phase.name.split("-")[1]
         ceilings = [report.get("ceiling") for round, report in story.rewards if f"{round:03}" == number]
         guides += [("ceiling", ceiling) for ceiling in ceilings if ceiling]
     return Figure(title, told, f"{phase.name}: {title}", lines, words.unit_of(name), guides)
@@ -131,7 +136,25 @@ def reward_section(number: int, report: Measures, story: Story) -> RewardSection
         charts.track("; ".join(f"{name} {value}" for name, value, _ in words.reward_rows(report, story)[:3]), marks),
         bool(report.get("ceiling")),
         charts.calibration_chart("How sure the reward model is, beside how often it is right", bins),
+        [(prompt, preferred, other) for prompt, preferred, other, _ in report.get("mistaken") or []],
     )
+
+
+class Fooled(NamedTuple):
+    title: str
+    rows: list[tuple[str, str, str, str]]  # prompt, answer, reward, what the judge gives
+
+
+def fooled(story: Story) -> list[Fooled]:
+    """Of each round, the answers that its reward likes and the judge does not."""
+    return [
+        Fooled(
+            f"Round {number}",
+            [(one["prompt"], one["answer"], f"{one['reward']:+.2f}", f"{one['gold']:.2f}") for one in ending["fooled"]],
+        )
+        for number, ending in story.endings
+        if ending.get("fooled")
+    ]
 
 
 def answering(story: Story) -> list[str]:

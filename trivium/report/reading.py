@@ -9,13 +9,13 @@ import msgspec
 
 from trivium.config import Recipe, read_settings, resolve
 from trivium.errors import DataError, RunError
+from trivium.evaluate.measures import Measures
 from trivium.feedback.store import Counts, Store
 from trivium.publish import MANIFEST, file_fingerprint
 from trivium.runs import LINEAGE, Journal, Lineage, Run, read_lineage, votes_of
 from trivium.text.corpus import is_judged
 
 T = TypeVar("T")
-Measures = dict[str, Any]
 Point = tuple[int, float]  # step, value
 NAMED = ("base", "instruct", "aligned")
 WEIGHTS = "model.safetensors"  # as model/hub.py names it, which would import torch
@@ -84,6 +84,7 @@ class Story:
     measures: Measures  # empty until the examination
     samples: list[Sample]
     rewards: list[tuple[int, Measures]]  # round, reward report
+    endings: list[tuple[int, Measures]]  # round, how its reinforcement ended
     models: list[Model]
     votes: Counts | None
 
@@ -130,6 +131,7 @@ def read_story(run: Run) -> Story:
 def story_of(run: Run, recipe: Recipe, models: list[Model], phases: list[PhaseLog], votes: Counts | None) -> Story:
     """All that lies in the run folder beside its journal and its votes. Raises as `read_story` does."""
     reports = [(round.number, _read_json(round.reward_report)) for round in run.rounds()]
+    endings = [(round.number, _read_json(round.aligned_report)) for round in run.rounds()]
     return Story(
         name=run.path.resolve().name,
         recipe=recipe,
@@ -138,6 +140,7 @@ def story_of(run: Run, recipe: Recipe, models: list[Model], phases: list[PhaseLo
         measures=_read_json(run.measures),
         samples=_read_samples(run.samples),
         rewards=[(number, report) for number, report in reports if report],
+        endings=[(number, report) for number, report in endings if report],
         models=models,
         votes=votes,
     )
@@ -230,8 +233,16 @@ def _read_samples(path: Path) -> list[Sample]:
 
 def _folders(run: Run) -> list[tuple[str, str, Path]]:
     """Where each model stands or will stand: its name, and the phase that makes it; parents first."""
-    named = [("base", "pretrain", run.base), ("instruct", "instruct", run.instruct)]
+    named = [("base", "pretrain", run.base)]
+    for folder in sorted(run.path.glob("members/[0-9]*"), key=lambda path: int(path.name)):
+        named.append((f"base of member {folder.name}", f"member-{int(folder.name):03}", folder))
+    named.append(("instruct", "instruct", run.instruct))
     for round in run.rounds():
+        for folder in sorted(round.path.glob("reward-[0-9]*"), key=lambda path: int(path.name.split("-")[1])):
+            member = folder.name.split("-")[1]
+            named.append(
+                (f"reward, member {member}, round {round.number}", f"reward-{round.number:03}-{member}", folder)
+            )
         folders = {"reward": round.reward, "imitator": round.imitator, "aligned": round.aligned}
         for name, folder in folders.items():
             named.append((f"{name}, round {round.number}", f"{PHASE_OF[name]}-{round.number:03}", folder))

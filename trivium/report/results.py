@@ -5,9 +5,10 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 
+from trivium.evaluate.measures import Measures, models_in
 from trivium.report import charts, words
 from trivium.report.charts import NUMBER, SHARE, Mark, Unit
-from trivium.report.reading import NAMED, Measures, Story
+from trivium.report.reading import NAMED, Story
 
 
 class Station(NamedTuple):
@@ -110,12 +111,11 @@ COLUMNS: Sequence[tuple[str, str, str, Unit]] = (
 def results(story: Story) -> list[tuple[str, list[Cell]]]:
     """The final table: a model per row."""
     rows = []
-    for name in NAMED:
-        if name in story.measures:
-            found = dict(story.measures[name])
-            if name == "instruct" and "aligned" in story.measures:
-                found["mean_length"] = story.measures["aligned"].get("instruct_mean_length")
-            rows.append((name, [_cell(found, key, unit) for key, _, _, unit in COLUMNS]))
+    for name in models_in(story.measures):
+        found = dict(story.measures[name])
+        if name == "instruct" and "aligned" in story.measures:
+            found["mean_length"] = story.measures["aligned"].get("instruct_mean_length")
+        rows.append((name, [_cell(found, key, unit) for key, _, _, unit in COLUMNS]))
     return rows
 
 

@@ -3,8 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from trivium.evaluate.measures import Measures
 from trivium.report.charts import NUMBER, SHARE, Unit
-from trivium.report.reading import Measures, PhaseLog, Story
+from trivium.report.reading import PhaseLog, Story
+from trivium.terms import read_term
 
 GAP = 0.02  # a change of a share that is worth a sentence
 LONGER = 1.25  # times as long: worth a sentence
@@ -33,6 +35,12 @@ class Kind(NamedTuple):
 KINDS = {
     "pretrain": Kind(
         "I", "base", "Pretrain", "The model reads text with words missing and learns to fill them in: text → base."
+    ),
+    "member": Kind(
+        "I",
+        "base",
+        "Pretrain a member",
+        "Another model reads the same texts from a seed of its own: one of those that will score answers together.",
     ),
     "instruct": Kind(
         "II", "instruct", "Instruct", "It learns to do what is asked, from instructions and answers: base → instruct."
@@ -74,6 +82,15 @@ EVALUATIONS: Mapping[str, Told] = {
     "length": ("Answer length, tokens", "If the reward rises only together with this, length is what it learned."),
     "ended": ("Answers that end", "Share that stops by itself within the limit. Should stay near 100%."),
     "distinct": ("Answers that differ", "Share that nobody else in the batch wrote. A fall means the model collapses."),
+    "judge_mark": (
+        "Mark of the language model",
+        "What the language model that judges says of the answers, 0 to 1. It is no person, and can be fooled too.",
+    ),
+    "gold": (
+        "True worth",
+        "What the judge who knows the truth gives the answers, 0 to 1, to the prompts compared blindly.",
+    ),
+    "judge_unread": ("Answers without a mark", "For which the language model that judges said nothing of use."),
     "win_rate": (
         "Win rate",
         "Blind comparisons with instruct on held-out prompts; at 50% nobody could tell them apart.",
@@ -129,6 +146,9 @@ def findings(story: Story) -> list[Finding]:
         told += _reward(story.rewards[-1][1], story)
     if "aligned" in found:
         told += [*_preference(found["aligned"], story), *_price(found)]
+    told += [Finding("warn", ended) for number, ending in story.endings if (ended := _ended(number, ending))]
+    terms = [read_term(text) for text in story.recipe.align.rewards]
+    told += [Finding("plain", _opinion(term.argument)) for term in terms if term.kind == "judge"]
     return told + [one for phase in story.phases for one in _over_optimised(phase)]
 
 
@@ -193,6 +213,21 @@ def _price(found: Measures) -> list[Finding]:
     return told
 
 
+def _ended(number: int, ending: Measures) -> str:
+    """Why reinforcement ended before its time, and what was kept; empty when its last step was."""
+    kept = f"step {ending['kept']:,}" if ending["kept"] else "what it began with"
+    if ending["reason"]:
+        return f"In round {number} reinforcement ended at step {ending['ended']:,}: {ending['reason']}. Kept is {kept}."
+    if ending["kept"] != ending["ended"]:
+        return f"In round {number} the last step was worse than an earlier one: kept is {kept}."
+    return ""
+
+
+def _opinion(where: str) -> str:
+    address, _, model = where.partition(" ")
+    return f"Part of the reward is the opinion of a language model, {model.strip()} at {address}; no person gave it."
+
+
 def _over_optimised(phase: PhaseLog) -> list[Finding]:
     """Whether the reward rose while the judge came to disagree."""
     wins, rewards = phase.evaluations.get("win_rate", []), phase.evaluations.get("reward", [])
@@ -238,6 +273,14 @@ def reward_rows(report: Measures, story: Story) -> list[tuple[str, str, str]]:
                 f"{100 * curve['gain_low']:+.1f} to {100 * curve['gain_high']:+.1f}.",
             )
         )
+    if len(members := report.get("members") or []) > 1:
+        rows.append(
+            (
+                "its members alone",
+                f"{min(members):.1%} to {max(members):.1%}",
+                f"{len(members)} models score together; their margins differ by {report['spread']:.2f} on average.",
+            )
+        )
     rows += [
         (
             "the longer wins",
@@ -252,7 +295,7 @@ def reward_rows(report: Measures, story: Story) -> list[tuple[str, str, str]]:
         (
             "pull of length",
             f"{report['length_correlation']:+.2f}",
-            "Correlation of its score with length, at equal votes. Near 0: it looks at the words, not at their number.",
+            "Correlation of its score with length, at equal quality. Near 0: it looks at the words, not their number.",
         ),
     ]
     return rows

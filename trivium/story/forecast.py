@@ -138,7 +138,7 @@ def _stage(name: str, recipe: Recipe, dial: Dial, *, done: bool) -> Stage:
     elif name == "reward":  # as often over the votes as a run goes, however long it takes
         steps = max(1, round_up(EPOCHS * votes_to_learn_from(recipe, dial) / phase.rows_per_step))
     else:
-        steps = max(1, int(seconds / per_step))
+        steps = max(1, int(seconds / per_step / (recipe.reward.pretrainings if name == "pretrain" else 1)))
     if settled or name == "reward":
         seconds = steps * per_step
     rows, length = layout_of(name, recipe)

@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import Field, ValidationError
 
-from trivium.config import Frozen, first_error
+from trivium.config import first_error
+from trivium.config.optimizer import Frozen
 from trivium.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -14,26 +14,27 @@ from trivium.config import Recipe, Settings
 from trivium.evaluate.bits import document_batches, surprise
 from trivium.evaluate.blanks import blank_accuracy
 from trivium.evaluate.formats import keeps_formats
-from trivium.evaluate.preference import compare, golden, kl_to_reference
+from trivium.evaluate.measures import Measures, models_in
+from trivium.evaluate.preference import best_of_kl, compare, golden, kl_to_reference, nearest_count
 from trivium.evaluate.tasks import mark, prompt_ids
 from trivium.model.transformer import Transformer
 from trivium.phases import instruct
-from trivium.phases.align.policy import blind_replies
+from trivium.phases.align.examine import best_replies, blind_replies, golden_of
 from trivium.phases.align.questions import Question
+from trivium.phases.align.rollout import Writers
+from trivium.phases.align.rules import read_rules
 from trivium.records import Dialogue
-from trivium.runs import LINEAGE, read_lineage
+from trivium.runs import LINEAGE, Round, read_lineage
 from trivium.shelf import is_done, open_model
 from trivium.show import Show
 from trivium.story.opening import look_at, look_into
 from trivium.story.rounds import has_judge, measuring_questions
 from trivium.story.stages import encode_whole
 from trivium.story.teller import Teller
+from trivium.story.trusting import open_scorer
 from trivium.text.answers import read_dialogues
 from trivium.text.blanks import Blank, held_out_blanks
 from trivium.text.tokenizer import Tokenizer
-
-Measures = dict[str, Any]
-
 
 LONGEST_ROW = 2048  # tokens of text that are read at once, however long the context is
 
@@ -68,10 +69,10 @@ def measure_run(teller: Teller, questions: Sequence[Dialogue] = ()) -> Measures:
     """
     run = teller.run
     compute = Compute(teller.compute.device, torch.float32, False)
-    folders = {"base": run.base, "instruct": run.instruct}
     rounds = [round for round in run.rounds() if is_done(round.aligned)]
-    if rounds:
-        folders["aligned"] = rounds[-1].aligned
+    folders = {"base": run.base, "instruct": run.instruct}
+    for round in rounds:
+        folders["aligned" if round == rounds[-1] else f"round-{round.number}"] = round.aligned
     found: Measures = {}
     exam: Exam | None = None
     models: dict[str, Transformer] = {}
@@ -84,8 +85,10 @@ def measure_run(teller: Teller, questions: Sequence[Dialogue] = ()) -> Measures:
         found[name] = measure_language(model, tokenizer, exam, compute) | measure_answers(model, tokenizer, questions)
         if name == "instruct":
             found[name]["loss"] = instruct.held_out_loss(model, tokenizer, exam.dialogues, teller.recipe, compute)
-        if name == "aligned":
+        if name not in ("base", "instruct"):
             found[name] |= measure_preference(model, models["instruct"], tokenizer, exam, teller.recipe)
+        if name == "aligned":
+            found |= measure_best_of(teller, rounds[-1], models["instruct"], tokenizer, exam, kl=found[name]["kl"])
     found["changes"] = changes(found)
     if rounds and rounds[-1].reward_report.exists():
         found["reward"] = json.loads(rounds[-1].reward_report.read_text())
@@ -142,7 +145,6 @@ COMPARED = (
     ("exact_match", "questions, exact match", True),
     ("f1", "questions, F1", True),
 )
-MODELS = ("base", "instruct", "aligned")
 
 
 def measured(here: Measures) -> dict[str, float]:
@@ -153,14 +155,14 @@ def measured(here: Measures) -> dict[str, float]:
 
 def changes(found: Measures) -> Measures:
     """After each phase but the first, what every figure became less what it was before: so forgetting is seen."""
-    names = [name for name in MODELS if name in found]
+    names = models_in(found)
     pairs = [(measured(found[one]), measured(found[two]), two) for one, two in itertools.pairwise(names)]
     return {after: {name: its[name] - was[name] for name in its} for was, its, after in pairs}
 
 
 def change_rows(found: Measures) -> tuple[list[str], list[list[str]]]:
     """A figure per row, a model per column, each with what its phase changed."""
-    names = [name for name in MODELS if name in found]
+    names = models_in(found)
     moved = changes(found)
     rows = []
     for key, title, more_is_better in COMPARED:
@@ -215,25 +217,56 @@ def measure_preference(
     }
 
 
+def measure_best_of(
+    teller: Teller, round: Round, instructed: Transformer, tokenizer: Tokenizer, exam: Exam, *, kl: float
+) -> Measures:
+    """What the best of several of instruct's answers, by the same reward, would have won: the baseline to beat.
+
+    kl  of the aligned model, to which as many answers are taken as come nearest; nothing where no judge knows the truth
+    """
+    recipe = teller.recipe
+    asked = [question for question in exam.questions if question.gold]
+    count = nearest_count(kl, recipe.evaluate.best_of) if recipe.evaluate.best_of else 0
+    if count < 2 or not asked or recipe.align.algorithm == "dpo":  # which needs no reward
+        return {}
+    rules = read_rules(recipe.align.rewards, Path(recipe.data.folder))
+    scorer = open_scorer(teller, round) if recipe.align.uses_model else None
+    ours = best_replies(Writers(instructed, instructed, scorer, tokenizer, rules), asked, recipe, count)
+    theirs = blind_replies(instructed, tokenizer, asked, recipe.seed, max_new_tokens=recipe.align.max_new_tokens)
+    won = compare(golden_of(asked, ours), golden_of(asked, theirs))
+    return {
+        "best_of": {
+            "count": count,
+            "kl": best_of_kl(count),
+            "win_rate": won.rate,
+            "win_rate_low": won.low,
+            "win_rate_high": won.high,
+            "mean_length": sum(len(reply.tokens) for reply in ours) / len(ours),
+        }
+    }
+
+
 def table_rows(found: Measures) -> tuple[list[str], list[list[str]]]:
     """Column names and rows: a model per row."""
     names = ["", "bits/byte", "blanks", "instructions", "win rate (95 %)", "KL, nats", "length"]
     rows = []
-    for name in ("base", "instruct", "aligned"):
-        if name not in found:
-            continue
+    for name in models_in(found):
         here = found[name]
+        preferred = "win_rate" in here
         rows.append(
             [
                 name,
                 f"{here['bits_per_byte']:.3f}",
                 f"{here['blank_accuracy']:.1%}",
                 f"{here['instruction_accuracy']:.1%}",
-                _interval(here) if name == "aligned" else "",
-                f"{here['kl']:.2f}" if name == "aligned" else "",
-                f"{here['mean_length']:.1f}" if name == "aligned" else "",
+                _interval(here) if preferred else "",
+                f"{here['kl']:.2f}" if preferred else "",
+                f"{here['mean_length']:.1f}" if preferred else "",
             ]
         )
+    if best := found.get("best_of"):
+        told = [_interval(best), f"{best['kl']:.2f}", f"{best['mean_length']:.1f}"]
+        rows.append([f"best of {best['count']}", "", "", "", *told])
     return names, rows
 
 
@@ -254,7 +287,7 @@ def by_format_rows(found: Measures) -> tuple[list[str], list[list[str]]]:
 
 
 def _share_rows(found: Measures, key: str, title: str) -> tuple[list[str], list[list[str]]]:
-    models: Sequence[str] = [name for name in MODELS if name in found]
+    models = models_in(found)
     kinds = sorted({kind for name in models for kind in found[name][key]})
     rows = [[kind, *(f"{found[name][key].get(kind, 0):.0%}" for name in models)] for kind in kinds]
     return [title, *models], rows

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from trivium import plan
 from trivium.config import OptimizerConfig, Recipe
+from trivium.config.align import PAIRS
 from trivium.text.corpus import has_world
 
 STORY_TOKENS, DIALOGUE_TOKENS = 170, 55  # of TinyWorld, roughly: how much of it a run needs
@@ -25,9 +26,14 @@ def layout_of(name: str, recipe: Recipe) -> Layout:
     if name == "reward":
         return packed(recipe, answers=2 * recipe.reward.rows_per_step, group=2)
     if name == "align":
-        return packed(recipe, answers=recipe.align.rows_per_step, group=recipe.align.group)
+        return packed(recipe, answers=recipe.align.rows_per_step, group=group_of(recipe))
     phase: OptimizerConfig = getattr(recipe, name)
     return Layout(phase.rows_per_step, recipe.model.context_length)
+
+
+def group_of(recipe: Recipe) -> int:
+    """Answers that stand beside one prompt in a step of reinforcement."""
+    return 2 if recipe.align.algorithm in PAIRS else recipe.align.group
 
 
 def packed(recipe: Recipe, *, answers: int, group: int, tokens: int = ANSWER_TOKENS) -> Layout:
@@ -66,9 +72,11 @@ def answering_memory(recipe: Recipe, tokens: int = ANSWER_TOKENS, *, dtype_bytes
     """Bytes of a step of reinforcement on answers of so many tokens, with the reference and the reward model."""
     tokens = min(tokens, recipe.align.max_new_tokens)
     answers = recipe.align.microbatch_rows
-    rows, length = packed(recipe, answers=answers, group=recipe.align.group, tokens=tokens)
+    rows, length = packed(recipe, answers=answers, group=group_of(recipe), tokens=tokens)
     shape = recipe.model.model_copy(update={"context_length": length})
     working = plan.peak_memory(shape, rows, dtype_bytes, compiled=False, targets=answers * min(tokens, length))
+    if recipe.align.algorithm == "ppo":  # a value model learns beside it
+        working += plan.peak_memory(shape, rows, dtype_bytes, compiled=False, targets=0)
     return working + 2 * 4 * shape.parameters
 
 

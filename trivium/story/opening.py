@@ -24,7 +24,7 @@ from trivium.train.interrupt import listen
 
 DEFAULT_MINUTES = 10.0
 LAST = "measure"  # stage of a run
-LATER = ("votes", "reward", "align", "evaluate")  # settings that a new round may change
+LATER = ("votes", "reward", "align", "watch", "evaluate")  # settings that a new round may change
 
 
 @contextmanager

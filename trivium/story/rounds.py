@@ -1,26 +1,35 @@
 """Phase III as stages of a run: votes → reward → aligned, round after round."""
 
+import dataclasses
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
-from trivium.batch import RolloutBatch, TokenBatch
+from trivium.batch import TokenBatch
 from trivium.errors import RunError
+from trivium.evaluate.preference import GLANCE
+from trivium.feedback.standings import win_matrix
 from trivium.feedback.store import LabelledPair, Store
 from trivium.feedback.votes import IMPORTED
+from trivium.model.hub import load_reward
 from trivium.model.transformer import Transformer
 from trivium.phases import instruct
-from trivium.phases.align import policy
+from trivium.phases.align import algorithms
 from trivium.phases.align.questions import Question, Questions, listed_questions, world_questions
 from trivium.phases.align.rollout import Writers
 from trivium.phases.align.rules import read_rules
 from trivium.phases.align.sampling import import_pairs, sample_pairs, vote_simulated
+from trivium.phases.align.task import Replay, Task
+from trivium.phases.align.watch import watch
 from trivium.plan import choose_pairs
 from trivium.publish import write_text
 from trivium.records import Dialogue, Message, Pair
 from trivium.runs import Round, votes_of
 from trivium.shelf import is_done, open_model, parent_at, weights_fingerprint
+from trivium.story.keeping import encode, fooled, keep_best, kept_metrics
 from trivium.story.stages import dialogue_rows, keep_answers
 from trivium.story.teller import Teller
 from trivium.story.trusting import NO_VOTES, Votes, make_reward, open_scorer, round_up
@@ -31,6 +40,7 @@ from trivium.text.split import held_out as is_held_out
 from trivium.text.split import pair_key
 from trivium.text.tokenizer import Tokenizer
 from trivium.train.phase import Phase
+from trivium.train.runner import measured
 
 ATTEMPTS = 4  # to get as many votes as are wanted: equal answers are no pair
 REPLAYED = 10_000  # dialogues with answers known to be right, learned on beside the reward
@@ -69,8 +79,30 @@ def _prompts(teller: Teller, *, held_out: bool) -> list[tuple[Message, ...]]:
 
 
 def policy_before(teller: Teller, number: int) -> Path:
-    """The model that a round starts from: the last round's, in the first round instruct."""
-    return teller.run.round(number - 1).aligned if number > 1 else teller.run.instruct
+    """The model that a round starts from: the last round's, in the first round instruct.
+
+    Unless people, who compared both blindly, like the one that the last round started from better: then that one.
+    """
+    run = teller.run
+    if number == 1:
+        return run.instruct
+    settled = run.round(number).path / "votes.json"
+    if settled.exists() and (start := msgspec.json.decode(settled.read_bytes(), type=SettledVotes).start):
+        return run.path / start
+    last = run.round(number - 1).aligned
+    return policy_before(teller, number - 1) if is_beaten(teller, last, number - 1) else last
+
+
+def is_beaten(teller: Teller, last: Path, number: int) -> bool:
+    """Whether blind votes surely prefer the model that a round started from to the one that it made."""
+    if not teller.recipe.align.uses_model:
+        return False
+    with Store.look(_place(teller)) as store:
+        matrix = win_matrix(store.comparisons())
+    place = {model: i for i, model in enumerate(matrix.models)}
+    ours, theirs = (place.get(weights_fingerprint(model)) for model in (last, policy_before(teller, number)))
+    rate = matrix.rates[ours][theirs] if ours is not None and theirs is not None else None
+    return rate is not None and rate.high < 0.5
 
 
 def collect_votes(teller: Teller, round: Round) -> Votes:
@@ -81,8 +113,8 @@ def collect_votes(teller: Teller, round: Round) -> Votes:
     teller.show.heading(f"III. Align, round {round.number}", "answers that people preferred over others")
     recipe = teller.recipe
     settle_votes(teller)
+    settled = _settled_votes(teller, round)
     with Store.open(_place(teller)) as store:
-        settled = _settled_votes(teller, round, store)
         labelled = store.labelled_pairs(include_simulated=recipe.votes.simulated, among=frozenset(settled.votes))
         counts = store.counts()
     if not labelled:
@@ -103,16 +135,23 @@ class SettledVotes(msgspec.Struct):
 
     fingerprint: str
     votes: list[int]  # ids
+    start: str = ""  # the model that it starts from, in the run's folder
 
 
-def _settled_votes(teller: Teller, round: Round, store: Store) -> SettledVotes:
-    """The votes there are when the round begins; where a judge knows the truth, he votes first."""
+def _settled_votes(teller: Teller, round: Round) -> SettledVotes:
+    """The votes there are when the round begins; where a judge knows the truth, he votes first, on the first rank."""
     path = round.path / "votes.json"
-    if not path.exists():
-        _gather(teller, round, store)
-        round.path.mkdir(parents=True, exist_ok=True)
-        votes = [vote.id for vote in store.votes()]
-        write_text(path, msgspec.json.encode(SettledVotes(store.fingerprint(), votes)).decode())
+    if teller.world.first and not path.exists():
+        with Store.open(_place(teller)) as store:
+            _gather(teller, round, store)
+            round.path.mkdir(parents=True, exist_ok=True)
+            votes = [vote.id for vote in store.votes()]
+            start = policy_before(teller, round.number)
+            if round.number > 1 and start != teller.run.round(round.number - 1).aligned:
+                teller.show.say("  blind votes prefer the model before the last round's: this one starts from it")
+            settled = SettledVotes(store.fingerprint(), votes, str(start.relative_to(teller.run.path)))
+            write_text(path, msgspec.json.encode(settled).decode())
+    teller.world.barrier()
     return msgspec.json.decode(path.read_bytes(), type=SettledVotes)
 
 
@@ -160,7 +199,7 @@ def _as_labelled(pair: Pair) -> LabelledPair:
     return LabelledPair(pair.prompt, pair.chosen, pair.rejected, preference, 1, False, 0, pair.source, 0)
 
 
-def lessons(teller: Teller, tokenizer: Tokenizer) -> policy.Replay | None:
+def lessons(teller: Teller, tokenizer: Tokenizer) -> Replay | None:
     """The dialogues whose answers are known to be right, again; None where there are none."""
     known = [dialogue for dialogue in teller.dialogues().train if dialogue.accepted][:REPLAYED]
     if not known or not teller.recipe.align.replay:
@@ -171,11 +210,11 @@ def lessons(teller: Teller, tokenizer: Tokenizer) -> policy.Replay | None:
     def lesson(number: int) -> TokenBatch:
         return microbatches(rows.row, number, rows_per_step=count, rank=0, ranks=1, microbatch_rows=count)[0]
 
-    return policy.Replay(lesson, teller.objective)
+    return Replay(lesson, teller.objective)
 
 
 def make_aligned(teller: Teller, round: Round, votes: Votes) -> Path:
-    """Reinforcement learning against the reward model, and what else the recipe rewards → aligned."""
+    """Learning from the reward model and what else the recipe rewards, or from the votes themselves → aligned."""
     if teller.is_done(round.aligned, f"align-{round.number:03}"):
         return round.aligned
     device = teller.compute.device
@@ -185,26 +224,50 @@ def make_aligned(teller: Teller, round: Round, votes: Votes) -> Path:
     model, tokenizer = open_model(start, device=device)
     reference = open_model(start if start == round.imitator else teller.run.instruct, device=device).model
     reference.requires_grad_(False)
+    reads_reward = teller.recipe.align.algorithm == "ppo" and scorer is not None
+    foreseer = load_reward(round.reward, device=device) if reads_reward else None
     learn, measure, replay = learning_questions(teller), measuring_questions(teller), lessons(teller, tokenizer)
+    compared = sum(question.gold is not None for question in measure[:GLANCE])
 
-    def build(model: Transformer) -> Phase[RolloutBatch]:
-        writers = Writers(model, reference, scorer, tokenizer, rules)
-        return policy.build(teller.recipe, writers, learn, measure, teller.compute, round=round.number, replay=replay)
+    def writers(model: Transformer) -> Writers:
+        return Writers(model, reference, scorer, tokenizer, rules, foreseer)
 
+    def build(model: Transformer) -> Phase[Any]:
+        shared = (teller.recipe, writers(model), learn, measure, teller.compute, round.number, teller.world)
+        made = algorithms.build(Task(*shared, replay, votes.train, votes.held_out))
+        return dataclasses.replace(
+            made,
+            watch=partial(watch, settings=teller.recipe.watch, comparisons=compared),
+            observe=lambda: made.observe() | rules.observed(),
+        )
+
+    if teller.recipe.align.algorithm == "dpo":
+        settle_passes(teller, len(votes.train))
     teller.settle_steps("align", build, model)
-    metrics = teller.train(build, model)
+    teller.train(build, model)
+    phase = f"align-{round.number:03}"
+    report = keep_best(teller, build(model), model, start)
+    report.fooled = fooled(writers(model), measure, teller.recipe.seed)
     keep_answers(teller, name_of(round), model, tokenizer, teller.dialogues().held_out)
     teller.publish(
         round.aligned,
         model,
         tokenizer,
-        phase=f"align-{round.number:03}",
+        phase=phase,
         parent=parent_at(start),
         data={},
         votes=votes.fingerprint or None,
-        metrics=metrics,
+        metrics=kept_metrics(report, measured(teller.run, phase)),
+        beside={round.aligned_report.name: encode(report)},
     )
     return round.aligned
+
+
+def settle_passes(teller: Teller, votes: int) -> None:
+    """How many steps go through the votes as often as the recipe says, where the dial leaves it open."""
+    if teller.is_open("align.steps"):
+        settings = teller.recipe.align
+        teller.settle("align.steps", max(1, round_up(settings.epochs * votes * 2 / settings.rows_per_step)))
 
 
 def name_of(round: Round) -> str:
@@ -266,14 +329,13 @@ def make_imitator(teller: Teller, round: Round, votes: Votes) -> Path:
 
 def tell_round(teller: Teller, number: int) -> Path:
     """A whole round: votes, reward, aligned."""
-    if teller.world.size > 1:
-        raise RunError("phase III runs on one process for now; start it without torchrun")
     round = teller.run.round(number)
     if teller.is_done(round.aligned, f"align-{number:03}"):
         return round.aligned
-    if teller.recipe.align.uses_model:
+    if teller.recipe.align.uses_votes:
         votes = collect_votes(teller, round)
-        make_reward(teller, round, votes)
+        if teller.recipe.align.uses_model:
+            make_reward(teller, round, votes)
     else:
         teller.show.heading(
             f"III. Align, round {number}", "answers that earn " + ", ".join(teller.recipe.align.rewards)
@@ -285,7 +347,7 @@ def tell_round(teller: Teller, number: int) -> Path:
 def may_align(teller: Teller) -> bool:
     """Whether there is, or will be, something that says which answers are better."""
     return bool(
-        has_judge(teller) or teller.recipe.data.pairs or has_votes(teller) or not teller.recipe.align.uses_model
+        has_judge(teller) or teller.recipe.data.pairs or has_votes(teller) or not teller.recipe.align.uses_votes
     )
 
 

@@ -50,7 +50,7 @@ def make_base(teller: Teller) -> Path:
     if not documents.train or not documents.held_out:
         raise DataError(f"data.text: {len(documents.train)} documents to learn from; give more text")
     tokenizer = _tokenizer(teller, documents.train)
-    shard = _shard(teller, documents.train, tokenizer)
+    shard = token_shard(teller, documents.train, tokenizer)
     held_out = encode_whole(tokenizer, documents.held_out[: recipe.evaluate.documents])
     _tell_text(teller, shard, tokenizer, len(documents.held_out))
 
@@ -147,7 +147,7 @@ def _tokenizer(teller: Teller, documents: Documents | None) -> Tokenizer:
     return tokenizer
 
 
-def _shard(teller: Teller, documents: Documents, tokenizer: Tokenizer) -> Shard:
+def token_shard(teller: Teller, documents: Documents, tokenizer: Tokenizer) -> Shard:
     """The encoded texts; the first rank writes them, the others wait and open them."""
 
     def write(say: Say, progress: Progress) -> Shard:
@@ -243,7 +243,7 @@ def with_text(teller: Teller, tokenizer: Tokenizer, rows: PackedRows) -> RowOf:
     recipe = teller.recipe
     if not recipe.instruct.text:
         return rows.row
-    shard = _shard(teller, teller.documents().train, tokenizer)
+    shard = token_shard(teller, teller.documents().train, tokenizer)
     return mixed(rows.row, pretrain.text_rows(shard, tokenizer, recipe).row, recipe.instruct.text)
 
 

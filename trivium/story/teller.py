@@ -15,14 +15,14 @@ from torch import nn
 
 from trivium import plan
 from trivium.compute import Compute
-from trivium.config import Settings, resolve, to_toml
+from trivium.config import Recipe, Settings, resolve, to_toml
 from trivium.distributed.world import World
 from trivium.model.heads import RewardModel
 from trivium.model.transformer import Transformer
 from trivium.phases.pretrain import next_token_objective
 from trivium.publish import write_text
 from trivium.records import Dialogue
-from trivium.runs import Journal, Run
+from trivium.runs import Run
 from trivium.shelf import Origin, Parent, is_done, publish_model
 from trivium.show import Show
 from trivium.text.corpus import load_dialogues, load_documents
@@ -33,7 +33,7 @@ from trivium.text.tokenizer import Tokenizer
 from trivium.train.interrupt import Interrupt
 from trivium.train.loop import train
 from trivium.train.phase import Phase
-from trivium.train.runner import run_phase
+from trivium.train.runner import measured, run_phase
 
 M = TypeVar("M", bound=nn.Module)
 TIMED_STEPS = 6  # the first also compiles
@@ -133,6 +133,8 @@ class Teller:
             pace = self.measure_pace(build(copy.deepcopy(model)))
             self.keep_time()
             seconds, begun = self.dial.seconds_for(stage), self.dial.spent
+            if stage == "pretrain":
+                seconds /= self.recipe.reward.pretrainings
             steps = self.world.from_first(pace.steps_in(seconds, self.recipe.evaluate.along_the_way))
             look = plan.Look(stage, steps, 1 - getattr(self.recipe, stage).decay, begun, begun + seconds)
             self.dial.look = look if look.pays else None
@@ -148,15 +150,17 @@ class Teller:
     def measure_pace(self, phase: Phase[Any]) -> plan.Pace:
         """Seconds of one step at its best and of one evaluation; the same on every rank.
 
-        The last steps of the phase are taken, which are like most of them.
+        The last steps of the phase are taken, which are like most of them; those that hang together are timed together.
         """
-        last, times = phase.settings.steps, [time.monotonic()]
-        for _ in train(phase, self.world, steps=range(max(0, last - TIMED_STEPS), last)):
-            times.append(time.monotonic())
+        stride, times = phase.stride, [time.monotonic()]
+        strides = max(1, phase.settings.steps // stride)
+        for done in train(phase, self.world, steps=range(max(0, strides - TIMED_STEPS) * stride, strides * stride)):
+            if done.step % stride == 0:
+                times.append(time.monotonic())
         phase.evaluate()
         times.append(time.monotonic())
         gaps = np.diff(times)
-        pace = torch.tensor([float(gaps[1:-1].min()), float(gaps[-1])], device=self.world.device)
+        pace = torch.tensor([float(gaps[:-1].min()) / stride, float(gaps[-1])], device=self.world.device)
         step, evaluation = (self.world.sum(pace) / self.world.size).tolist()
         return plan.Pace(step, evaluation)
 
@@ -227,14 +231,16 @@ class Teller:
         votes: str | None,
         metrics: Mapping[str, float],
         beside: Mapping[str, str] | None = None,
+        recipe: Recipe | None = None,
     ) -> None:
         """Put a finished model on the shelf; its checkpoints are no longer needed.
 
+        recipe  that it was made by, where that is not the run's
         beside  further files by name, and their text
         """
         if self.world.first:
             origin = Origin(phase, parent, data, votes, metrics)
-            publish_model(folder, model, tokenizer, self.recipe, origin, beside=beside or {})
+            publish_model(folder, model, tokenizer, recipe or self.recipe, origin, beside=beside or {})
             self.run.forget(phase)
         self.world.barrier()
         self.keep_time()
@@ -242,12 +248,7 @@ class Teller:
 
 def last_evaluation(run: Run, phase: str) -> dict[str, float]:
     """What the journal says was measured last, for a phase that has no step left to do."""
-    measured = [
-        line["evaluation"]
-        for line in Journal(run.journal).read()
-        if line.get("phase") == phase and "evaluation" in line
-    ]
-    return dict(measured[-1]) if measured else {}  # type: ignore[call-overload]
+    return dict(seen[-1].found) if (seen := measured(run, phase)) else {}
 
 
 def fingerprint_texts(texts: Iterable[str]) -> str:

@@ -6,16 +6,18 @@ from typing import NamedTuple
 import msgspec
 
 from trivium.batch import LabelBatch, PairBatch
-from trivium.config import Recipe
+from trivium.compute import Compute
+from trivium.config import Recipe, RewardConfig
 from trivium.errors import RewardError
 from trivium.feedback.store import LabelledPair
 from trivium.model.heads import RewardModel, add_reward_head
 from trivium.model.hub import load_reward
 from trivium.phases.align import reward, trust
-from trivium.phases.align.scorer import Scorer
+from trivium.phases.align.scorer import Scorer, as_ensemble
 from trivium.records import Label, Pair
 from trivium.runs import Round
 from trivium.shelf import open_model, parent_at
+from trivium.story.members import make_members, seed_of, trunk_of
 from trivium.story.teller import Teller
 from trivium.text.labels import read_labels
 from trivium.text.split import held_out as is_held_out
@@ -40,56 +42,107 @@ NO_VOTES = Votes([], [], "", 0)
 
 
 def make_reward(teller: Teller, round: Round, votes: Votes) -> Path:
-    """Instruct + votes → a reward model, and the report that says how far to trust it."""
-    if teller.is_done(round.reward, f"reward-{round.number:03}"):
+    """Instruct + votes → a reward model, or several, and the report that says how far to trust them."""
+    numbers, name = range(1, teller.recipe.reward.members + 1), f"reward-{round.number:03}"
+    if teller.is_done(round.reward, name):
+        for number in numbers:
+            teller.run.forget(member_phase(round, number))
         return round.reward
-    trunk, tokenizer = open_model(teller.run.instruct, device=teller.compute.device)
-    labels, name = labelled_answers(teller.recipe), f"reward-{round.number:03}"
-
-    def build(model: RewardModel) -> Phase[PairBatch | LabelBatch]:
-        return reward.build(
-            teller.recipe,
-            model,
-            tokenizer,
-            votes.train,
-            votes.held_out,
-            teller.compute,
-            teller.world,
-            name=name,
-            labels=labels,
-        )
-
-    model = add_reward_head(trunk, teller.recipe.seed).to(teller.compute.device)
+    make_members(teller)
+    labels = labelled_answers(teller.recipe)
     if teller.is_open("reward.steps"):
         learned = EPOCHS * (len(votes.train) + len(labels))
         teller.settle("reward.steps", max(1, round_up(learned / teller.recipe.reward.rows_per_step)))
     teller.settle_warmup("reward")
     teller.show.say(
         f"  reward model: {len(votes.train):,} votes to learn from, {len(votes.held_out):,} held out, "
-        f"{teller.recipe.reward.steps} steps"
+        f"{teller.recipe.reward.steps} steps{told_members(teller)}"
     )
-    teller.train(build, model)
+    others = [learn_member(teller, round, votes, labels, number) for number in numbers[1:]]
+    model, tokenizer = teach_member(teller, round, votes, labels, 1), Tokenizer.load(teller.run.instruct)
+    first = Scorer(model, tokenizer, teller.compute)
+    scorer = first._replace(ensemble=as_ensemble([model, *others], teller.recipe.reward)).levelled(votes.train)
     ceiling = 1 - teller.recipe.votes.noise if votes.simulated == len(votes.train) + len(votes.held_out) else None
-    scorer = Scorer(model, tokenizer, teller.compute)
     report = trust.measure(scorer, votes.held_out, ceiling=ceiling, debias_length=teller.recipe.reward.debias_length)
     if teller.recipe.reward.learning_curve and len(votes.train) > 1:
         half = learned_from_half(teller, votes, tokenizer)
-        report = report._replace(curve=trust.learning_curve(scorer, half, votes.held_out, votes=len(votes.train)))
-    metrics = {name: value for name, value in report._asdict().items() if isinstance(value, (int, float))}
-    data = {"feedback.db": votes.fingerprint}
-    teller.publish(
-        round.reward,
-        model,
-        tokenizer,
-        phase=f"reward-{round.number:03}",
-        parent=parent_at(teller.run.instruct),
-        data=data,
-        votes=votes.fingerprint,
-        metrics=metrics,
-        beside={round.reward_report.name: encode_report(report)},
-    )
+        report = report._replace(curve=trust.learning_curve(first, half, votes.held_out, votes=len(votes.train)))
+    publish_reward(teller, round.reward, name, model, votes, report)
     tell_trust(teller, report)
     return round.reward
+
+
+def member_phase(round: Round, number: int) -> str:
+    return f"reward-{round.number:03}" + (f"-{number}" if number > 1 else "")
+
+
+def told_members(teller: Teller) -> str:
+    """From where the members differ, where there are several."""
+    count = teller.recipe.reward.members
+    if count == 1:
+        return ""
+    apart = sum(teller.run.member(number).exists() for number in range(2, count + 1))
+    since = "pretraining" if apart == count - 1 else "the votes on only, as they share one base"
+    return f"; {count} members that differ from {since}, their {teller.recipe.reward.combine} counts"
+
+
+def teach_member(teller: Teller, round: Round, votes: Votes, labels: list[Label], number: int) -> RewardModel:
+    """A member that has learned from the votes, in an order of its own."""
+    recipe = teller.recipe.model_copy(update={"seed": seed_of(teller.recipe, number)})
+    trunk, tokenizer = open_model(trunk_of(teller, number), device=teller.compute.device)
+
+    def build(model: RewardModel) -> Phase[PairBatch | LabelBatch]:
+        return reward.build(
+            recipe,
+            model,
+            tokenizer,
+            votes.train,
+            votes.held_out,
+            teller.compute,
+            teller.world,
+            name=member_phase(round, number),
+            labels=labels,
+        )
+
+    model = add_reward_head(trunk, recipe.seed).to(teller.compute.device)
+    teller.train(build, model)
+    return model.requires_grad_(False)
+
+
+def learn_member(teller: Teller, round: Round, votes: Votes, labels: list[Label], number: int) -> RewardModel:
+    """The same, kept in a folder of its own; opened where it is done."""
+    folder = round.member(number)
+    if not teller.is_done(folder, member_phase(round, number)):
+        model = teach_member(teller, round, votes, labels, number)
+        publish_reward(teller, folder, member_phase(round, number), model, votes, None, number=number)
+        return model
+    return load_reward(folder, device=teller.compute.device).requires_grad_(False)
+
+
+def publish_reward(
+    teller: Teller,
+    folder: Path,
+    phase: str,
+    model: RewardModel,
+    votes: Votes,
+    report: trust.RewardReport | None,
+    *,
+    number: int = 1,
+) -> None:
+    """report  of all members, beside the first"""
+    values = report._asdict() if report else {}
+    teller.publish(
+        folder,
+        model,
+        Tokenizer.load(teller.run.instruct),
+        phase=phase,
+        parent=parent_at(trunk_of(teller, number)),
+        data={"feedback.db": votes.fingerprint},
+        votes=votes.fingerprint,
+        metrics={name: value for name, value in values.items() if isinstance(value, (int, float))},
+        beside={"report.json": encode_report(report)} if report else {},
+        recipe=teller.recipe.model_copy(update={"seed": seed_of(teller.recipe, number)}),
+    )
 
 
 def encode_report(report: trust.RewardReport) -> str:
@@ -127,8 +180,12 @@ def tell_trust(teller: Teller, report: trust.RewardReport) -> None:
     teller.show.say(
         f"  agrees with {report.accuracy:.3f} of held-out votes ({report.accuracy_low:.3f} to "
         f"{report.accuracy_high:.3f}){told}; the longer answer wins {report.longer_wins:.3f}; "
-        f"calibration error {report.ece:.3f} at temperature {report.temperature:.2f}"
+        f"calibration error {report.ece:.3f} at temperature {report.temperature:.2f}, "
+        f"{report.mistaken_votes:.0%} of the votes being mistaken"
     )
+    if len(report.members) > 1:
+        alone = ", ".join(f"{accuracy:.3f}" for accuracy in report.members)
+        teller.show.say(f"  its members alone agree with {alone}, and differ by {report.spread:.2f} on average")
     if curve := report.curve:
         teller.show.say(
             f"  {curve.votes:,} more votes would buy about {100 * curve.gain:.1f} points "
@@ -137,12 +194,11 @@ def tell_trust(teller: Teller, report: trust.RewardReport) -> None:
 
 
 def open_scorer(teller: Teller, round: Round) -> Scorer:
-    """The round's reward model, without the pull of length where that is asked for.
+    """The round's reward models, to be learned from.
 
-    raises  RewardError when nothing should learn from it, unless align.gate says otherwise
+    raises  RewardError when nothing should learn from them, unless align.gate says otherwise
     """
-    found = msgspec.json.decode(round.reward_report.read_bytes())
-    report = trust.RewardReport(**{name: value for name, value in found.items() if name != "curve"})
+    report = trust.read_report(round.reward_report.read_bytes())
     if reason := trust.objection(report):
         if teller.recipe.align.gate:
             raise RewardError(
@@ -152,9 +208,17 @@ def open_scorer(teller: Teller, round: Round) -> Scorer:
         teller.show.say(
             f"  do not trust this reward model: {reason}. Learned from all the same, as align.gate = false says"
         )
-    model = load_reward(round.reward, device=teller.compute.device).requires_grad_(False)
-    slope = report.length_slope if teller.recipe.reward.debias_length else 0.0
-    return Scorer(model, Tokenizer.load(round.reward), teller.compute, slope)
+    return scorer_of(round, teller.recipe.reward, teller.compute)
+
+
+def scorer_of(round: Round, settings: RewardConfig, compute: Compute) -> Scorer:
+    """The round's reward models as they are, without the pull of length where that is asked for."""
+    report = trust.read_report(round.reward_report.read_bytes())
+    folders = [round.member(number + 1) for number in range(max(1, len(report.levels)))]
+    members = [load_reward(folder, device=compute.device).requires_grad_(False) for folder in folders]
+    slope = report.length_slope if settings.debias_length else 0.0
+    ensemble = as_ensemble(members, settings, report.levels)
+    return Scorer(members[0], Tokenizer.load(round.reward), compute, slope, ensemble)
 
 
 def round_up(value: float) -> int:

@@ -5,22 +5,23 @@ import json
 import msgspec
 
 from trivium.errors import RewardError
+from trivium.evaluate.measures import Measures
 from trivium.publish import write_text
 from trivium.show import duration
-from trivium.story.measure import Measures, measure_run, table_rows
+from trivium.story.measure import measure_run, table_rows
+from trivium.story.members import make_members
 from trivium.story.rounds import current_round, may_align, tell_round
 from trivium.story.stages import make_base, make_instruct
 from trivium.story.teller import Teller
-
-COMPARED = ("base", "instruct", "aligned")
 
 
 def tell_whole(teller: Teller, *, new_round: bool) -> Measures:
     """Every stage that is not done yet; what was measured at the end."""
     run, show = teller.run, teller.show
     make_base(teller)
+    make_members(teller)
     make_instruct(teller)
-    before = len(run.rounds())
+    before = teller.world.from_first(len(run.rounds()))
     refusal: RewardError | None = None
     if may_align(teller):
         try:
@@ -35,7 +36,8 @@ def tell_whole(teller: Teller, *, new_round: bool) -> Measures:
     else:
         show.heading("Examination", "on held-out data that no phase has seen")
         found = measure_run(teller)
-        write_text(run.measures, msgspec.json.format(msgspec.json.encode(found), indent=2).decode() + "\n")
+        if teller.world.first:
+            write_text(run.measures, msgspec.json.format(msgspec.json.encode(found), indent=2).decode() + "\n")
     teller.keep_time()
     _conclude(teller, found)
     if refusal:
@@ -48,7 +50,9 @@ def _conclude(teller: Teller, found: Measures) -> None:
     samples = [json.loads(line) for line in run.samples.read_bytes().splitlines()]
     answers = {(sample["model"], sample["prompt"]): sample["answer"] for sample in samples}
     asked = list(dict.fromkeys(sample["prompt"] for sample in samples if sample["model"] == "instruct"))
-    names = [name for name in COMPARED if any(sample["model"] == name for sample in samples)]
+    wrote = dict.fromkeys(sample["model"] for sample in samples)
+    rounds = [name for name in wrote if name not in ("base", "instruct")]
+    names = [name for name in ("base", "instruct", *rounds[-1:]) if name in wrote]
     show.compare(
         "The same prompts, before and after each phase",
         ["prompt", *names],

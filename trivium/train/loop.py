@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from trivium.batch import Batch
-from trivium.distributed.shard import whole
+from trivium.distributed.shard import sum_gradients, whole
 from trivium.distributed.world import World
 from trivium.train.ahead import drawn_ahead
 from trivium.train.optimizer import step_if_sound
@@ -66,6 +66,7 @@ def accumulate(
         loss += part.detach() / items
         for name, value in metrics.items():
             sums[name] = sums.get(name, torch.zeros((), device=world.device)) + value.detach() / items
+    sum_gradients(model, world)
     return world.sum(loss), items, {name: world.sum(value) for name, value in sums.items()}
 
 

@@ -15,7 +15,7 @@ from trivium.runs import Journal, Run
 from trivium.train import checkpoint
 from trivium.train.interrupt import Interrupt
 from trivium.train.loop import StepReport, train
-from trivium.train.phase import B, Phase
+from trivium.train.phase import B, Measured, Phase
 
 MOST_SKIPS = 10  # steps in a row without a finite loss before we give up
 
@@ -42,7 +42,9 @@ def run_phase(
 ) -> Iterator[Progress]:
     """Train to the last step, from the newest checkpoint if there is one; yield after every step.
 
-    until   stop after this step, with a checkpoint, as if it were the last
+    A phase that its own watch ends does no further step, also when it is run again; its best weights are kept aside.
+
+    until   stop after this step, or the first after it that can be gone on from, with a checkpoint
     raises  Interrupted after saving, when asked to stop; RunError when the loss stays infinite
     """
     state = run.state(phase.name)
@@ -50,7 +52,11 @@ def run_phase(
     journal = Journal(run.journal)
     if world.first:
         journal.rewind(phase.name, done)
-    last = min(until or phase.settings.steps, phase.settings.steps)
+    world.barrier()
+    seen = measured(run, phase.name)
+    if phase.watch(seen).reason:
+        return
+    last = min(-(-(until or phase.settings.steps) // phase.stride) * phase.stride, phase.settings.steps)
     saved = begun = time.monotonic()
     skips = 0
     with interrupt.deferred():
@@ -58,6 +64,13 @@ def run_phase(
             now = time.monotonic()
             record = journal_line(phase.name, report, now - begun, phase.observe())
             evaluation = phase.evaluate() if is_due(report.step, phase.settings.steps, phase.evaluations) else None
+            ended = ""
+            if evaluation is not None:
+                seen.append(Measured(report.step, evaluation))
+                verdict = phase.watch(seen)
+                ended = verdict.reason
+                if verdict.best == report.step:
+                    keep(phase, run, report.step, world)
             if world.first:
                 journal.write(record)
                 if evaluation is not None:
@@ -65,9 +78,10 @@ def run_phase(
             skips = skips + 1 if report.skipped else 0
             if skips == MOST_SKIPS:
                 raise RunError(f"{phase.name}: {skips} steps in a row without a finite loss; lower the learning rate")
-            stopping = world.any(interrupt.requested)
-            late = world.any(time.monotonic() - saved >= save_seconds)
-            if stopping or late or report.step == last:
+            rests = report.step % phase.stride == 0 or report.step == last
+            stopping = world.any(interrupt.requested) and rests
+            late = world.any(time.monotonic() - saved >= save_seconds) and rests
+            if stopping or late or ended or report.step == last:
                 journal.sync()  # first: a journal behind its checkpoint would have a gap
                 save(phase, run, report.step, world)
                 saved = time.monotonic()
@@ -75,6 +89,8 @@ def run_phase(
                 raise Interrupted(f"stopped at step {report.step} of {phase.name}; the same command goes on from here")
             begun = time.monotonic()
             yield Progress(phase.name, report.step, phase.settings.steps, record, evaluation)
+            if ended:
+                break
     journal.close()
 
 
@@ -112,6 +128,47 @@ def save(phase: Phase[B], run: Run, step: int, world: World) -> None:
     world.barrier()
 
 
+def measured(run: Run, phase: str) -> list[Measured]:
+    """What the journal says was measured along a phase."""
+    lines = [line for line in Journal(run.journal).read() if line.get("phase") == phase and "evaluation" in line]
+    return [
+        Measured(
+            cast(int, line["step"]),
+            {k: v for k, v in cast(dict[str, float], line["evaluation"]).items() if v is not None},
+        )
+        for line in lines
+    ]
+
+
+def keep(phase: Phase[B], run: Run, step: int, world: World) -> None:
+    """The weights as they are after `step`, the best so far, beside the phase's own checkpoints."""
+    tensors, meta = checkpoint.flatten({"model": trained(phase.model)})
+    whole = gather(tensors)
+    if world.first:
+        checkpoint.save(run.best(phase.name), step, whole, meta)
+    world.barrier()
+
+
+def recall(phase: Phase[B], run: Run, step: int, say: Callable[[str], None]) -> None:
+    """Put the weights that were kept after `step` back into the phase's model.
+
+    raises  RunError when they are gone
+    """
+    kept = checkpoint.latest(run.best(phase.name), say)
+    if kept is None or kept.step != step:
+        raise RunError(
+            f"{run.best(phase.name)}: the weights of step {step}, the best of {phase.name}, are not there; "
+            f"delete {run.state(phase.name)} and run again"
+        )
+    fill(phase.model, cast(dict[str, Any], checkpoint.unflatten(kept.tensors, kept.meta))["model"])
+
+
+@torch.no_grad()
+def fill(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    for name, mine in trained(model).items():
+        mine.copy_(part_of(weights[name], mine))
+
+
 def trained(model: nn.Module) -> dict[str, Tensor]:
     """What a checkpoint holds of a model: what is frozen is as the phase began with it."""
     frozen = {name for name, each in model.named_parameters(remove_duplicate=False) if not each.requires_grad}
@@ -123,9 +180,7 @@ def restore(phase: Phase[B], saved: checkpoint.Checkpoint | None) -> int:
     if saved is None:
         return 0
     state = cast(dict[str, Any], checkpoint.unflatten(saved.tensors, saved.meta))
-    with torch.no_grad():
-        for name, mine in trained(phase.model).items():
-            mine.copy_(part_of(state["model"][name], mine))
+    fill(phase.model, state["model"])
     for optimizer, kept in zip(phase.optimizers, state["optimizers"], strict=True):
         optimizer.load_state_dict(kept)
         for parameter, values in optimizer.state.items():

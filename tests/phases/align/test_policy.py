@@ -1,94 +1,44 @@
-"""Reinforcement learning as a stream of batches: pure in (seed, step, weights), and worked by hand where it can be."""
+"""What is made of a group of answers, and what it costs: worked by hand, and whole however a step is split."""
 
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from trivium.batch import Answered, TokenBatch
+from tests.phases.align.scene import ASK, COMPUTE, MakeModel, built, each, joined, recipe, rolled, task
+from trivium.batch import Answered, RolloutBatch, TokenBatch
 from trivium.compute import Compute
-from trivium.config import Recipe, resolve
-from trivium.distributed.world import alone
+from trivium.distributed.world import World, alone
+from trivium.errors import ConfigError
 from trivium.evaluate.preference import answer_logprobs
-from trivium.evaluate.tasks import Reply, as_reply, prompt_ids
-from trivium.generate.engine import Answer
+from trivium.losses.language_model import entropy
 from trivium.losses.policy import group_mean_advantages, leave_one_out_advantages
 from trivium.model.heads import RewardModel, add_reward_head
-from trivium.model.transformer import Transformer
-from trivium.phases.align import policy
-from trivium.phases.align.questions import Question, listed_questions
-from trivium.phases.align.rollout import Rollout, Writers, reward_answers, roll_out
-from trivium.phases.align.rules import read_rules
+from trivium.phases.align import algorithms, policy
+from trivium.phases.align.questions import Question
+from trivium.phases.align.rollout import Writers
+from trivium.phases.align.rules import Rules
 from trivium.phases.align.scorer import Scorer
+from trivium.phases.align.task import Replay
 from trivium.phases.pretrain import next_token_objective
 from trivium.records import Message
 from trivium.text.tokenizer import Tokenizer
-from trivium.train.loop import train
-
-MakeModel = Callable[..., Transformer]
-COMPUTE = Compute(torch.device("cpu"), torch.float32, False)
-ASK = listed_questions([(Message("user", f"Say {i}"),) for i in range(3)])
-
-
-def recipe(**settings: Any) -> Recipe:
-    told = {"steps": 3, "rows_per_step": 12, "microbatch_rows": 4, "group": 4, "max_new_tokens": 6, "temperature": 1.5}
-    return resolve({"model": {"context_length": 48}, "align": {**told, **settings}})
-
-
-class LastWord(RewardModel):
-    """Scores an answer by its last token but one: known, and different from answer to answer."""
-
-    def forward(self, answers: Answered) -> torch.Tensor:
-        end = answers.owners.bincount().cumsum(0) - 1  # where each answer's end token stands among the targets
-        return answers.tokens.flatten()[answers.sources[end]].float() / 100
-
-
-@pytest.fixture
-def writers(tokenizer: Tokenizer, small_model: MakeModel) -> Writers:
-    live, reference, trunk = (small_model(seed=seed, vocab_size=tokenizer.vocab_size) for seed in (0, 1, 2))
-    return Writers(live, reference, Scorer(LastWord(trunk), tokenizer, COMPUTE), tokenizer)
-
-
-def rolled(writers: Writers, step: int = 0, seed: int = 5, **settings: Any) -> Rollout:
-    return roll_out(writers, ASK, leave_one_out_advantages, recipe(**settings).align, COMPUTE, seed=seed, step=step)
-
-
-def test_the_answers_of_a_step_are_a_pure_function_of_seed_step_and_weights(writers: Writers) -> None:
-    first, again = rolled(writers), rolled(writers)
-    assert first.replies == again.replies
-    assert len(first.batches) == len(again.batches) == 3
-    for one, other in zip(first.batches, again.batches, strict=True):
-        assert all(map(torch.equal, one.answers, other.answers))
-        assert all(map(torch.equal, one[1:-1], other[1:-1]))  # there is no lesson
-    assert rolled(writers, step=1).replies != first.replies
-    assert rolled(writers, seed=6).replies != first.replies
-    with torch.no_grad():
-        writers.policy.norm.weight.mul_(1.5)
-    assert rolled(writers).replies != first.replies
-
-
-def test_each_prompt_is_answered_by_a_whole_group_and_prompts_take_turns(writers: Writers) -> None:
-    asked = [question.prompt[0].content for question in rolled(writers).questions]
-    assert asked == ["Say 0"] * 4 + ["Say 1"] * 4 + ["Say 2"] * 4
-    assert len({tuple(reply.tokens) for reply in rolled(writers).replies}) > 8
+from trivium.train.loop import accumulate, train
 
 
 def test_only_what_the_policy_wrote_is_supervised_its_end_token_too(writers: Writers) -> None:
     found = rolled(writers, max_new_tokens=30)
     for i, reply in enumerate(found.replies):
-        answers = found.batches[i // 4].answers
+        answers = found.written[i // 4]
         mine = answers.owners == i % 4
         assert answers.targets[mine].tolist() == reply.tokens
         places = [*answers.sources[mine].tolist()[1:], answers.ends[i % 4].item()]
         assert answers.tokens.flatten()[places].tolist() == reply.tokens
-    assert sum(batch.count for batch in found.batches) == sum(len(reply.tokens) for reply in found.replies)
+    assert sum(len(answers.targets) for answers in found.written) == sum(len(reply.tokens) for reply in found.replies)
 
 
 def test_the_first_ratio_is_exactly_one_and_the_reference_has_its_own_word(writers: Writers) -> None:
-    found = rolled(writers)
-    for part in found.batches:
+    for part in built(writers).batches(0):
         now = answer_logprobs(writers.policy, part.answers, temperature=1.5)
         assert torch.equal(now, part.old_logprobs)
         with torch.no_grad():
@@ -98,102 +48,38 @@ def test_the_first_ratio_is_exactly_one_and_the_reference_has_its_own_word(write
 
 def test_the_first_ratio_is_exactly_one_in_half_precision_too(writers: Writers) -> None:
     half = Compute(torch.device("cpu"), torch.bfloat16, False)
-    found = roll_out(writers, ASK, leave_one_out_advantages, recipe().align, half, seed=5, step=0)
-    built = policy.build(recipe(), writers, ASK, [], half, round=1)
-    for part in found.batches:
-        loss, _ = built.objective(writers.policy, part)
-        assert torch.equal(loss, -part.advantages[part.answers.owners].sum())  # each ratio is one
+    phase = built(writers, half)
+    for part in phase.batches(0):
+        loss, metrics = phase.objective(writers.policy, part)
+        assert torch.equal(loss, -(part.advantages * part.weights).sum())  # each ratio is one
+        assert metrics["clipped"] == 0
         assert not torch.equal(answer_logprobs(writers.policy, part.answers, temperature=1.5), part.old_logprobs)
 
 
 def test_what_an_answer_earns_by_hand(writers: Writers) -> None:
     """The reward, less KL at its price, less the penalty for not ending; then minus the mean of the others."""
-    found = rolled(writers, kl=0.1, unended_penalty=0.5, max_new_tokens=30, temperature=5.0)
+    told: Any = {"kl": 0.1, "unended_penalty": 0.5, "max_new_tokens": 30, "temperature": 5.0, "algorithm": "rloo"}
+    found = rolled(writers, **told)
+    batches = policy.compared(found, recipe(**told).align, torch.device("cpu"))
+    assert found.kl is not None
     assert {reply.ended for reply in found.replies} == {True, False}
     earned = []
     for i, reply in enumerate(found.replies):
         before_end = writers.tokenizer.encode(reply.text or "\n")[-1]
         assert found.rewards[i].item() == pytest.approx(before_end / 100)
-        batch = found.batches[i // 4]
+        batch = batches[i // 4]
+        assert batch.old_logprobs is not None
         kl = (batch.old_logprobs - batch.reference_logprobs)[batch.answers.owners == i % 4].sum()
         assert found.kl[i].item() == pytest.approx(kl.item(), abs=1e-5)
         earned.append(before_end / 100 - 0.1 * kl.item() - 0.5 * (not reply.ended))
     table = torch.tensor(earned).view(3, 4)
     expected = (table - (table.sum(1, keepdim=True) - table) / 3).flatten()
-    gained = torch.cat([batch.advantages for batch in found.batches])
-    torch.testing.assert_close(gained, expected, atol=1e-5, rtol=1e-5)
-
-
-def test_an_answer_is_rewarded_as_the_text_that_voters_would_read(writers: Writers) -> None:
-    """However it was cut into tokens, with its end whether or not it came to one, and without the space around it."""
-    end, encoded, spaced = writers.tokenizer.turn_end, *map(writers.tokenizer.encode, ("warm", " warm "))
-    letters = [writers.tokenizer.encode(letter)[0] for letter in "warm"]
-    assert encoded != letters
-    answers = [Answer(encoded, end), Answer(letters, None), Answer(spaced, end)]
-    replies = [as_reply(answer, writers.tokenizer) for answer in answers]
-    seen: list[Answered] = []
-
-    class Listening(LastWord):
-        def forward(self, answers: Answered) -> torch.Tensor:
-            seen.append(answers)
-            return super().forward(answers)
-
-    asked = [ASK(0)] * 3
-    listening = Scorer(Listening(writers.policy), writers.tokenizer, COMPUTE)
-    rewards = reward_answers(writers._replace(scorer=listening), asked, replies)
-    assert seen[0].targets.tolist() == [*encoded, end] * 3
-    assert len(set(rewards.tolist())) == 1
-
-
-def test_rules_are_added_to_what_the_reward_model_says_or_stand_alone(writers: Writers) -> None:
-    replies = [Reply("warm", True, [1, 2]), Reply("cold", False, [3])]
-    asked = [ASK(0)] * 2
-    plain = reward_answers(writers, asked, replies)
-    both = writers._replace(rules=read_rules(["0.5 * model", "2 * ended"], Path()))
-    torch.testing.assert_close(reward_answers(both, asked, replies), 0.5 * plain + torch.tensor([2.0, 0.0]))
-    alone_ = writers._replace(scorer=None, rules=read_rules(["2 * ended"], Path()))
-    assert reward_answers(alone_, asked, replies).tolist() == [2, 0]
-
-
-def test_near_oneself_there_is_no_kl(writers: Writers) -> None:
-    found = rolled(writers._replace(reference=writers.policy))
-    assert found.kl.abs().max() == 0
-
-
-def test_micro_batches_hold_all_answers_in_order(writers: Writers) -> None:
-    """Also where a group is cut in two."""
-    (whole,) = rolled(writers, microbatch_rows=12).batches
-    parts = rolled(writers, microbatch_rows=6).batches
-    assert [len(part.answers.ends) for part in parts] == [6, 6]
-    assert whole.answers.targets.tolist() == [token for reply in rolled(writers).replies for token in reply.tokens]
-    assert torch.equal(torch.cat([part.answers.targets for part in parts]), whole.answers.targets)
-    for field in ("advantages", "old_logprobs", "reference_logprobs"):
-        found = torch.cat([getattr(part, field) for part in parts])
-        torch.testing.assert_close(found, getattr(whole, field), atol=1e-5, rtol=1e-5)
-
-
-def test_a_prompt_is_read_once_for_its_group(writers: Writers) -> None:
-    for batch in rolled(writers, max_new_tokens=4).batches:
-        (prompt,) = prompt_ids(writers.policy, writers.tokenizer, [ASK(0).prompt])
-        answers = batch.answers
-        assert ((answers.branches == 0) & (answers.trees >= 0)).sum() == len(prompt)
-        assert answers.branches.max() == 4
-
-
-def test_a_step_is_described_by_what_its_answers_were_like(writers: Writers) -> None:
-    found = rolled(writers)
-    told = policy.describe(found)
-    assert told["reward"] == pytest.approx(found.rewards.mean().item())
-    assert told["length"] == pytest.approx(sum(len(reply.tokens) for reply in found.replies) / 12)
-    assert told["ended"] == pytest.approx(sum(reply.ended for reply in found.replies) / 12)
-    assert 0 < told["distinct"] <= 1
-    assert told["entropy"] == pytest.approx(-torch.cat([b.old_logprobs for b in found.batches]).mean().item())
+    torch.testing.assert_close(each(batches, "advantages"), expected, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("algorithm", ["grpo", "rloo"])
 def test_the_algorithms_differ_only_in_their_advantages(algorithm: str, writers: Writers) -> None:
-    built = policy.build(recipe(algorithm=algorithm), writers, ASK, [], COMPUTE, round=1)
-    advantages = torch.cat([batch.advantages for batch in built.batches(0)])
+    advantages = each(list(built(writers, algorithm=algorithm).batches(0)), "advantages")
     plain = {"grpo": group_mean_advantages, "rloo": leave_one_out_advantages}[algorithm]
     assert policy.ADVANTAGES[algorithm] is plain
     torch.testing.assert_close(advantages.view(3, 4).sum(1), torch.zeros(3), atol=1e-5, rtol=0)
@@ -201,19 +87,17 @@ def test_the_algorithms_differ_only_in_their_advantages(algorithm: str, writers:
 
 def test_each_choice_of_the_loss_costs_what_it_says(writers: Writers) -> None:
     """Worked anew from its parts, away from ratio one."""
-    found = rolled(writers)
-    for batch in found.batches:
+    for batch in built(writers).batches(0):
         owners, old = batch.answers.owners, batch.old_logprobs
         now = old + 0.1 * torch.sin(torch.arange(len(old)))
-        gained = batch.advantages[owners]
+        gained = batch.advantages
         plain = -torch.minimum((now - old).exp() * gained, (now - old).exp().clamp(0.8, 1.28) * gained)
         lengths = owners.bincount().float()
         shared = torch.zeros(4).index_add(0, owners, now - old) / lengths
         together = -torch.minimum(shared.exp()[owners] * gained, shared.exp().clamp(0.8, 1.28)[owners] * gained)
-        drift = 0.3 * (now - batch.reference_logprobs).square() / 2
+        drift = 0.3 * (now - old).exp() * (now - batch.reference_logprobs).square() / 2
         for settings, expected in (
             ({}, plain),
-            ({"weigh": "answers"}, plain * (len(old) / 4 / lengths)[owners]),
             ({"ratio": "sequence"}, together),
             ({"kl_loss": 0.3}, plain + drift),
         ):
@@ -222,11 +106,9 @@ def test_each_choice_of_the_loss_costs_what_it_says(writers: Writers) -> None:
 
 
 def test_rejection_imitates_the_best_of_each_group(writers: Writers) -> None:
-    built = policy.build(recipe(algorithm="rejection"), writers, ASK, [], COMPUTE, round=1)
-    best = torch.cat([batch.advantages for batch in built.batches(0)]).view(3, 4)
+    best = each(list(built(writers, algorithm="rejection").batches(0)), "advantages").view(3, 4)
     assert best.sum(1).tolist() == [1, 1, 1]
-    spread = policy.build(recipe(spread=True), writers, ASK, [], COMPUTE, round=1)
-    divided = torch.cat([batch.advantages for batch in spread.batches(0)]).view(3, 4)
+    divided = each(list(built(writers, spread=True).batches(0)), "advantages").view(3, 4)
     torch.testing.assert_close(divided.std(1), torch.ones(3))
 
 
@@ -239,8 +121,8 @@ def test_what_phase_two_taught_is_weighed_by_the_mean_token_beside_what_is_rewar
     def lesson(number: int) -> TokenBatch:
         return TokenBatch(*(field[number : number + 1] for field in (ids, ids + 1, supervised, order, zeros)))
 
-    plain = policy.build(recipe(replay=0.5), writers, ASK, [], COMPUTE, round=1)
-    both = policy.build(recipe(replay=0.5), writers, ASK, [], COMPUTE, round=1, replay=policy.Replay(lesson, teach))
+    plain = built(writers, replay=0.5)
+    both = algorithms.build(task(writers, replay=0.5)._replace(replay=Replay(lesson, teach)))
     for number, (rewarded, beside) in enumerate(zip(plain.batches(0), both.batches(0), strict=True)):
         taught = teach(writers.policy, lesson(number))[0] / lesson(number).count
         expected = plain.objective(writers.policy, rewarded)[0] + 0.5 * taught * rewarded.count
@@ -250,7 +132,20 @@ def test_what_phase_two_taught_is_weighed_by_the_mean_token_beside_what_is_rewar
     assert torch.equal(later.tokens, lesson(3).tokens)
 
 
-def test_the_policy_comes_to_write_what_is_rewarded(tokenizer: Tokenizer, small_model: MakeModel) -> None:
+@pytest.mark.parametrize(
+    ("algorithm", "more"),
+    [
+        ("grpo", {}),
+        ("grpo", {"minibatches": 2, "microbatch_rows": 16}),
+        ("rloo", {}),
+        ("rejection", {}),
+        ("ppo", {}),
+        ("online-dpo", {}),
+    ],
+)
+def test_the_policy_comes_to_write_what_is_rewarded(
+    algorithm: str, more: dict[str, Any], tokenizer: Tokenizer, small_model: MakeModel
+) -> None:
     """A reward for one token: after a few steps it is written far more often."""
     wanted = 40
 
@@ -263,13 +158,13 @@ def test_the_policy_comes_to_write_what_is_rewarded(tokenizer: Tokenizer, small_
         live.lm_head.weight.mul_(0.1)  # begin by writing anything
     judge = Scorer(Wants(live), tokenizer, COMPUTE)
     writers = Writers(live, small_model(vocab_size=tokenizer.vocab_size), judge, tokenizer)
-    settings = recipe(
-        kl=0.0, steps=25, rows_per_step=32, microbatch_rows=32, group=8, learning_rate=0.02, unended_penalty=0.0
-    )
-    built = policy.build(settings, writers, ASK, [], COMPUTE, round=1)
+    steps = 25 * more.get("minibatches", 1)
+    settings: Any = {"steps": steps, "rows_per_step": 32, "microbatch_rows": 32, "group": 8, "learning_rate": 0.02}
+    settings |= {"unended_penalty": 0.0} | ({} if algorithm == "online-dpo" else {"kl": 0.0}) | more
+    phase = built(writers, algorithm=algorithm, **settings)
     rewards = []
-    for _ in train(built, alone(), steps=range(25)):
-        rewards.append(built.evaluate()["reward"])
+    for _ in train(phase, alone(), steps=range(steps)):
+        rewards.append(phase.observe()["reward"])
     assert sum(rewards[:3]) / 3 < 0.3
     assert sum(rewards[-3:]) / 3 > 1.5
 
@@ -279,14 +174,15 @@ def test_the_blind_comparison_is_measured_where_a_judge_knows_the_truth(writers:
         return float(len(answer))
 
     judged = [Question((Message("user", f"Say {i}"),), gold) for i in range(5)]
-    built = policy.build(recipe(), writers, ASK, judged, COMPUTE, round=1)
-    assert 0 <= built.evaluate()["win_rate"] <= 1
-    unjudged = policy.build(
-        recipe(), writers, ASK, [question._replace(gold=None) for question in judged], COMPUTE, round=1
-    )
-    assert "win_rate" not in unjudged.evaluate()
-    same = policy.build(recipe(), writers._replace(reference=writers.policy), ASK, judged, COMPUTE, round=1)
-    assert same.evaluate()["win_rate"] == 0.5
+
+    def found(writers: Writers, asked: list[Question]) -> dict[str, float]:
+        return algorithms.build(task(writers)._replace(measure=asked)).evaluate()
+
+    assert 0 <= found(writers, judged)["win_rate"] <= 1
+    assert "win_rate" not in found(writers, [question._replace(gold=None) for question in judged])
+    near = found(writers._replace(reference=writers.policy), judged)
+    assert near["win_rate"] == 0.5
+    assert near["kl"] == 0
 
 
 def test_a_reward_head_makes_no_difference_to_the_policys_own_weights(
@@ -296,3 +192,122 @@ def test_a_reward_head_makes_no_difference_to_the_policys_own_weights(
     before = [p.detach().clone() for p in trunk.parameters()]
     add_reward_head(trunk, 0)
     assert all(map(torch.equal, before, trunk.parameters()))
+
+
+@pytest.mark.parametrize("algorithm", ["grpo", "rloo", "rejection", "ppo", "dpo", "online-dpo"])
+def test_every_algorithm_is_examined_alike(algorithm: str, writers: Writers) -> None:
+    """Reward, where there is one, KL, entropy, length, endings, and whether answers differ: at every evaluation."""
+    phase = algorithms.build(task(writers, algorithm=algorithm)._replace(measure=[ASK(i) for i in range(3)]))
+    found = phase.evaluate()
+    assert {"kl", "entropy", "length", "ended", "distinct"} <= found.keys()
+    assert ("reward" in found) is (algorithm != "dpo")
+    assert found["entropy"] > 0
+
+
+@pytest.mark.parametrize("choice", ["tokens", "answers", "constant"])
+@pytest.mark.parametrize("algorithm", ["grpo", "ppo"])
+def test_loss_and_gradient_do_not_depend_on_how_a_step_is_split(algorithm: str, choice: str, writers: Writers) -> None:
+    """Also where some answers are left out: weights and items are sums, never means of means."""
+    found = []
+    for rows in (12, 4, 2):
+        phase = built(
+            writers,
+            algorithm=algorithm,
+            weigh=choice,
+            overlong="skip",
+            microbatch_rows=rows,
+            kl_loss=0.1,
+            entropy=0.01,
+            max_new_tokens=30,
+            temperature=5.0,
+        )
+        batches = list(phase.batches(0))
+        assert 0 < (joined(batches, "weights") == 0).float().mean() < 1
+        phase.model.zero_grad()
+        loss, _, metrics = accumulate(phase.model, phase.objective, batches, alone())
+        gradients = [p.grad.clone() for p in phase.model.parameters() if p.grad is not None]
+        found.append((loss, metrics["clipped"], *gradients))
+    for other in found[1:]:
+        torch.testing.assert_close(other, found[0], atol=2e-5, rtol=1e-3)
+
+
+def test_what_tokens_weigh_by_hand() -> None:
+    owners, learned = torch.tensor([0, 0, 0, 1, 2, 2]), torch.tensor([True, True, False])
+
+    def weighed(choice: str) -> tuple[list[float], float]:
+        weights, items = policy.weights_of(owners, learned, recipe(weigh=choice).align)
+        return [round(weight, 4) for weight in weights.tolist()], items.item()
+
+    assert weighed("tokens") == ([1, 1, 1, 1, 0, 0], 4)
+    assert weighed("answers") == ([0.3333, 0.3333, 0.3333, 1, 0, 0], 2)
+    assert weighed("constant") == ([1, 1, 1, 1, 0, 0], 18)  # three answers of at most six tokens
+
+
+def test_from_a_group_that_earns_all_the_same_nothing_is_learned(writers: Writers) -> None:
+    """Not even by the differences of its KL; and a step without any other leaves the weights alone."""
+    dull = writers._replace(scorer=None, rules=Rules(0.0, []))
+    phase = built(dull, unended_penalty=0.0)
+    batches = list(phase.batches(0))
+    assert joined(batches, "weights").abs().sum() == 0
+    before = [p.detach().clone() for p in phase.model.parameters()]
+    (report,) = train(phase, alone(), steps=range(1))
+    assert not report.skipped
+    assert report.loss == 0
+    assert all(map(torch.equal, before, phase.model.parameters()))
+
+
+def test_answers_that_never_end_can_be_left_out_of_the_loss(writers: Writers) -> None:
+    told: Any = {"max_new_tokens": 30, "temperature": 5.0}
+    replies = rolled(writers, **told).replies
+    found = policy.compared(rolled(writers, **told, overlong="skip"), recipe(overlong="skip").align, COMPUTE.device)
+    assert (each(found, "weights") > 0).tolist() == [reply.ended for reply in replies]
+    assert {reply.ended for reply in replies} == {True, False}
+
+
+def test_the_entropy_in_the_loss_is_that_of_the_whole_vocabulary(writers: Writers) -> None:
+    phase, with_bonus = built(writers, kl=0.0), built(writers, kl=0.0, entropy=0.5)
+    for batch in phase.batches(0):
+        loss, estimated = phase.objective(writers.policy, batch)
+        more, exact = with_bonus.objective(writers.policy, batch)
+        logits = policy.answer_logits(writers.policy, batch.answers)
+        each_token = entropy(logits / 1.5)
+        torch.testing.assert_close(more, loss - 0.5 * (each_token * batch.weights).sum(), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(exact["entropy"] / batch.count, each_token.mean())
+        drawn = -answer_logprobs(writers.policy, batch.answers, temperature=1.5).mean()
+        torch.testing.assert_close(estimated["entropy"] / batch.count, drawn)
+
+
+def test_several_steps_learn_from_what_was_written_at_once(writers: Writers) -> None:
+    """Two passes of three mini-batches: every micro-batch once in each pass, and never the first ratio again."""
+    phase = built(writers, epochs=2, minibatches=3, steps=12)
+    assert phase.stride == 6
+    seen: list[list[RolloutBatch]] = [list(phase.batches(step)) for step in range(6)]
+    assert [len(part) for part in seen] == [1] * 6
+    for turns in (seen[:3], seen[3:]):
+        assert len({id(part[0].answers) for part in turns}) == 3
+    assert {id(part[0].answers) for part in seen[:3]} == {id(part[0].answers) for part in seen[3:]}
+    assert id(phase.batches(6)[0].answers) not in {id(part[0].answers) for part in seen}
+
+
+def test_the_ratio_is_to_the_policy_that_wrote_however_often_it_has_moved_since(writers: Writers) -> None:
+    phase = built(writers, kl=0.0, epochs=2, steps=4, learning_rate=0.02)
+    reports = train(phase, alone(), steps=range(4))
+    next(reports)
+    (first, *_) = phase.batches(1)
+    assert first.old_logprobs is not None
+    now = answer_logprobs(writers.policy, first.answers, temperature=1.5)
+    ratio = (now - first.old_logprobs).exp()
+    assert (ratio - 1).abs().max() > 0.01
+    loss, _ = phase.objective(writers.policy, first)
+    clipped = ratio.clamp(0.8, 1.28)
+    losses = -torch.minimum(ratio * first.advantages, clipped * first.advantages)
+    expected = (losses * first.weights).sum()
+    torch.testing.assert_close(loss, expected)
+    assert next(reports).metrics["clipped"] > 0
+
+
+def test_ranks_that_could_not_share_a_step_evenly_are_told_so(writers: Writers) -> None:
+    crowd = World(0, 2, COMPUTE.device)
+    with pytest.raises(ConfigError, match=r"align.rows_per_step = 12: cannot be shared out evenly among 2 ranks"):
+        algorithms.build(task(writers)._replace(world=crowd))  # three groups
+    algorithms.build(task(writers, rows_per_step=16)._replace(world=crowd))

@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,10 +18,11 @@ from trivium.phases.align.scorer import Scorer
 from trivium.phases.align.trust import (
     RewardReport,
     across,
+    calibrate,
     calibration,
     calibration_error,
+    confidence,
     difference,
-    fit_temperature,
     learning_curve,
     length_slope,
     measure,
@@ -64,15 +66,15 @@ def test_votes_for_the_second_answer_count_as_much(tokenizer: Tokenizer, small_m
 
 
 def test_a_model_that_is_as_sure_as_it_is_right_is_calibrated() -> None:
-    margin = np.full(1000, math.log(3.0))  # sure to three quarters
+    sure = confidence(np.full(1000, math.log(3.0)))
     right = np.arange(1000) % 4 > 0
-    for confidence, accuracy, count in calibration(margin, right):
-        assert (confidence, accuracy, count) == (pytest.approx(0.75), pytest.approx(0.75), 100)
+    for told, accuracy, count in calibration(sure, right):
+        assert (told, accuracy, count) == (pytest.approx(0.75), pytest.approx(0.75), 100)
 
 
 def test_calibration_bins_hold_equally_many_and_all() -> None:
-    margin = np.random.default_rng(0).exponential(size=103)
-    bins = calibration(margin, margin > 1)
+    sure = np.random.default_rng(0).uniform(0.5, 1, size=103)
+    bins = calibration(sure, sure > 0.7)
     assert Counter(count for _, _, count in bins) == {10: 7, 11: 3}
     assert [c for c, _, _ in bins] == sorted(c for c, _, _ in bins)
 
@@ -87,15 +89,33 @@ def test_a_correlation_that_quality_explains_is_taken_out() -> None:
     assert partial_correlation(np.ones(10), length[:10], quality[:10]) == 0
 
 
-def test_the_temperature_is_that_of_the_votes() -> None:
+def voted(mistaken: float) -> tuple[Any, Any]:
+    """True margins and votes, of which some say the opposite."""
     chance = np.random.default_rng(0)
     truth = 2 * chance.normal(size=20_000)
     vote = np.where(chance.random(20_000) < 1 / (1 + np.exp(-truth)), 1.0, -1.0)
-    assert fit_temperature(3 * truth * vote) == pytest.approx(3, rel=0.05)
-    margin = across(3 * truth, truth, vote, lambda m, _, v: fit_temperature(m * v), lambda m, _, t: m / t)
-    right = margin * vote > 0
-    assert calibration_error(calibration(np.abs(3 * truth), right)) > 0.05
-    assert calibration_error(calibration(np.abs(margin), right)) < 0.02
+    return truth, np.where(chance.random(20_000) < mistaken, -vote, vote)
+
+
+@pytest.mark.parametrize("mistaken", [0.0, 0.15])
+def test_temperature_and_mistaken_votes_are_those_of_the_votes(mistaken: float) -> None:
+    truth, vote = voted(mistaken)
+    for known in (mistaken, None):
+        temperature, wrong = calibrate(3 * truth * vote, known)
+        assert temperature == pytest.approx(3, rel=0.2)
+        assert wrong == pytest.approx(mistaken, abs=0.026)
+    right = 3 * truth * vote > 0
+    sure = across(3 * truth, truth, vote, lambda m, _, v: calibrate(m * v), lambda m, _, c: confidence(abs(m), *c))
+    assert calibration_error(calibration(confidence(np.abs(3 * truth)), right)) > 0.05
+    assert calibration_error(calibration(sure, right)) < 0.02
+
+
+def test_no_margin_is_surer_than_the_votes_that_are_not_mistaken() -> None:
+    assert confidence(np.array([0.0, 1e9]), 2.0, 0.15).tolist() == pytest.approx([0.5, 0.85])
+    truth, vote = voted(0.15)
+    one = calibrate(truth * vote, 0.0)  # temperature alone cannot say so
+    right = truth * vote > 0
+    assert calibration_error(calibration(confidence(np.abs(truth), *one), right)) > 0.02
 
 
 def test_what_length_alone_adds_is_found_and_what_the_votes_explain_is_not() -> None:
@@ -104,6 +124,20 @@ def test_what_length_alone_adds_is_found_and_what_the_votes_explain_is_not() -> 
     assert length_slope(1.5 * vote + 0.2 * longer, longer + vote, vote) == pytest.approx(0.2)
     assert length_slope(1.5 * vote, longer + vote, vote) == pytest.approx(0, abs=1e-9)
     assert length_slope(vote, np.zeros(1000), vote) == 0
+
+
+def test_mistaken_votes_hide_what_length_adds_at_equal_quality_and_knowing_their_share_finds_it() -> None:
+    """What is better is longer; a reward that sees only the better looks as if it loved length, at equal votes."""
+    chance = np.random.default_rng(0)
+    better = np.where(chance.random(200_000) < 0.5, 1.0, -1.0)
+    longer = 3 * better + 4 * chance.normal(size=len(better))
+    vote = np.where(chance.random(len(better)) < 0.2, -better, better)
+    blind, loving = better + chance.normal(size=len(better)), better + 0.1 * longer
+    assert length_slope(blind, longer, vote) > 0.05
+    assert length_slope(blind, longer, vote, reliability=0.6) == pytest.approx(0, abs=0.01)
+    assert length_slope(loving, longer, vote, reliability=0.6) == pytest.approx(0.1, abs=0.01)
+    assert partial_correlation(blind, longer, vote) > 0.15
+    assert partial_correlation(blind, longer, vote, reliability=0.6) == pytest.approx(0, abs=0.02)
 
 
 def test_a_reward_without_the_pull_of_length(tokenizer: Tokenizer, small_model: MakeModel) -> None:

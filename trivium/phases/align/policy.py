@@ -1,36 +1,36 @@
 """Phase III, second half: the policy learns to write what the reward model scores highly, and stays near the reference.
 
-Instruct + reward → aligned. Algorithms differ in how a group's rewards become advantages; all else is shared.
+Instruct + reward → aligned. Here are the algorithms that compare the answers of a group: they differ in how rewards
+become advantages; all else is shared, with ppo.py too.
 """
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from trivium.batch import RolloutBatch, TokenBatch
-from trivium.compute import Compute
-from trivium.config import AlignConfig, Recipe
-from trivium.evaluate.preference import GLANCE, answer_logprobs, compare, golden
-from trivium.evaluate.tasks import Reply, reply_to
-from trivium.generate.sampling import Sampling, stream_seed
+from trivium.batch import RolloutBatch
+from trivium.config import AlignConfig
+from trivium.evaluate.preference import answer_logits
+from trivium.losses.language_model import entropy, token_logprobs
 from trivium.losses.policy import (
     answer_weights,
     best_of_group,
     clipped_policy_loss,
     group_mean_advantages,
     group_spread_advantages,
+    has_signal,
+    is_clipped,
     kl_k2_loss,
     leave_one_out_advantages,
     sequence_logprobs,
 )
 from trivium.model.transformer import Transformer
-from trivium.phases.align.questions import Question, Questions
-from trivium.phases.align.rollout import Advantages, Rollout, Writers, roll_out
-from trivium.text.tokenizer import Tokenizer
-from trivium.train.optimizer import build_optimizers
-from trivium.train.phase import Metrics, Objective, Phase
+from trivium.phases.align.rollout import Rollout
+from trivium.phases.align.task import Desk, Task, in_turns, make_phase
+from trivium.train.phase import Metrics, Phase
+
+Advantages = Callable[[Tensor], Tensor]  # rewards (P, G) -> advantages (P, G)
 
 ADVANTAGES: dict[str, Advantages] = {
     "grpo": group_mean_advantages,
@@ -45,120 +45,95 @@ def advantages_of(settings: AlignConfig) -> Advantages:
     return ADVANTAGES[settings.algorithm]
 
 
-class Replay(NamedTuple):
-    """What phase II taught, learned on beside the reward: Ouyang et al. 2022, eq. 2 (PPO-ptx), arXiv:2203.02155."""
+def build(task: Task) -> Phase[RolloutBatch]:
+    """The phase that turns instruct, or the last round's model, into aligned, by comparing the answers of a group."""
+    desk, compute, settings = Desk(task), task.compute, task.settings
 
-    lesson: Callable[[int], TokenBatch]  # the same for the same number
-    objective: Objective[TokenBatch]
-
-
-def build(
-    recipe: Recipe,
-    writers: Writers,
-    learn: Questions,
-    measure: Sequence[Question],
-    compute: Compute,
-    *,
-    round: int,
-    replay: Replay | None = None,
-) -> Phase[RolloutBatch]:
-    """The phase that turns instruct, or the last round's model, into aligned.
-
-    measure  held-out questions; compared blind where their judge knows the truth
-    """
-    settings = recipe.align
-    latest: list[Rollout] = []
-
-    def batches(step: int) -> list[RolloutBatch]:
-        advantages = advantages_of(settings)
-        seed = stream_seed(recipe.seed, round)
-        rollout = roll_out(writers, learn, advantages, settings, compute, seed=seed, step=step)
-        latest[:] = [rollout]
-        if replay is None:
-            return rollout.batches
-        first = step * len(rollout.batches)
-        return [batch._replace(lesson=replay.lesson(first + i)) for i, batch in enumerate(rollout.batches)]
+    def write(number: int) -> list[RolloutBatch]:
+        return compared(desk.write(number), settings, compute.device)
 
     def objective(model: Transformer, batch: RolloutBatch) -> tuple[Tensor, Metrics]:
         with compute.autocast():
-            logprobs = answer_logprobs(model, batch.answers, temperature=settings.temperature)
-        losses = token_losses(logprobs, batch, settings)
-        if replay is None or batch.lesson is None:
-            return losses.sum(), {}
-        taught, _ = replay.objective(model, batch.lesson)
-        return losses.sum() + settings.replay * taught * (batch.count / batch.lesson.count), {}
+            losses, metrics = policy_losses(model, batch, settings)
+        return (losses * batch.weights).sum(), metrics
 
-    theirs: list[list[float]] = []
+    batches = in_turns(write, settings, task.recipe.seed)
+    return make_phase(task, task.writers.policy, objective, batches, observe=desk.describe)
 
-    def evaluate() -> dict[str, float]:
-        found = describe(latest[0]) if latest else {}
-        judged = [question for question in measure[:GLANCE] if question.gold]
-        if judged:
-            if not theirs:
-                theirs.append(gold_scores(writers.reference, writers.tokenizer, judged, recipe.seed))
-            ours = gold_scores(writers.policy, writers.tokenizer, judged, recipe.seed)
-            found["win_rate"] = compare(ours, theirs[0]).rate
-        return found
 
-    return Phase(
-        name=f"align-{round:03}",
-        model=writers.policy,
-        objective=objective,
-        batches=batches,
-        evaluate=evaluate,
-        optimizers=build_optimizers(writers.policy, settings),
-        settings=settings,
-        evaluations=recipe.evaluate.along_the_way,
-        observe=lambda: describe(latest[0]),
-    )
+def compared(rollout: Rollout, settings: AlignConfig, device: torch.device) -> list[RolloutBatch]:
+    """Each answer beside the others of its group. From a group that earns all the same nothing is learned."""
+    earned = rollout.earned
+    if settings.kl:
+        assert rollout.kl is not None
+        earned = earned - settings.kl * rollout.kl.view_as(earned)
+    gained = advantages_of(settings)(earned).flatten()
+    learned = has_signal(rollout.earned).repeat_interleave(settings.group)
+    return learning_batches(rollout, gained.to(device), learned, settings, device)
+
+
+def learning_batches(
+    rollout: Rollout, gained: Tensor, learned: Tensor, settings: AlignConfig, device: torch.device
+) -> list[RolloutBatch]:
+    """Micro-batches of what was written.
+
+    gained   (A,) advantages of the answers
+    learned  (A,) bool; which answers are learned from, if it is not for their length that they are not
+    """
+    if settings.overlong == "skip":
+        learned = learned & torch.tensor([reply.ended for reply in rollout.replies])
+    sizes, found = [len(answers.ends) for answers in rollout.written], []
+    for i, (answers, mine, which) in enumerate(
+        zip(rollout.written, gained.split(sizes), learned.to(device).split(sizes), strict=True)
+    ):
+        weights, items = weights_of(answers.owners, which, settings)
+        old = rollout.old_logprobs[i] if rollout.old_logprobs else None
+        reference = rollout.reference_logprobs[i] if rollout.reference_logprobs else None
+        found.append(RolloutBatch(answers, mine[answers.owners], weights, items, old, reference))
+    return found
+
+
+def weights_of(owners: Tensor, learned: Tensor, settings: AlignConfig) -> tuple[Tensor, Tensor]:
+    """What each token weighs in the loss (N,), and by how many items () the sum over a whole step is divided.
+
+    owners   (N,) int64; which answer each token belongs to
+    learned  (A,) bool
+    Sums of both over micro-batches and ranks give the same loss, however a step is split.
+    """
+    weights = learned[owners].float()
+    if settings.weigh == "answers":
+        return weights * answer_weights(owners, len(learned)), learned.sum().float()
+    if settings.weigh == "constant":
+        return weights, torch.tensor(float(len(learned) * settings.max_new_tokens), device=owners.device)
+    return weights, weights.sum()
+
+
+def policy_losses(model: Transformer, batch: RolloutBatch, settings: AlignConfig) -> tuple[Tensor, Metrics]:
+    """What each token costs (N,), and the entropy in nats and the clipped share of the micro-batch's mean token."""
+    logits = answer_logits(model, batch.answers)
+    logprobs = token_logprobs(logits, batch.answers.targets, temperature=settings.temperature)
+    losses = token_losses(logprobs, batch, settings)
+    uncertain = -logprobs.detach()  # in the mean the entropy, where the policy wrote these tokens itself
+    if settings.entropy:
+        exact = entropy(logits / settings.temperature)
+        losses, uncertain = losses - settings.entropy * exact, exact.detach()
+    now, old = logprobs.detach(), written_at(logprobs, batch)
+    clipped = is_clipped(now, old, batch.advantages, low=settings.clip_low, high=settings.clip_high).float()
+    return losses, {"entropy": uncertain.mean() * batch.count, "clipped": clipped.mean() * batch.count}
+
+
+def written_at(logprobs: Tensor, batch: RolloutBatch) -> Tensor:
+    """(N,) nats under the policy that wrote: where it has not moved since, these ones, so that each ratio is 1."""
+    return logprobs.detach() if batch.old_logprobs is None else batch.old_logprobs
 
 
 def token_losses(logprobs: Tensor, batch: RolloutBatch, settings: AlignConfig) -> Tensor:
-    """What each token of a micro-batch costs, (N,): their sum over a step is divided by how many tokens there are."""
-    owners, count = batch.answers.owners, len(batch.answers.ends)
-    compared = logprobs
+    """What each token of a micro-batch costs, (N,), before it is weighed."""
+    old, compared = written_at(logprobs, batch), logprobs
     if settings.ratio == "sequence":
-        compared = sequence_logprobs(logprobs, batch.old_logprobs, owners, count)
-    losses = clipped_policy_loss(
-        compared, batch.old_logprobs, batch.advantages[owners], low=settings.clip_low, high=settings.clip_high
-    )
-    if settings.weigh == "answers":
-        losses = losses * answer_weights(owners, count)
+        compared = sequence_logprobs(logprobs, old, batch.answers.owners, len(batch.answers.ends))
+    losses = clipped_policy_loss(compared, old, batch.advantages, low=settings.clip_low, high=settings.clip_high)
     if settings.kl_loss:
-        losses = losses + settings.kl_loss * kl_k2_loss(logprobs, batch.reference_logprobs)
+        assert batch.reference_logprobs is not None
+        losses = losses + settings.kl_loss * kl_k2_loss(logprobs, old, batch.reference_logprobs)
     return losses
-
-
-def describe(rollout: Rollout) -> dict[str, float]:
-    """What a step's answers were like: reward, KL and entropy in nats, length, shares that end and that differ."""
-    lengths = [len(reply.tokens) for reply in rollout.replies]
-    texts = {(question.prompt, reply.text) for question, reply in zip(rollout.questions, rollout.replies, strict=True)}
-    return {
-        "reward": float(rollout.rewards.mean()),
-        "kl": float(rollout.kl.mean()),
-        "entropy": -float(torch.cat([batch.old_logprobs for batch in rollout.batches]).mean()),
-        "length": sum(lengths) / len(lengths),
-        "ended": sum(reply.ended for reply in rollout.replies) / len(rollout.replies),
-        "distinct": len(texts) / len(rollout.replies),
-    }
-
-
-def blind_replies(
-    model: Transformer,
-    tokenizer: Tokenizer,
-    asked: Sequence[Question],
-    seed: int,
-    *,
-    max_new_tokens: int = 96,
-) -> list[Reply]:
-    """Answers at temperature 1 for a blind comparison: the same random numbers for every model."""
-    seeds = [stream_seed(seed, 4, i) for i in range(len(asked))]
-    sampling = Sampling(temperature=1.0, max_new_tokens=max_new_tokens)
-    return reply_to(model, tokenizer, [question.prompt for question in asked], sampling, seeds=seeds)
-
-
-def gold_scores(model: Transformer, tokenizer: Tokenizer, asked: Sequence[Question], seed: int) -> list[float]:
-    """What the model's answers are truly worth, by the judges of the questions."""
-    golds = [question.gold for question in asked if question.gold is not None]
-    assert len(golds) == len(asked), "every question needs its judge here"
-    return golden(golds, blind_replies(model, tokenizer, asked, seed))

@@ -1,4 +1,4 @@
-"""Rewards that need no reward model: what an answer earns by a rule. Pure functions of question and answer."""
+"""Rewards that need no reward model: what an answer earns by a rule, a pure function of question and answer."""
 
 import importlib
 import importlib.util
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from trivium.errors import ConfigError
 from trivium.evaluate.tasks import Reply, exact_match
+from trivium.phases.align.opinion import Opinion
 from trivium.phases.align.questions import Question
 from trivium.terms import read_term
 
@@ -25,16 +26,38 @@ class Weighed(NamedTuple):
     rule: Rule
 
 
+class Judge(NamedTuple):
+    weight: float
+    opinion: Opinion
+
+
 class Rules(NamedTuple):
     """What answers earn beside, or instead of, what the reward model says."""
 
     model: float  # weight of the reward model; 0: none
     others: Sequence[Weighed]
+    judges: Sequence[Judge] = ()  # language models
 
     def rewards(self, asked: Sequence[Question], replies: Sequence[Reply]) -> Tensor:
-        """(A,) the sum of what the rules give."""
+        """(A,) the sum of what the rules and the language models give."""
         pairs = zip(asked, replies, strict=True)
-        return torch.tensor([sum(each.weight * each.rule(q, r) for each in self.others) for q, r in pairs])
+        earned = torch.tensor(
+            [sum((each.weight * each.rule(q, r) for each in self.others), start=0.0) for q, r in pairs]
+        )
+        for judge in self.judges:
+            earned = earned + judge.weight * torch.tensor(judge.opinion.marks(asked, replies))
+        return earned
+
+    def observed(self) -> dict[str, float]:
+        """What became of the last answers that language models were asked about; nothing where none is asked."""
+        if not self.judges:
+            return {}
+        last = [judge.opinion.last for judge in self.judges]
+        return {
+            "judge_mark": sum(each.mark for each in last) / len(last),
+            "judge_unread": float(sum(each.unread for each in last)),
+            "judge_retries": float(sum(each.retries for each in last)),
+        }
 
 
 MODEL_ALONE = Rules(1.0, ())
@@ -47,8 +70,9 @@ def read_rules(texts: Sequence[str], folder: Path) -> Rules:
     raises  ConfigError when a function cannot be found
     """
     terms = [read_term(text) for text in texts]
-    others = [Weighed(term.weight, rule_of(term.kind, term.argument, folder)) for term in terms if term.kind != "model"]
-    return Rules(sum(term.weight for term in terms if term.kind == "model"), others)
+    others = [Weighed(t.weight, rule_of(t.kind, t.argument, folder)) for t in terms if t.kind not in ("model", "judge")]
+    judges = [Judge(term.weight, Opinion(*term.argument.split())) for term in terms if term.kind == "judge"]
+    return Rules(sum(term.weight for term in terms if term.kind == "model"), others, judges)
 
 
 def rule_of(kind: str, argument: str, folder: Path) -> Rule:

@@ -1,9 +1,11 @@
 """How far a reward model can be trusted, on held-out votes, and whether anything may learn from it."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from math import sqrt
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,10 +14,13 @@ from trivium.feedback.store import LabelledPair
 from trivium.phases.align.scorer import Scorer
 
 Floats = NDArray[np.float64]
-Fit = Callable[[Floats, Floats, Floats], float]  # margin, length difference, vote → a number
-Apply = Callable[[Floats, Floats, float], Floats]  # margin, length difference, that number → margin
+Found = TypeVar("Found")
+Fit = Callable[[Floats, Floats, Floats], Found]  # margin, length difference, vote → what is found
+Apply = Callable[[Floats, Floats, Found], Floats]  # margin, length difference, that → one number for each pair
 SURE = 1.96  # standard errors of a 95 % interval
+MISTAKEN = 5  # pairs that are shown
 HOTTEST = 20.0  # a temperature lies between this and its inverse: few pairs that are all right would have none
+MOST_MISTAKEN = 0.4  # share of the votes
 
 
 class Curve(NamedTuple):
@@ -35,17 +40,22 @@ class RewardReport(NamedTuple):
     accuracy_low: float
     accuracy_high: float
     ceiling: float | None  # the best that anything could reach against such votes; None when unknown
-    ece: float  # expected calibration error, 0 to 1, of rewards divided by a temperature that other votes taught
-    length_correlation: float  # of reward and length difference, at equal votes
+    ece: float  # expected calibration error, 0 to 1, of `confidence` as other votes taught it
+    length_correlation: float  # of reward and length difference, at equal quality
     longer_wins: float  # accuracy of "the longer answer wins"
     pairs: int  # decided held-out pairs
     by_margin: tuple[tuple[float, float, int], ...]  # (mean confidence, accuracy, pairs), least sure first
     raw_ece: float = 0.0  # of rewards as they are
     temperature: float = 1.0  # that makes rewards log-odds
-    length_slope: float = 0.0  # reward per token that length alone adds, at equal votes
+    mistaken_votes: float = 0.0  # share of the votes that say the opposite, however sure one could be
+    length_slope: float = 0.0  # reward per token that length alone adds, at equal quality
     over_longer: float = 0.0  # accuracy minus that of the longer answer
     over_longer_low: float = 0.0
     curve: Curve | None = None
+    members: tuple[float, ...] = ()  # the same accuracy of each member alone
+    levels: tuple[float, ...] = ()  # what each gives on average, taken off before they are combined
+    spread: float = 0.0  # standard deviation of the members' margins, mean over the pairs
+    mistaken: tuple[tuple[str, str, str, float], ...] = ()  # prompt, preferred, scored higher, by how much: worst first
 
 
 def measure(
@@ -61,30 +71,51 @@ def measure(
     found, lengths = scorer.of_pairs(decided)
     margin, longer = found.numpy().astype(np.float64), lengths.numpy().astype(np.float64)
     vote = np.array([1.0 if pair.preference > 0.5 else -1.0 for pair in decided])
-    slope = length_slope(margin, longer, vote)
+    reliability = 1.0 if ceiling is None else 2 * ceiling - 1
+    slope = length_slope(margin, longer, vote, reliability=reliability)
     if debias_length:
-        margin = across(margin, longer, vote, length_slope, lambda m, x, s: m - s * x)
-    calibrated = across(margin, longer, vote, lambda m, _, v: fit_temperature(m * v), lambda m, _, t: m / t)
+        pull = partial(length_slope, reliability=reliability)
+        margin = across(margin, longer, vote, pull, lambda m, x, s: m - s * x)
+    known = None if ceiling is None else 1 - ceiling
+    sure = across(margin, longer, vote, lambda m, _, v: calibrate(m * v, known), lambda m, _, c: confidence(abs(m), *c))
     right, ruler = margin * vote > 0, (longer * vote > 0) + 0.5 * (longer == 0)
     low, high = wilson_interval(int(right.sum()), len(decided))
-    bins = calibration(np.abs(calibrated), right)
+    bins = calibration(sure, right)
+    temperature, wrong = calibrate(margin * vote, known)
     over, error = difference(right, ruler)
+    each = scorer.of_pairs_by_member(decided).numpy().astype(np.float64)
     return RewardReport(
         accuracy=float(right.mean()),
         accuracy_low=low,
         accuracy_high=high,
         ceiling=ceiling,
         ece=calibration_error(bins),
-        length_correlation=partial_correlation(margin, longer, vote),
+        length_correlation=partial_correlation(margin, longer, vote, reliability=reliability),
         longer_wins=float(ruler.mean()),
         pairs=len(decided),
         by_margin=bins,
-        raw_ece=calibration_error(calibration(np.abs(margin), right)),
-        temperature=fit_temperature(margin * vote),
+        raw_ece=calibration_error(calibration(confidence(np.abs(margin)), right)),
+        temperature=temperature,
+        mistaken_votes=wrong,
         length_slope=slope,
         over_longer=over,
         over_longer_low=over - SURE * error,
+        members=tuple(((each * vote) > 0).mean(1).tolist()),
+        levels=tuple(scorer.ensemble.levels),
+        spread=float(each.std(0).mean()),
+        mistaken=mistaken(decided, margin),
     )
+
+
+def mistaken(pairs: Sequence[LabelledPair], margin: Floats) -> tuple[tuple[str, str, str, float], ...]:
+    """The pairs in which it is surest of the answer that voters did not prefer."""
+    found = []
+    for pair, points in zip(pairs, margin.tolist(), strict=True):
+        first_wins = pair.preference > 0.5
+        if points and first_wins != (points > 0):
+            answers = (pair.first, pair.second) if first_wins else (pair.second, pair.first)
+            found.append((pair.prompt[-1].content, *answers, abs(points)))
+    return tuple(sorted(found, key=lambda one: -one[3])[:MISTAKEN])
 
 
 def learning_curve(whole: Scorer, half: Scorer, pairs: Sequence[LabelledPair], *, votes: int) -> Curve | None:
@@ -113,7 +144,13 @@ def objection(report: RewardReport) -> str:
     return ""
 
 
-def across(margin: Floats, longer: Floats, vote: Floats, fit: Fit, apply: Apply) -> Floats:
+def read_report(data: bytes) -> RewardReport:
+    """As it was written, but for the curve."""
+    found = msgspec.json.decode(data)
+    return RewardReport(**{name: value for name, value in found.items() if name != "curve"})
+
+
+def across(margin: Floats, longer: Floats, vote: Floats, fit: Fit[Found], apply: Apply[Found]) -> Floats:
     """What `apply` makes of each half of the pairs, with what `fit` found on the other half."""
     halves = [np.arange(len(margin)) % 2 == side for side in (0, 1)]
     made = margin.copy()
@@ -123,26 +160,18 @@ def across(margin: Floats, longer: Floats, vote: Floats, fit: Fit, apply: Apply)
     return made
 
 
-def fit_temperature(signed: Floats) -> float:
-    """The temperature under which sigmoid(margin / temperature) is most likely to have given the votes.
+def length_slope(margin: Floats, longer: Floats, vote: Floats, *, reliability: float = 1.0) -> float:
+    """Reward per token of length at equal quality: least squares on quality and length; 0 where length is constant.
 
-    signed  (pairs,) margin, positive where the vote agrees
-    Platt scaling with one parameter: Guo et al. 2017, section 4.2, arXiv:1706.04599; by bisection, the loss is convex
+    vote         (pairs,) 1 or -1: what is better, but for votes that are mistaken
+    reliability  1 minus twice their share. Votes tell less of quality than there is by just this factor, so length
+                 seems to add what quality does: Fuller 1987, "Measurement Error Models", section 1.1
     """
-    low, high = 1 / HOTTEST, HOTTEST  # of the inverse temperature
-    for _ in range(60):
-        scale = sqrt(low * high)
-        slope = float((signed / (1 + np.exp(np.clip(scale * signed, -500, 500)))).sum())  # of the log-likelihood
-        low, high = (scale, high) if slope > 0 else (low, scale)
-    return 1 / sqrt(low * high)
-
-
-def length_slope(margin: Floats, longer: Floats, vote: Floats) -> float:
-    """Reward per token of length at equal votes: least squares on vote and length; 0 where length is constant."""
-    columns = np.stack([vote, longer], 1)
-    if longer.std() == 0:
-        return 0.0
-    return float(np.linalg.lstsq(columns, margin, rcond=None)[0][1])
+    spread = float((longer * longer).mean())
+    with_length = float((vote * longer).mean()) / reliability
+    with_margin = float((vote * margin).mean()) / reliability
+    left = spread - with_length**2
+    return (float((longer * margin).mean()) - with_length * with_margin) / left if left > 1e-9 * spread else 0.0
 
 
 def difference(right: NDArray[Any], other: NDArray[Any]) -> tuple[float, float]:
@@ -157,21 +186,43 @@ def calibration_error(bins: Sequence[tuple[float, float, int]]) -> float:
 
 
 def calibration(
-    margin: NDArray[np.float64], right: NDArray[np.bool_], *, bins: int = 10
+    sure: NDArray[np.float64], right: NDArray[np.bool_], *, bins: int = 10
 ) -> tuple[tuple[float, float, int], ...]:
-    """Confidence sigmoid(|margin|) beside accuracy, in bins of equally many pairs. Guo et al. 2017, arXiv:1706.04599.
+    """Confidence beside accuracy, in bins of equally many pairs. Guo et al. 2017, arXiv:1706.04599.
 
-    margin  (pairs,) at least 0
+    sure  (pairs,) 0.5 to 1
     """
-    confidence = 1 / (1 + np.exp(-margin))
-    order = np.argsort(margin, kind="stable")
+    order = np.argsort(sure, kind="stable")
     parts = [part for part in np.array_split(order, min(bins, len(order))) if len(part)]
-    return tuple((float(confidence[part].mean()), float(right[part].mean()), len(part)) for part in parts)
+    return tuple((float(sure[part].mean()), float(right[part].mean()), len(part)) for part in parts)
 
 
-def partial_correlation(x: NDArray[np.float64], y: NDArray[np.float64], given: NDArray[np.float64]) -> float:
+def confidence(margin: Floats, temperature: float = 1.0, mistaken: float = 0.0) -> Floats:
+    """How probably a voter prefers the first of two answers: mistaken + (1 - 2 mistaken) sigmoid(margin / temperature).
+
+    margin    (pairs,) reward of the first minus that of the second
+    mistaken  share of the votes that say the opposite: no margin, however wide, is surer than the rest
+    """
+    return np.asarray(mistaken + (1 - 2 * mistaken) / (1 + np.exp(-np.clip(margin / temperature, -500, 500))))
+
+
+def calibrate(signed: Floats, mistaken: float | None = None) -> tuple[float, float]:
+    """Temperature and share of mistaken votes under which `confidence` is most likely to have given the votes.
+
+    signed    (pairs,) margin, positive where the vote agrees
+    mistaken  where it is known; else the likeliest one is sought too
+    """
+    shares = np.linspace(0, MOST_MISTAKEN, 17) if mistaken is None else np.array([mistaken])
+    scales = np.geomspace(1 / HOTTEST, HOTTEST, 121)
+    likely = [[np.log(confidence(signed, t, m) + 1e-12).sum() for t in scales] for m in shares]
+    share, scale = np.unravel_index(int(np.argmax(likely)), (len(shares), len(scales)))
+    return float(scales[scale]), float(shares[share])
+
+
+def partial_correlation(x: Floats, y: Floats, given: Floats, *, reliability: float = 1.0) -> float:
     """Pearson correlation of x and y with what `given` explains linearly taken out of both; 0 when one is constant.
 
+    reliability  of `given`, as in `length_slope`
     r_xy.z = (r_xy - r_xz r_yz) / sqrt((1 - r_xz^2) (1 - r_yz^2))
     """
 
@@ -179,6 +230,6 @@ def partial_correlation(x: NDArray[np.float64], y: NDArray[np.float64], given: N
         spread = a.std() * b.std()
         return float(((a - a.mean()) * (b - b.mean())).mean() / spread) if spread > 0 else 0.0
 
-    xy, xz, yz = correlation(x, y), correlation(x, given), correlation(y, given)
+    xy, xz, yz = correlation(x, y), correlation(x, given) / reliability, correlation(y, given) / reliability
     rest = (1 - xz**2) * (1 - yz**2)
-    return (xy - xz * yz) / sqrt(rest) if rest > 0 else 0.0
+    return max(-1.0, min(1.0, (xy - xz * yz) / sqrt(rest))) if xz**2 < 1 > yz**2 and rest > 0 else 0.0

@@ -7,21 +7,18 @@ flag says, the dial may choose (plan/).
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 import tomlkit
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator
 
+from trivium.config.align import AlignConfig as AlignConfig
+from trivium.config.optimizer import Frozen, Share
+from trivium.config.optimizer import OptimizerConfig as OptimizerConfig
 from trivium.errors import ConfigError, did_you_mean
-from trivium.model.shape import ModelConfig, must_divide
-from trivium.terms import read_term
+from trivium.model.shape import ModelConfig
 
-Share = Annotated[float, Field(ge=0, le=1)]
 Settings = dict[str, Any]  # a recipe as plain nested dictionaries, only what was said
-
-
-class Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 class DataConfig(Frozen):
@@ -82,41 +79,6 @@ class StartConfig(Frozen):
     """fingerprint that its weights must have; empty: any, written down when the run begins"""
     tokenizer: str = ""
     """fingerprint that its tokenizer and chat template must have; likewise"""
-
-
-class OptimizerConfig(Frozen):
-    """Steps, their size, and how the weights follow the gradient."""
-
-    steps: int = Field(1000, ge=1)
-    """optimizer steps"""
-    rows_per_step: int = Field(16, ge=1)
-    """rows of context_length tokens in a step, over all ranks and micro-batches"""
-    microbatch_rows: int = Field(8, ge=1)
-    """rows computed at once; must divide rows_per_step"""
-    learning_rate: float = Field(4e-3, gt=0)
-    """peak of AdamW: embeddings and norms"""
-    matrix_learning_rate: float = Field(0.02, gt=0)
-    """peak of Muon: the matrices of the layers"""
-    weight_decay: float = Field(0.0, ge=0)
-    """of the matrices, times the learning rate"""
-    momentum: Share = 0.95
-    """of Muon"""
-    beta1: Share = 0.9
-    """AdamW: memory of the mean"""
-    beta2: Share = 0.98
-    """AdamW: memory of the square"""
-    warmup_steps: int = Field(20, ge=0)
-    """steps in which the learning rate rises, the first ones"""
-    decay: Share = 0.5
-    """share of the steps in which it falls to zero, at the end"""
-    max_grad_norm: float = Field(1.0, gt=0)
-    """longer gradients are shortened to this"""
-
-    @model_validator(mode="after")
-    def _whole_microbatches(self) -> Self:
-        if self.rows_per_step % self.microbatch_rows:
-            raise ValueError(must_divide("microbatch_rows", self.microbatch_rows, "rows_per_step", self.rows_per_step))
-        return self
 
 
 class PretrainConfig(OptimizerConfig):
@@ -197,78 +159,41 @@ class RewardConfig(OptimizerConfig):
     labels: tuple[str, ...] = ()
     """files of single answers that somebody called good or bad (prompt, completion, label), learned beside the votes"""
     debias_length: bool = False
-    """whether what length alone adds to the reward, at equal votes, is taken off again"""
+    """whether what length alone adds to the reward, at equal quality, is taken off again"""
     learning_curve: bool = True
     """whether a second model learns from half of the votes, to tell what as many votes again would buy"""
-
-
-class AlignConfig(OptimizerConfig):
-    """Phase III: reinforcement learning against the reward model, held near the instruct model."""
-
-    algorithm: Literal["grpo", "rloo", "rejection"] = "grpo"
-    """what is made of a group of answers: grpo and rloo compare them, rejection imitates the best"""
-    rewards: tuple[str, ...] = ("model",)
-    """what an answer earns, as a sum of terms such as "model", "0.5 * exact", "number", "ended", "pattern ^[A-Z]",
-    "length 40", "function my_rules.py:score"; without "model" no votes are needed"""
-    gate: bool = True
-    """whether a reward model must be better than chance and than the longer answer before anything learns from it"""
-    rows_per_step: int = Field(128, ge=2)
-    """answers written in a step: prompts times group"""
-    microbatch_rows: int = Field(128, ge=1)
-    """answers computed at once; must divide rows_per_step"""
-    learning_rate: float = Field(6e-4, gt=0)
-    """peak of AdamW: embeddings and norms"""
-    matrix_learning_rate: float = Field(2.5e-3, gt=0)
-    """peak of Muon: the matrices of the layers"""
-    warmup_steps: int = Field(3, ge=0)
-    """steps in which the learning rate rises, the first ones"""
-    decay: Share = 0.3
-    """share of the steps in which it falls to zero, at the end"""
-    group: int = Field(8, ge=2)
-    """answers to each prompt"""
-    temperature: float = Field(1.0, gt=0)
-    """of the answers that are learned from"""
-    max_new_tokens: int = Field(96, ge=1)
-    """longest answer, in tokens"""
-    kl: float = Field(0.2, ge=0)
-    """reward lost per nat of KL to the instruct model"""
-    clip_low: float = Field(0.2, gt=0, lt=1)
-    """how far the probability ratio may fall"""
-    clip_high: float = Field(0.28, gt=0)
-    """how far it may rise"""
-    ratio: Literal["token", "sequence"] = "token"
-    """whether each token is clipped by itself, or an answer's tokens all together (GSPO)"""
-    spread: bool = False
-    """grpo: whether advantages are divided by the group's spread, which favours prompts whose answers hardly differ"""
-    weigh: Literal["tokens", "answers"] = "tokens"
-    """what weighs the same: every token (DAPO), or every answer whatever its length (GRPO as published)"""
-    kl_loss: float = Field(0.0, ge=0)
-    """weight of the KL to the reference in the loss (k2), beside its price in the reward"""
-    unended_penalty: float = Field(2.0, ge=0)
-    """reward lost by an answer that never ends"""
-    replay: float = Field(0.3, ge=0)
-    """weight of phase II's loss beside it, on answers known to be right, so that they stay learned; 0: none"""
-    imitation_epochs: float = Field(1.0, ge=0)
-    """passes over the preferred answers of pairs on file before reinforcement, which cannot find them by itself"""
-
-    @model_validator(mode="after")
-    def _whole_groups(self) -> Self:
-        if self.rows_per_step % self.group:
-            raise ValueError(must_divide("group", self.group, "rows_per_step", self.rows_per_step))
-        return self
-
-    @model_validator(mode="after")
-    def _known_rewards(self) -> Self:
-        if not self.rewards:
-            raise ValueError('rewards = []: must not be empty, nothing would be learned; give "model"')
-        for text in self.rewards:
-            read_term(text)
-        return self
+    members: int = Field(1, ge=1, le=16)
+    """models that learn from the votes and score together; each but the first is pretrained with a seed of its own"""
+    member_share: Annotated[float, Field(gt=0, le=1)] = 0.25
+    """of phase I's steps, for each member but the first; they take of phase I's time, not of other phases'"""
+    combine: Literal["mean", "worst", "uncertain"] = "mean"
+    """the members' scores: their mean, the lowest, or the mean less what they differ"""
+    caution: float = Field(1.0, ge=0)
+    """uncertain: weight of the members' variance"""
 
     @property
-    def uses_model(self) -> bool:
-        """Whether a reward model decides what an answer earns, for which there must be votes."""
-        return any(read_term(text).kind == "model" for text in self.rewards)
+    def pretrainings(self) -> float:
+        """How many times as much phase I takes with all members as with one."""
+        return 1 + (self.members - 1) * self.member_share
+
+
+class WatchConfig(Frozen):
+    """Phase III: when reinforcement no longer makes the model better, and the best so far is kept, not the last."""
+
+    stop: bool = True
+    """whether it then ends; if not, it goes on to its last step"""
+    patience: int = Field(2, ge=1)
+    """evaluations in a row that have to be worse than the best"""
+    fall: Annotated[float, Field(gt=0, le=1)] = 0.1
+    """worse: this much less of blind comparisons won than at the best; 100 comparisons err by about 0.04"""
+    ended: Share = 0.5
+    """worse: a smaller share of the answers ends, where as many did at the first evaluation"""
+    distinct: Share = 0.15
+    """worse: a smaller share of a step's answers differs; likewise. No less than 1 / align.group ever does"""
+    longer: float = Field(4.0, gt=1)
+    """worse: so many times as many tokens as at the first evaluation"""
+    kl: float = Field(100.0, gt=0)
+    """worse: more nats of KL to the reference"""
 
 
 class EvaluateConfig(Frozen):
@@ -284,6 +209,8 @@ class EvaluateConfig(Frozen):
     """held-out checkable instructions"""
     comparisons: int = Field(500, ge=2)
     """blind comparisons for the win rate"""
+    best_of: int = Field(16, ge=0)
+    """answers of instruct, at most, of which the best by reward is compared too, at about the same KL; 0: none"""
 
 
 class Recipe(Frozen):
@@ -300,6 +227,7 @@ class Recipe(Frozen):
     votes: VotesConfig = VotesConfig()
     reward: RewardConfig = RewardConfig(steps=60)
     align: AlignConfig = AlignConfig(steps=60)
+    watch: WatchConfig = WatchConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
 
 

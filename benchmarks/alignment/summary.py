@@ -1,0 +1,216 @@
+"""All records → what they come to, each figure with its number of seeds, as text and as one object."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from benchmarks.alignment.curves import Fit, Mean, Point, final_over_peak, fit, gains, mean, votes_ratio, win_rate_at
+
+Record = dict[str, Any]
+ALGORITHMS = ("grpo", "rloo", "ppo", "length")
+SIXTEEN = 16
+FURTHER = 5  # times the KL at which a single reward model turns over
+
+
+class Outcome(NamedTuple):
+    """Of an algorithm's seeds."""
+
+    win_rate: Mean
+    gold: Mean  # less instruct's
+    kl: Mean
+    length: Mean
+    collapses: int
+    best_of: Mean | None  # win rate of best-of-n at the same KL, of the seeds where n suffices
+    over_sixteen: Mean | None  # win rate less that of best-of-16, of seeds of which both are known
+
+
+class Pushed(NamedTuple):
+    """A reward that was pushed without a price on KL: all seeds' points, and the curves fitted to them."""
+
+    gold: list[Point]  # (root of the KL, gain)
+    reward: list[Point]
+    gold_fit: Fit | None
+    reward_fit: Fit | None
+    final_over_peak: Mean | None
+    seeds: int
+
+
+class Summary(NamedTuple):
+    rewards: dict[int, dict[str, Mean]]  # agreement → figure → mean
+    outcomes: dict[str, Outcome]
+    pushed: dict[str, Pushed]  # one, ensemble
+    best: dict[int, dict[str, Mean]]  # n → kl, win_rate, gold
+    votes: dict[str, list[Point]]  # way → mean accuracy by votes
+    votes_ratio: Mean | None
+    real: list[Record]
+
+    def as_json(self) -> Record:
+        main = self.rewards.get(85, {})
+        ensemble = self.pushed.get("ensemble")
+        return {
+            **{name: _algorithm(one) for name, one in self.outcomes.items()},
+            "reward": {
+                key: main[key].value if key in main else None
+                for key in ("share_of_ceiling", "ece", "length_correlation")
+            },
+            "reward_by_agreement": {
+                agreement: {key: one._asdict() for key, one in found.items()}
+                for agreement, found in self.rewards.items()
+            },
+            "best_of": {n: {key: one._asdict() for key, one in found.items()} for n, found in self.best.items()},
+            "votes_ratio": self.votes_ratio.value if self.votes_ratio else None,
+            "final_over_peak": ensemble.final_over_peak.value if ensemble and ensemble.final_over_peak else None,
+            "turns_over_at_kl": {name: _turn(one) for name, one in self.pushed.items()},
+            "real": self.real,
+        }
+
+
+def _algorithm(one: Outcome) -> Record:
+    rate = one.win_rate
+    return {
+        "seeds": rate.seeds,
+        "collapses": one.collapses,
+        "win_rate": rate.value,
+        "low": rate.low,
+        "high": rate.high,
+        "kl": one.kl.value,
+        "best_of_at_equal_kl": one.best_of.value if one.best_of else None,
+    }
+
+
+def _turn(one: Pushed) -> float | None:
+    """Nats at which the fitted gold turns over, within what was reached."""
+    peak = one.gold_fit.peak if one.gold_fit else None
+    return peak**2 if peak and one.gold and peak < one.gold[-1][0] else None
+
+
+def summarise(records: Sequence[Record]) -> Summary:
+    parts: dict[str, dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
+    for record in records:
+        parts[record["part"]][record["name"].rpartition("-")[0]].append(record)
+    best = {_seed(record): record for record in parts["best"]["best"]}
+    ratios = [ratio for record in parts["votes"]["votes"] if (ratio := votes_ratio(record))]
+    return Summary(
+        rewards={int(name.split("-")[1]): _means(found) for name, found in sorted(parts["reward"].items())},
+        outcomes={
+            name: _outcome(found, best)
+            for name in ALGORITHMS
+            if (found := parts["policy"].get(name) or parts["length"].get(name))
+        },
+        pushed=_both_pushed(parts["over"]),
+        best=_best(list(best.values())),
+        votes={way: _grown(parts["votes"]["votes"], way) for way in ("random", "active") if ratios},
+        votes_ratio=mean(ratios) if ratios else None,
+        real=[record for found in parts["real"].values() for record in found],
+    )
+
+
+def _seed(record: Record) -> int:
+    return int(record["name"].rpartition("-")[2])
+
+
+def _means(records: Sequence[Record]) -> dict[str, Mean]:
+    keys = ("truth", "accuracy", "ceiling", "share_of_ceiling", "ece", "length_correlation", "longer_wins")
+    return {key: mean([record[key] for record in records]) for key in keys}
+
+
+def _outcome(records: Sequence[Record], best: Mapping[int, Record]) -> Outcome:
+    beside, over = [], []
+    for record in records:
+        if found := best.get(_seed(record)):
+            points = [(0.0, 0.5), *((one["kl"], one["win_rate"]) for one in found["points"])]
+            if (rate := win_rate_at(points, record["kl"])) is not None:
+                beside.append(rate)
+            over += [record["win_rate"] - one["win_rate"] for one in found["points"] if one["n"] == SIXTEEN]
+    return Outcome(
+        mean([record["win_rate"] for record in records]),
+        mean([record["gold"] - record["gold_of_instruct"] for record in records]),
+        mean([record["kl"] for record in records]),
+        mean([record["length"] for record in records]),
+        sum(record["collapsed"] for record in records),
+        mean(beside) if beside else None,
+        mean(over) if over else None,
+    )
+
+
+def _both_pushed(parts: Mapping[str, list[Record]]) -> dict[str, Pushed]:
+    """The ensemble as far as five times the KL at which one reward model turns over."""
+    one = {"one": _pushed(parts["over-one"])} if parts.get("over-one") else {}
+    turn = _turn(one["one"]) if one else None
+    found = parts.get("over-ensemble")
+    return one | ({"ensemble": _pushed(found, FURTHER * turn if turn else None)} if found else {})
+
+
+def _pushed(records: Sequence[Record], kl: float | None = None) -> Pushed:
+    """kl  how far the watch is followed, in nats; None: to the end"""
+    gold, reward = gains(records, "gold"), gains(records, "reward")
+    shares = [share for record in records if (share := final_over_peak(record, kl)) is not None]
+    return Pushed(gold, reward, fit(gold), fit(reward), mean(shares) if shares else None, len(records))
+
+
+def _best(records: Sequence[Record]) -> dict[int, dict[str, Mean]]:
+    by_n: dict[int, list[Record]] = defaultdict(list)
+    for record in records:
+        for one in record["points"]:
+            by_n[one["n"]].append(one | {"gold": one["gold"] - record["gold_of_instruct"]})
+    return {
+        n: {key: mean([one[key] for one in found]) for key in ("kl", "win_rate", "gold")} for n, found in by_n.items()
+    }
+
+
+def _grown(records: Sequence[Record], way: str) -> list[Point]:
+    by_votes: dict[int, list[float]] = defaultdict(list)
+    for record in records:
+        for votes, accuracy in record[way]:
+            by_votes[votes].append(accuracy)
+    return [(votes, sum(found) / len(found)) for votes, found in sorted(by_votes.items())]
+
+
+# As text
+
+
+def seeds_told(count: int) -> str:
+    return "1 seed" if count == 1 else f"{count} seeds"
+
+
+def told(one: Mean, *, share: bool = True) -> str:
+    def written(value: float) -> str:
+        return f"{value:.1%}" if share else f"{value:.3f}"
+
+    if one.low is None or one.high is None:
+        return f"{written(one.value)} (1 seed)"
+    return f"{written(one.value)} ({written(one.low)} to {written(one.high)}, {one.seeds} seeds)"
+
+
+def tell(found: Summary) -> str:
+    """One line for each figure; all judged by the simulated judge."""
+    lines = ["All votes, and the gold judge, are simulated. Intervals: 95 %, over seeds."]
+    for agreement, rewards in sorted(found.rewards.items()):
+        lines.append(
+            f"reward, voters agree {agreement} %: {told(rewards['share_of_ceiling'])} of the ceiling "
+            f"{rewards['ceiling'].value:.1%}; with the truth {told(rewards['truth'])}; calibration error "
+            f"{told(rewards['ece'], share=False)}; with length at equal quality "
+            f"{told(rewards['length_correlation'], share=False)}; the longer wins {rewards['longer_wins'].value:.1%}"
+        )
+    for name, one in found.outcomes.items():
+        beside = f"; best-of-n at that KL {told(one.best_of)}" if one.best_of else ""
+        over = f"; above best-of-16 by {told(one.over_sixteen)}" if one.over_sixteen else ""
+        lines.append(
+            f"{name}: wins {told(one.win_rate)} against instruct at KL {one.kl.value:.2f} nats{beside}{over}; "
+            f"{one.collapses} of {one.win_rate.seeds} collapsed; {one.length.value:.0f} tokens"
+        )
+    for name, pushed in found.pushed.items():
+        turn = _turn(pushed)
+        where = f"the gold turns over at {turn:.1f} nats" if turn else "the gold does not turn over"
+        share = (
+            f"; what the watch keeps is {told(pushed.final_over_peak)} of the peak" if pushed.final_over_peak else ""
+        )
+        lines.append(f"without a price on KL, {name}: {where}{share} ({seeds_told(pushed.seeds)})")
+    if found.votes_ratio:
+        lines.append(f"votes at random for each vote where members disagree: {told(found.votes_ratio, share=False)}")
+    for record in found.real:
+        lines.append(
+            f"{record['name'].removeprefix('real-')}: {record['accuracy']:.1%} ({record['low']:.1%} to "
+            f"{record['high']:.1%}) of {record['pairs']:,} held-out pairs; the longer wins {record['longer_wins']:.1%}"
+        )
+    return "\n".join(lines)
