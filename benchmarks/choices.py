@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # started by its path, it fi
 import torch
 from torch import nn
 
-from benchmarks.school import TURNS, Restyle, School, Way, corpus, shape
+from benchmarks.school import QUICK, TURNS, WHOLE, Restyle, School, Way, corpus, shape
 from trivium.compute import prepare
 from trivium.config import DataConfig, Settings, merge, resolve
 from trivium.train.phase import Phase
@@ -134,7 +134,7 @@ def main() -> int:
         settings = resolve({"compute": {"compile": not chosen.quick}}).compute
         compute = prepare(settings, torch.device("cpu"), Path(folder) / "compiled")
         for name, data in configs.items():
-            text = corpus(name, data, quick=chosen.quick)
+            text = corpus(name, data, most=QUICK if chosen.quick else WHOLE)
             school = School(text, compute, Path(folder), turns=1 if chosen.quick else TURNS)
             for size in SIZES[: 1 if chosen.quick else None]:
                 found = compare(school, size, minutes, seeds, chosen.only)

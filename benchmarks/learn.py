@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # started by its path, it fi
 import torch
 from torch import nn
 
-from benchmarks.school import TURNS, Learned, Restyle, School, Way, corpus, shape
+from benchmarks.school import QUICK, TURNS, WHOLE, Learned, Restyle, School, Way, corpus, shape
 from trivium import plan
 from trivium.compute import prepare
 from trivium.config import DataConfig, merge, resolve
@@ -153,7 +153,7 @@ def main() -> int:
         compute = prepare(settings, torch.device("cpu"), Path(folder) / "compiled")
         machine = plan.measure_machine(compute)
         for name, data in configs.items():
-            text = corpus(name, data, quick=chosen.quick)
+            text = corpus(name, data, most=QUICK if chosen.quick else WHOLE)
             school = School(text, compute, Path(folder), turns=1 if chosen.quick else TURNS)
             rung = rung_of(dial(name, minutes, machine, compiled=compiled))
             theirs = baseline(school, minutes, rung=rung, order=ORDER[: 1 if chosen.quick else None])

@@ -38,11 +38,19 @@ from trivium.train.phase import Objective, Phase
 torch._dynamo.config.recompile_limit = 64  # beyond it shapes run uncompiled, and a sweep has more than the usual 8
 
 CONTEXT = 256
-CHARACTERS, HELD_OUT = 100_000_000, 200_000  # of the texts, at most: to learn from, and to measure on
-QUICK_CHARACTERS, QUICK_HELD_OUT = 1_500_000, 40_000
 TOKENIZER_CHARACTERS = 5_000_000
 TURNS, TIMED = 3, 6  # turns of measuring, and steps in each
 Restyle = Callable[[Phase[Any]], Phase[Any]]  # puts other choices in place of ours
+
+
+class Most(NamedTuple):
+    """Characters of a corpus, at most."""
+
+    to_learn: int = 100_000_000
+    to_measure: int = 200_000
+
+
+WHOLE, QUICK = Most(), Most(1_500_000, 40_000)
 
 
 class Corpus(NamedTuple):
@@ -67,11 +75,10 @@ class Learned(NamedTuple):
     bits: float  # per held-out byte
 
 
-def corpus(name: str, data: DataConfig, folder: Path | None = None, *, quick: bool = False) -> Corpus:
+def corpus(name: str, data: DataConfig, folder: Path | None = None, *, most: Most = WHOLE) -> Corpus:
     """folder  where gathered texts are kept; None: nowhere"""
     documents = load_documents(data, 0, lambda line: None, folder)
-    most, measured = (QUICK_CHARACTERS, QUICK_HELD_OUT) if quick else (CHARACTERS, HELD_OUT)
-    return Corpus(name, some_of(documents.train, most), some_of(documents.held_out, measured))
+    return Corpus(name, some_of(documents.train, most.to_learn), some_of(documents.held_out, most.to_measure))
 
 
 def some_of(documents: Documents, characters: int) -> list[str]:
@@ -109,12 +116,17 @@ class School:
         return {name: min(turn[name] for turn in turns) for name in phases}
 
     def learn(self, way: Way, minutes: float, pace: float, *, seed: int = 0) -> Learned:
-        """Fresh weights, as many steps as fit, and what they come to."""
+        """What as many steps as fit come to."""
         return self.teach(way, max(10, int(60 * minutes / pace)), seed=seed)._replace(minutes=minutes)
 
     def teach(self, way: Way, steps: int, *, seed: int = 0) -> Learned:
-        """Fresh weights, so many steps, and what they come to."""
+        """What so many steps come to."""
         begun = time.monotonic()
+        model = self.model(way, steps, seed=seed)
+        return Learned(way.name, (time.monotonic() - begun) / 60, steps, seed, self.bits(model))
+
+    def model(self, way: Way, steps: int, *, seed: int = 0) -> Transformer:
+        """Fresh weights, after so many steps."""
         pretraining = {
             "steps": steps,
             "echo_steps": plan.choose_echoes(steps),
@@ -124,7 +136,18 @@ class School:
         phase = self._phase(chosen, seed=seed)
         for _ in train(phase, alone(), steps=range(steps)):
             pass
-        return Learned(way.name, (time.monotonic() - begun) / 60, steps, seed, self._bits(phase.model))
+        model: Transformer = phase.model
+        return model
+
+    def bits(self, model: Transformer) -> float:
+        """Held-out bits per byte."""
+        tokenizer, _, held_out = self._book(model.config.vocab_size)
+        batches = document_batches(held_out, tokenizer, row_length=model.config.context_length)
+        plain = Compute(self.compute.device, torch.float32, False)
+        return surprise(copy.deepcopy(model), batches, tokenizer, plain).bits_per_byte
+
+    def tokenizer(self, vocab_size: int) -> Tokenizer:
+        return self._book(vocab_size)[0]
 
     def bytes_per_token(self, vocab_size: int) -> float:
         """Of the text to learn from."""
@@ -153,9 +176,3 @@ class School:
             shard = shards.write(texts, tokenizer, self.folder, key=self.corpus.name)
             self._books[vocab_size] = tokenizer, shard, tokenizer.encode_documents(self.corpus.held_out)
         return self._books[vocab_size]
-
-    def _bits(self, model: Transformer) -> float:
-        tokenizer, _, held_out = self._book(model.config.vocab_size)
-        batches = document_batches(held_out, tokenizer, row_length=CONTEXT)
-        plain = Compute(self.compute.device, torch.float32, False)
-        return surprise(copy.deepcopy(model), batches, tokenizer, plain).bits_per_byte

@@ -295,6 +295,16 @@ def test_a_text_without_blanks_cannot_be_filled(here: Path, typed: Type) -> None
     assert_refused(typed("fill", "none", "The cat sat."), "has no blank; write three underscores")
 
 
+def test_values_without_their_flag_are_named_with_the_remedy(here: Path, typed: Type) -> None:
+    refused = typed("plan", "--data.text", "a.txt", "b.txt", "c.txt")
+    assert_refused(refused, "ConfigError: c.txt: not expected here", "--data.text A --data.text B", "in quotes")
+
+
+def test_fewer_than_one_filling_cannot_be_shown(here: Path, typed: Type) -> None:
+    refused = typed("fill", "none", "The ___ sat.", "--best", "0")
+    assert_refused(refused, "best = 0: at least one is shown; give 1 or more")
+
+
 def test_a_damaged_model_is_named_and_not_written_over(here: Path, typed: Type) -> None:
     typed("pretrain", "tiny.toml")
     weights = here / "runs" / "tiny" / "base" / "model.safetensors"

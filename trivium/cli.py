@@ -332,6 +332,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(complain(reason, 2))
     except cyclopts.ValidationError as reason:
         sys.exit(complain(ConfigError(flag_error(reason)), 2))
+    except cyclopts.UnusedCliTokensError as reason:
+        sys.exit(complain(ConfigError(unused(reason.unused_tokens or ())), 2))
     except cyclopts.CycloptsError as reason:
         sys.exit(complain(reason, 2))
     except BrokenPipeError:
@@ -342,6 +344,12 @@ def flag_error(reason: cyclopts.ValidationError) -> str:
     """What is wrong with a flag, as it would be said of a recipe file."""
     cause = reason.__cause__ or reason.__context__
     return first_error(cause) if isinstance(cause, ValidationError) else str(reason)
+
+
+def unused(words: Sequence[str]) -> str:
+    """What is wrong with words that belong to nothing: often a list that a shell has made of a glob."""
+    remedy = "several values have the flag before each (--data.text A --data.text B), and a glob stands in quotes"
+    return f"{', '.join(words)}: not expected here; {remedy}"
 
 
 def complain(reason: BaseException, code: int) -> int:

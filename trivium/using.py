@@ -18,7 +18,7 @@ def fill(
     model: ModelFolder,
     text: Annotated[str, Parameter(help='text with blanks of three underscores: "The ___ sat on the mat."')],
     *,
-    best: Annotated[int, Parameter(help="how many fillings to show for each blank")] = 3,
+    best: Annotated[int, Parameter(help="how many to show, of each blank and of whole texts")] = 3,
     json: AsJson = False,
 ) -> None:
     """Fill in the blanks of a text with a base model."""

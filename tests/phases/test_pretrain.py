@@ -80,6 +80,13 @@ def test_the_asked_share_of_documents_is_cut_into_blanks(share: float, shard: Sh
     assert int((tokens == tokenizer.end_of_text).sum()) == len(TEXTS), "each document once, with its end"
 
 
+def test_rows_hold_blanks_in_both_orders_each_half_of_the_time(shard: Shard, tokenizer: Tokenizer) -> None:
+    packed = text_rows(shard, tokenizer, recipe(blanks=1.0))
+    tokens = np.concatenate([packed.row(i).tokens for i in range(packed.rows_per_epoch(0))])
+    second = tokens[np.flatnonzero(tokens == tokenizer.blank_prefix) + 1]
+    assert abs((second == tokenizer.blank_suffix).mean() - 0.5) < 0.11
+
+
 def test_a_document_longer_than_a_row_is_cut_piece_by_piece_and_loses_nothing(
     tokenizer: Tokenizer, tmp_path: Path
 ) -> None:

@@ -83,3 +83,11 @@ def test_make_knows_the_commands_of_the_readme() -> None:
 def test_the_files_that_the_readme_names_exist() -> None:
     for name in re.findall(r"\]\(([^)#]+)\)", README):
         assert (ROOT / name).exists(), name
+
+
+def test_the_index_names_every_decision_by_its_title() -> None:
+    folder = ROOT / "docs" / "decisions"
+    index = (folder / "README.md").read_text(encoding="utf-8")
+    for path in sorted(folder.glob("0*.md")):
+        number, title = path.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ").split(" ", 1)
+        assert f"- {number} [{title}]({path.name})\n" in index

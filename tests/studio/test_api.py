@@ -2,13 +2,14 @@
 
 import json
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 
+from trivium.generate.writer import Token
 from trivium.model.shape import ModelConfig
 from trivium.model.transformer import Transformer, initialise
 from trivium.studio.desk import Desk
@@ -22,6 +23,7 @@ HOSTS = {"127.0.0.1", "::1", "models.example.org"}
 TEXT = {"model": "one", "prompt": "The cat", "max_tokens": 20, "seed": 3}
 CHAT = {"model": "one", "messages": [{"role": "user", "content": "Was it?"}], "max_tokens": 20, "seed": 3}
 ASKED = {"/v1/completions": TEXT, "/v1/chat/completions": CHAT}
+AS_JSON = {"Content-Type": "application/json"}
 both = pytest.mark.parametrize("path", ASKED)
 
 
@@ -140,6 +142,34 @@ def test_logprobs_spell_the_answer_in_both_forms(client: TestClient) -> None:
     assert again == content
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_echoed_prompt_is_computed_once_for_all_of_its_answers(
+    stream: bool, client: TestClient, desks: dict[str, Desk], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    computed = []
+    compute = desks["one"].prompt_logprobs
+
+    def counted(prompt: Sequence[int], alternatives: int) -> list[Token]:
+        computed.append(desks["one"].tokenizer.decode(prompt))
+        return compute(prompt, alternatives)
+
+    monkeypatch.setattr(desks["one"], "prompt_logprobs", counted)
+    change = {"prompt": ["The cat", "A mat"], "n": 3, "max_tokens": 2, "echo": True, "logprobs": 2}
+    if stream:
+        told = [chunk["choices"][0] for chunk in streamed(client, "/v1/completions", **change)]
+        told = sorted((choice for choice in told if choice["text"] in change["prompt"]), key=lambda one: one["index"])
+    else:
+        told = client.post("/v1/completions", json={**TEXT, **change}).json()["choices"]
+    assert sorted(computed) == ["A mat", "The cat"]
+    assert len(told) == 6
+    for prompt, three in (("The cat", told[:3]), ("A mat", told[3:])):
+        count = len(desks["one"].tokenizer.encode(prompt))
+        read = [choice["logprobs"]["token_logprobs"][:count] for choice in three]
+        assert read[0][0] is None
+        assert len(read[0]) == count > 1
+        assert read == [[None, *(found.logprob for found in compute(desks["one"].tokenizer.encode(prompt), 0))]] * 3
+
+
 @pytest.mark.parametrize(
     ("change", "status", "param", "code"),
     [
@@ -170,7 +200,7 @@ def test_what_cannot_be_done_is_refused_in_openais_form(
 @pytest.mark.parametrize("body", [b"{", b"[]", b"3", b"", b"\xff", b'{"model": "one"}', b'{"n": NaN}', b"[" * 100_000])
 @both
 def test_a_body_that_is_no_request_is_refused_in_openais_form(path: str, body: bytes, client: TestClient) -> None:
-    answer = client.post(path, content=body, headers={"Content-Type": "application/json"})
+    answer = client.post(path, content=body, headers=AS_JSON)
     assert answer.status_code == 400
     assert answer.json()["error"]["type"] == "invalid_request_error"
 
@@ -181,6 +211,8 @@ def test_other_paths_methods_and_forms_are_refused_in_openais_form(client: TestC
         (405, client.get("/v1/completions")),
         (415, client.post("/v1/completions", content="prompt=It", headers={"Content-Type": "text/plain"})),
         (413, client.post("/v1/completions", json={**TEXT, "prompt": "x" * 5_000_000})),
+        (413, client.post("/v1/completions", content=iter([b"x" * 3_000_000] * 2), headers=AS_JSON)),
+        (403, client.post("/v1/completions", json=TEXT, headers={"Origin": "http://127.0.0.1:8000"})),
     ):
         assert answer.status_code == status
         assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
@@ -196,7 +228,7 @@ def test_the_server_answers_to_its_own_names(host: str, client: TestClient) -> N
 @pytest.mark.parametrize("host", ["elsewhere.example", "127.0.0.1.elsewhere.example", "[::2]:8000", "[", ""])
 def test_the_server_does_not_answer_to_others(host: str, client: TestClient) -> None:
     answer = client.get("/health", headers={"Host": host})
-    assert answer.status_code == 400
+    assert answer.status_code == 421
     assert "not an address of the server" in answer.json()["error"]["message"]
 
 

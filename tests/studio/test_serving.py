@@ -7,12 +7,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from math import exp
 from pathlib import Path
 
 import openai
 import pytest
 import torch
 
+from trivium.generate.engine import Request, generate
+from trivium.generate.sampling import Sampling
 from trivium.model import hub
 from trivium.model.shape import ModelConfig
 from trivium.model.transformer import Transformer, initialise
@@ -104,7 +107,7 @@ def test_mistakes_are_told_in_openais_form(client: openai.OpenAI) -> None:
         client.with_options(api_key="guess").models.list()
     with pytest.raises(openai.PermissionDeniedError):
         client.models.list(extra_headers={"Origin": "http://elsewhere.example"})
-    with pytest.raises(openai.BadRequestError):
+    with pytest.raises(openai.APIStatusError, match="not an address of the server"):
         client.models.list(extra_headers={"Host": "elsewhere.example"})
     with pytest.raises(openai.RateLimitError, match="waiting") as full:
         client.completions.create(model="tiny", prompt=["It"] * 2, n=64)
@@ -139,22 +142,50 @@ dataset_kwargs: {{data_files: {{test: {data}}}}}
 test_split: test
 doc_to_text: "{{{{question}}}}"
 """
-CHOICE = 'output_type: multiple_choice\ndoc_to_choice: [" mat", " cat"]\ndoc_to_target: 0\n'
-WRITING = "output_type: generate_until\ndoc_to_target: mat\ngeneration_kwargs: {until: ['.'], max_gen_toks: 8}\n"
+TASKS = {
+    "choosing": "output_type: multiple_choice\ndoc_to_choice: [mat, cat]\ndoc_to_target: 0\n",
+    "going_on": 'output_type: loglikelihood\ndoc_to_target: " mat"\n',
+    "writing": "output_type: generate_until\ndoc_to_target: '{{written}}'\n"
+    "generation_kwargs: {until: ['.'], max_gen_toks: 8}\n",
+}
 
 
-def test_lm_eval_measures_through_local_completions(address: str, folder: Path, tmp_path: Path) -> None:
+def test_lm_eval_measures_what_the_model_itself_says(
+    address: str, folder: Path, tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    model = hub.load(folder)
+    questions = ["The cat sat on the", "There is no dog, but a", "Once more it was Ada's", "Under the tree lay"]
+    stop = [tokenizer.turn_end, tokenizer.end_of_text]
+    greedy = Sampling(temperature=0, max_new_tokens=8)
+    answers = generate(model, [Request(tokenizer.encode(question), 0) for question in questions], greedy, stop=stop)
+    written = [tokenizer.decode(answer.tokens).partition(".")[0] for answer in answers]
+    written[-1] += " or not"  # and so one is wrong
+    mats, cats = ([continued(model, tokenizer, question, word) for question in questions] for word in (" mat", " cat"))
+
     data = tmp_path / "data.jsonl"
-    data.write_text("".join(json.dumps({"question": f"The cat number {i} sat on the"}) + "\n" for i in range(3)))
-    for name, rest in (("choosing", CHOICE), ("writing", WRITING)):
+    rows = ({"question": question, "written": text} for question, text in zip(questions, written, strict=True))
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for name, rest in TASKS.items():
         (tmp_path / f"{name}.yaml").write_text(TASK.format(name=name, data=data) + rest)
     told = f"model=tiny,base_url={address}/completions,tokenizer={folder},tokenizer_backend=huggingface,max_length=128"
     command = [sys.executable, "-m", "lm_eval", "run", "--model", "local-completions", "--model_args", told]
-    command += ["--tasks", "choosing,writing", "--include_path", str(tmp_path), "--output_path", str(tmp_path / "out")]
+    command += ["--tasks", ",".join(TASKS), "--include_path", str(tmp_path), "--output_path", str(tmp_path / "out")]
     offline = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_CACHE": str(tmp_path), "OPENAI_API_KEY": "secret"}
     done = subprocess.run(command, env=os.environ | offline, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     (found,) = (tmp_path / "out").rglob("results_*.json")
     results = json.loads(found.read_text())["results"]
-    assert 0 <= results["choosing"]["acc,none"] <= 1
-    assert any(key.startswith("exact_match") for key in results["writing"])
+    right = [mat > cat for mat, cat in zip(mats, cats, strict=True)]
+    assert results["choosing"]["acc,none"] == sum(right) / 4
+    assert results["going_on"]["perplexity,none"] == pytest.approx(exp(-sum(mats) / 4), rel=1e-5)
+    assert results["writing"]["exact_match,none"] == 3 / 4
+
+
+def continued(model: Transformer, tokenizer: Tokenizer, text: str, word: str) -> float:
+    """Nats of a word after a text."""
+    before, ids = tokenizer.encode(text), tokenizer.encode(text + word)
+    tokens = torch.tensor([ids])
+    with torch.no_grad():
+        logits = model(tokens, torch.arange(len(ids))[None], torch.zeros_like(tokens))[0]
+    each = logits.log_softmax(-1)[:-1].gather(1, tokens[0, 1:, None])
+    return float(each[len(before) - 1 :].sum())

@@ -10,7 +10,7 @@ from trivium.batch import TokenBatch
 from trivium.errors import ConfigError, DataError
 from trivium.text import planning
 from trivium.text.packing import PackedRows, microbatches, mixed
-from trivium.text.planning import chunks, plan_rows
+from trivium.text.planning import Cut, plan_rows
 
 PAD = 0
 LENGTHS = np.random.default_rng(0).integers(1, 40, 60)
@@ -27,13 +27,19 @@ def packed(lengths=LENGTHS, **changes):
     return PackedRows(lengths, fetch, **settings)
 
 
+def cut(lengths, limits):
+    """All pieces, in order."""
+    pieces = Cut(np.array(lengths), np.array(limits), 1)
+    return pieces.pieces(np.arange(len(pieces)))
+
+
 def same(one, other):
     return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
 
 @given(st.lists(st.integers(0, 50), min_size=1), st.integers(1, 20))
 def test_pieces_cover_every_item_once_and_in_order(lengths, limit):
-    pieces = chunks(np.array(lengths), limit)
+    pieces = cut(lengths, limit)
     covered = [(i, p) for i, start, stop in zip(*pieces, strict=True) for p in range(start, stop)]
     assert covered == [(i, p) for i, length in enumerate(lengths) for p in range(length)]
     assert all(stop - start <= limit for start, stop in zip(pieces.start, pieces.stop, strict=True))
@@ -62,7 +68,7 @@ def test_of_equally_long_segments_the_older_is_taken():
 def test_less_than_three_percent_is_padding_and_a_hundred_thousand_segments_take_about_a_second():
     generator = np.random.default_rng(1)
     lengths = generator.lognormal(np.log(1024 / 3), 0.7, 100_000).astype(np.int64) + 1
-    pieces = chunks(lengths, 1024)
+    pieces = cut(lengths, 1024)
     sizes = pieces.stop - pieces.start
     began = time.process_time()
     plan = plan_rows(sizes, 1024, generator.permutation(len(sizes)))
@@ -209,7 +215,7 @@ def test_room_is_kept_for_segments_that_fetch_lengthens():
 
     rows = PackedRows(LENGTHS, lengthened, row_length=32, seed=1, pad=PAD, slack=slack)
     for epoch in range(2):
-        pieces = chunks(LENGTHS, 32 - slack(epoch))
+        pieces = cut(LENGTHS, 32 - slack(epoch))
         first = sum(rows.rows_per_epoch(e) for e in range(epoch))
         documents = [rows.row(first + i).documents for i in range(rows.rows_per_epoch(epoch))]
         real = sum((d >= 0).sum() for d in documents)

@@ -6,7 +6,8 @@ from typing import Any
 from rich.text import Text
 
 from trivium.compute import best_device
-from trivium.evaluate.blanks import Gap, fill
+from trivium.errors import ConfigError
+from trivium.evaluate.blanks import fill_together, likely
 from trivium.shelf import Opened, open_model
 from trivium.show import console_for
 from trivium.story.voices import latest_model
@@ -16,31 +17,41 @@ DRAWN = 24  # fillings tried beside the most probable one, to show others too
 
 
 def fill_blanks(folder: Path, text: str, *, best: int) -> dict[str, Any]:
-    """The likely fillings of each blank, one blank after the other, each in the text with the best so far.
+    """The likely fillings of a text's blanks, weighed together.
 
-    returns  {"text": the filled text, "blanks": [{"fillings": [{"text", "probability"}]}]}
+    returns  {"text": the most probable filled text, "texts": [{"text", "fillings", "probability"}],
+             "blanks": [{"fillings": [{"text", "probability"}]}]}, `best` of each, the most probable first
     """
     blanks.parse(text)  # before a model is opened for a text that has none
+    if best < 1:
+        raise ConfigError(f"best = {best}: at least one is shown; give 1 or more")
     return fill_with(open_model(latest_model(folder, prefer="base"), device=best_device()), text, best=best)
 
 
 def fill_with(opened: Opened, text: str, *, best: int) -> dict[str, Any]:
     """The same with a model that is open."""
     pieces, spaced = blanks.parse(text), blanks.opening_spaces(text)
-    model, tokenizer = opened
-    done, found = pieces[0], []
-    for number, space in enumerate(spaced, start=1):
-        after, rest = pieces[number], "".join(pieces[number:])
-        likely = fill(model, tokenizer, [Gap(done, rest)], drawn=DRAWN)[0]
-        fillings = ([filling for filling in likely if filling.text.startswith(" ") == space] or likely)[:best]
-        found.append({"fillings": [filling._asdict() for filling in fillings]})
-        done += fillings[0].text + after
-    return {"text": done, "blanks": found}
+    filled = fill_together(*opened, pieces, spaced, drawn=DRAWN)
+    texts = [each._asdict() | {"text": blanks.join(pieces, each.fillings)} for each in filled[:best]]
+    by_blank = [likely(filled, number)[:best] for number in range(len(spaced))]
+    return {
+        "text": texts[0]["text"],
+        "texts": texts,
+        "blanks": [{"fillings": [filling._asdict() for filling in fillings]} for fillings in by_blank],
+    }
 
 
 def print_fillings(found: dict[str, Any]) -> None:
     console = console_for()
-    console.print(Text(found["text"], style="bold"))
+    if len(found["blanks"]) == 1:
+        console.print(Text(found["text"], style="bold"))
+        console.print(Text(f"  {_told(found['blanks'][0])}"))
+        return
+    for place, each in enumerate(found["texts"]):
+        console.print(Text(f"{each['probability']:>4.0%}  {each['text']}", style="" if place else "bold"))
     for number, blank in enumerate(found["blanks"], start=1):
-        likely = "   ".join(f"{f['text'].strip()} {f['probability']:.0%}" for f in blank["fillings"])
-        console.print(Text(f"  blank {number}:  {likely}" if len(found["blanks"]) > 1 else f"  {likely}"))
+        console.print(Text(f"  blank {number}:  {_told(blank)}"))
+
+
+def _told(blank: dict[str, Any]) -> str:
+    return "   ".join(f"{filling['text'].strip()} {filling['probability']:.0%}" for filling in blank["fillings"])

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 from fastapi import APIRouter, Request
 from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from trivium.errors import TriviumError
@@ -23,7 +24,6 @@ from trivium.studio.desk import Desk, Full
 from trivium.text.dialogue import render_prompt
 
 LOOK = 0.5  # seconds between looks whether somebody still waits
-LARGEST_BODY = 4 * 2**20  # bytes
 DEFAULT_TOKENS = 16  # of a completion that does not say, as OpenAI has it; a chat goes on to the context's end
 AnyAsked = TypeVar("AnyAsked", bound=Asked)
 
@@ -93,13 +93,10 @@ def desk_of(desks: Mapping[str, Desk], name: str) -> Desk:
 
 
 async def _read(request: Request, kind: type[AnyAsked]) -> AnyAsked:
-    body = bytearray()
-    async for piece in request.stream():
-        body += piece
-        if len(body) > LARGEST_BODY:
-            raise ApiError(f"the request may have {LARGEST_BODY:,} bytes", status=413, code="request_too_large")
     try:
-        found = json.loads(body)
+        found = json.loads(await request.body())
+    except ClientDisconnect:  # nobody reads this, unless the guard ended a body that grew too long
+        raise ApiError("the request is not whole, or too long", status=413, code="request_too_large") from None
     except (ValueError, RecursionError):
         raise ApiError("the body is no JSON; send one JSON object", code="invalid_json") from None
     try:
@@ -158,16 +155,22 @@ class CompletionForm:
 
     def __init__(self, desk: Desk, asked: Completion) -> None:
         self.desk, self.asked = desk, asked
+        self._reading: dict[tuple[int, ...], asyncio.Task[list[Token]]] = {}  # by prompt
 
     async def before(self, order: Order) -> Bit:
         """What is echoed."""
         if not self.asked.echo:
             return Bit("", [], None)
-        tokens: list[Any] = []
-        if self.asked.logprobs is not None:
-            tokens = await run_in_threadpool(self.desk.prompt_logprobs, order.prompt, order.alternatives)
-            tokens[0] = Token(order.prompt[0], float("nan"), [], None)
+        tokens = [] if self.asked.logprobs is None else await self._read(order)
         return Bit(self.desk.tokenizer.decode(order.prompt, keep_special=True), tokens, None)
+
+    async def _read(self, order: Order) -> list[Token]:
+        """The tokens of a prompt, computed once for all answers to it."""
+        prompt = tuple(order.prompt)
+        if prompt not in self._reading:
+            reading = run_in_threadpool(self.desk.prompt_logprobs, prompt, order.alternatives)
+            self._reading[prompt] = asyncio.create_task(reading)
+        return [Token(prompt[0], float("nan"), [], None), *await self._reading[prompt]]
 
     def first(self, number: int) -> list[dict[str, Any]]:
         return []

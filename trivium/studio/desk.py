@@ -65,8 +65,8 @@ class Desk:
             self._open -= 1
             self._inbox.put((wanted, False))  # its reader has left
 
-    def prompt_logprobs(self, prompt: Sequence[int], alternatives: int) -> list[Token | None]:
-        """What the model thinks of each token of a prompt; of the first, nothing. Blocks: one at a time."""
+    def prompt_logprobs(self, prompt: Sequence[int], alternatives: int) -> list[Token]:
+        """What the model thinks of each token of a prompt after the first. Blocks: one at a time."""
         with self._reading, torch.inference_mode():
             device = self.model.embed_tokens.weight.device
             tokens = torch.tensor([prompt], device=device)
@@ -74,7 +74,7 @@ class Desk:
             logprobs = self.model(tokens, places, torch.zeros_like(tokens))[0].float().log_softmax(-1)
             chosen = logprobs[:-1].gather(1, tokens[0, 1:, None])[:, 0].tolist()
             best = [most_probable(row, alternatives) for row in logprobs[:-1]]
-        return [None, *(Token(*found, None) for found in zip(prompt[1:], chosen, best, strict=True))]
+        return [Token(*found, None) for found in zip(prompt[1:], chosen, best, strict=True)]
 
     def close(self) -> None:
         self._inbox.put(None)

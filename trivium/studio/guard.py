@@ -1,13 +1,13 @@
-"""What stands before every route: whom the page may be served as, how large a request may be, what a browser may do.
+"""What stands before every route: what a server may be called, how large a request may be, what a browser may do.
 
-Knows no people and no run. A page of somebody else's must not reach a studio on this machine, by whatever name.
+Knows no people, no run and no key. A page of somebody else's must not reach a server on this machine, by whatever name.
 """
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 READING = frozenset({"GET", "HEAD"})
@@ -44,13 +44,31 @@ def loopback_names(port: int) -> frozenset[str]:
     return frozenset(f"{name}:{port}" for name in ("127.0.0.1", "localhost", "[::1]"))
 
 
+def refused(code: int, reason: str) -> Response:
+    return JSONResponse({"error": reason}, status_code=code)
+
+
 class Guard:
     """Refuses what no page of ours would send, before anybody reads it; adds the headers that bind the browser."""
 
-    def __init__(self, app: ASGIApp, *, names: Collection[str], largest_body: int = LARGEST_BODY) -> None:
-        """names  what the Host header may say, port included, in lower case"""
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        names: Collection[str],
+        pages: Collection[str],
+        called: Callable[[str], str] = str.lower,
+        refuse: Callable[[int, str], Response] = refused,
+        largest_body: int = LARGEST_BODY,
+    ) -> None:
+        """names   what the server may be called, in lower case
+        pages   where pages of ours come from, as an Origin header has it behind its scheme
+        called  what a Host header calls the server
+        refuse  a refusal, from its status and reason
+        """
         self.app = app
-        self.names = names
+        self.names, self.pages = names, pages
+        self.called, self.refuse = called, refuse
         self.largest_body = largest_body
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -75,19 +93,20 @@ class Guard:
             return
         await self.app(scope, self._counted(receive), sealed)
 
-    def refusal(self, method: str, headers: Headers) -> JSONResponse | None:
+    def refusal(self, method: str, headers: Headers) -> Response | None:
         """Why a request is turned away; None when it may pass."""
-        if headers.get("host", "").lower() not in self.names:
-            return refused(421, "this is not an address of the studio; take the one that `trivium studio` printed")
+        if self.called(headers.get("host", "")) not in self.names:
+            told = "this is not an address of the server; take the one that it printed, or start it with --name"
+            return self.refuse(421, told)
         if any(not self._is_ours(origin) for origin in headers.getlist("origin")):
-            return refused(403, "this request comes from another page; open the studio itself")
+            return self.refuse(403, "this request comes from a page that is not served here")
         if method not in READING | WRITING:
-            return refused(405, f"{method} is not answered here")
+            return self.refuse(405, f"{method} is not answered here")
         if method in WRITING and headers.get("content-type", "").split(";")[0].strip().lower() != "application/json":
-            return refused(415, "send JSON, with Content-Type: application/json")
+            return self.refuse(415, "send JSON, with Content-Type: application/json")
         length = headers.get("content-length", "0")
         if not length.isdecimal() or int(length) > self.largest_body:
-            return refused(413, f"a request may have {self.largest_body:,} bytes")
+            return self.refuse(413, f"a request may have {self.largest_body:,} bytes")
         return None
 
     def _is_ours(self, origin: str) -> bool:
@@ -95,7 +114,7 @@ class Guard:
             found = urlsplit(origin.lower())
         except ValueError:
             return False
-        return found.scheme in ("http", "https") and found.netloc in self.names and origin.count("/") == 2
+        return found.scheme in ("http", "https") and found.netloc in self.pages and origin.count("/") == 2
 
     def _counted(self, receive: Receive) -> Receive:
         """The same request, cut where it grows beyond what it may be, whatever length it declared."""
@@ -111,7 +130,3 @@ class Guard:
             return message
 
         return counted
-
-
-def refused(code: int, reason: str) -> JSONResponse:
-    return JSONResponse({"error": reason}, status_code=code)

@@ -52,7 +52,8 @@ def build_app(studio: Studio, *, names: Collection[str], secret: str) -> FastAPI
     app.add_exception_handler(HTTPException, _refused)
     app.add_exception_handler(RequestValidationError, _malformed)
     app.add_exception_handler(TriviumError, _mistaken)
-    app.add_middleware(Guard, names=frozenset(name.lower() for name in names))
+    ours = frozenset(name.lower() for name in names)
+    app.add_middleware(Guard, names=ours, pages=ours)
     return app
 
 

@@ -7,9 +7,8 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from fastapi import FastAPI, Request
+from fastapi import Depends, FastAPI, Request
 from starlette.exceptions import HTTPException
-from starlette.middleware.base import RequestResponseEndpoint
 from starlette.responses import JSONResponse, Response
 
 from trivium.compute import best_device
@@ -20,9 +19,11 @@ from trivium.story.voices import latest_model
 from trivium.studio.api import openai_routes
 from trivium.studio.asking import ApiError
 from trivium.studio.desk import Desk
+from trivium.studio.guard import Guard
 from trivium.studio.listening import LOOPBACK, address, listen, serve
 
 RETRY = "2"  # seconds after which a full queue may be asked again
+LARGEST_BODY = 4 * 2**20  # bytes: a context may be long
 
 
 def build_api(desks: Mapping[str, Desk], *, hosts: Collection[str], api_key: str | None) -> FastAPI:
@@ -31,22 +32,10 @@ def build_api(desks: Mapping[str, Desk], *, hosts: Collection[str], api_key: str
     """
     app = FastAPI(title="Trivium", docs_url=None, redoc_url=None, openapi_url=None)
 
-    @app.middleware("http")
-    async def guard(request: Request, call_next: RequestResponseEndpoint) -> Response:
-        """No page of somebody else's, open in a browser on this machine, may use the models."""
-        if host_of(request.headers.get("host", "")) not in hosts:
-            told = "this is not an address of the server; take the one that `trivium serve` printed, or give it --name"
-            return _told(ApiError(told))
-        if "origin" in request.headers:
-            return _told(ApiError("this request comes from a web page; pages are not served", status=403))
+    async def with_key(request: Request) -> None:
         shown = request.headers.get("authorization", "").removeprefix("Bearer ")
-        needed = api_key is not None and request.url.path != "/health"
-        if needed and not hmac.compare_digest(shown.encode(), (api_key or "").encode()):
-            return _told(ApiError("the API key is missing or wrong", status=401, code="invalid_api_key"))
-        kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
-        if request.method == "POST" and kind != "application/json":
-            return _told(ApiError("send JSON, with Content-Type: application/json", status=415))
-        return await call_next(request)
+        if api_key is not None and not hmac.compare_digest(shown.encode(), api_key.encode()):
+            raise ApiError("the API key is missing or wrong", status=401, code="invalid_api_key")
 
     @app.get("/health")
     async def health() -> Response:
@@ -60,9 +49,10 @@ def build_api(desks: Mapping[str, Desk], *, hosts: Collection[str], api_key: str
         assert isinstance(reason, HTTPException)
         return _told(ApiError(f"{request.method} {request.url.path}: {reason.detail}", status=reason.status_code))
 
-    app.include_router(openai_routes(desks))
+    app.include_router(openai_routes(desks), dependencies=[Depends(with_key)])
     app.add_exception_handler(ApiError, refused)
     app.add_exception_handler(HTTPException, missing)
+    app.add_middleware(Guard, names=hosts, pages=(), called=host_of, refuse=_refuse, largest_body=LARGEST_BODY)
     return app
 
 
@@ -72,6 +62,10 @@ def host_of(header: str) -> str:
         return urlsplit(f"//{header}").hostname or ""
     except ValueError:
         return ""
+
+
+def _refuse(code: int, reason: str) -> Response:
+    return _told(ApiError(reason, status=code))
 
 
 def _told(reason: ApiError) -> Response:

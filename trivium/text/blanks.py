@@ -16,6 +16,7 @@ and " sat"; and "The ___ sat" is read as the same prefix "The" and suffix " sat"
 import re
 from collections import deque
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -125,6 +126,11 @@ def parse(text: str) -> list[str]:
     if len(pieces) == 1:
         raise DataError(f'"{text}": has no blank; write three underscores where words are missing')
     return pieces
+
+
+def join(pieces: Sequence[str], fillings: Sequence[str]) -> str:
+    """The text with its blanks filled: what stands around them, as `parse` gives it, and one filling for each."""
+    return "".join(chain.from_iterable(zip(pieces, [*fillings, ""], strict=True)))
 
 
 def opening_spaces(text: str) -> list[bool]:

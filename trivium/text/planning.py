@@ -41,20 +41,15 @@ class RowPlan(NamedTuple):
         return len(self.bounds) - 1
 
 
-def chunks(lengths: Integers, limits: Integers | int) -> Chunks:
-    """Cut every item into pieces of at most its limit, all but the last of an item of exactly that; in order.
-
-    lengths  (items,) tokens; an item of none gives no piece
-    limits   (items,) or one for all; tokens, >= 1
-    """
-    cut = Cut(np.asarray(lengths, dtype=np.int64), np.asarray(limits, dtype=np.int64), 1)
-    return cut.pieces(np.arange(len(cut)))
-
-
 class Cut:
     """The pieces of items by number, found when they are asked for: of each item all of them, as often as it comes."""
 
     def __init__(self, lengths: Integers, limits: Integers, times: Integers | int) -> None:
+        """
+        lengths  (items,) tokens; an item of none gives no piece
+        limits   (items,) or one for all; tokens, >= 1: all pieces of an item but the last are exactly so long
+        times    (items,) or one for all: how often an item comes
+        """
         self._lengths, self._limits = lengths, np.broadcast_to(limits, lengths.shape)
         self._ends = np.cumsum(-(-lengths // limits) * times)
 

@@ -193,7 +193,7 @@ find("fill").addEventListener("submit", (event) => {
 async function fillIn() {
   const found = await attempt(() => ask("/api/fill", { text: find("blank").value }));
   if (!found) return;
-  const chosen = found.blanks.map((blank) => blank.fillings[0].text);
+  const chosen = found.texts[0].fillings.slice();
   const sentence = el("p", { class: "sentence", dir: "auto" });
   const show = () => {
     sentence.replaceChildren(found.pieces[0]);
