@@ -1,5 +1,6 @@
 """`trivium chat` in a terminal or a pipe: messages and commands in, answers out as they are written."""
 
+import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
@@ -10,10 +11,11 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from trivium.errors import TriviumError, did_you_mean
+from trivium.errors import Interrupted, TriviumError, did_you_mean
 from trivium.show import console_for, printable
 from trivium.story.chat import COMMANDS, PHASES, Chat, Piece, Speaker
 from trivium.story.manner import Manner
+from trivium.train.interrupt import Interrupt, listen
 
 LEAST_COLUMN = 34  # characters; with less to each, answers stand below each other
 REDRAWS = 12  # a second
@@ -110,12 +112,12 @@ class Terminal:
         self.say(chat.manner.told())
 
     def answers(self, speakers: Sequence[Speaker], pieces: Iterator[Piece]) -> None:
-        """Streams them; Ctrl-C ends them, and what there is of them stays."""
-        with closing(pieces):  # type: ignore[type-var]
-            try:
-                self._stream(speakers, pieces)
-            except KeyboardInterrupt:
-                self.say("\nstopped")
+        """Streams them; Ctrl-C ends them after the token that is being written, and what there is of them stays."""
+        try:
+            with closing(pieces), listen(signal.SIGINT) as interrupt, interrupt.deferred():  # type: ignore[type-var]
+                self._stream(speakers, _until(interrupt, pieces))
+        except Interrupted:
+            self.say("\nstopped")
 
     def _stream(self, speakers: Sequence[Speaker], pieces: Iterator[Piece]) -> None:
         if len(speakers) == 1:
@@ -168,6 +170,13 @@ class Terminal:
         table.add_row(*(_name(speaker) for speaker in speakers))
         table.add_row(*(Text("\n").join(lines[-most:] if most else lines) for lines in shown))
         return table
+
+
+def _until(interrupt: Interrupt, pieces: Iterator[Piece]) -> Iterator[Piece]:
+    for piece in pieces:
+        yield piece
+        if interrupt.requested:
+            return
 
 
 def _name(speaker: Speaker) -> Text:

@@ -8,6 +8,7 @@ from types import FrameType
 
 from trivium.errors import Interrupted
 
+HEARD = (signal.SIGINT, signal.SIGTERM)
 STOPPED = "stopped; the same command goes on from here"
 
 
@@ -37,13 +38,13 @@ class Interrupt:
 
 
 @contextmanager
-def listen() -> Iterator[Interrupt]:
-    """Hear SIGINT and SIGTERM in here; the old handlers come back at the end."""
+def listen(*signals: int) -> Iterator[Interrupt]:
+    """Hear these in here, or SIGINT and SIGTERM; the old handlers come back at the end."""
     interrupt = Interrupt()
     if threading.current_thread() is not threading.main_thread():  # only the main thread may handle signals
         yield interrupt
         return
-    before = {number: signal.signal(number, interrupt._handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, interrupt._handle) for number in signals or HEARD}
     try:
         yield interrupt
     finally:
