@@ -1,7 +1,7 @@
 """Phase III measured on TinyWorld, whose judge knows the truth: rewards, reinforcement, over-optimisation, votes.
 
-    python -m benchmarks.alignment [--out OUT] [--run RUN] [--minutes 8] [--seeds 8] [--only PART …] [--stop-after 60]
-                                   [--data DATA [--pairs NAME …]] [--quick] [--json]
+    python -m benchmarks.alignment [--out OUT] [--run RUN] [--minutes 8] [--seeds 8 [--first 0]] [--only PART …]
+                                   [--stop-after 60] [--threads 0] [--data DATA [--pairs NAME …]] [--quick] [--json]
 
 Every trial leaves a record in OUT/records; the same command goes on with the next one, and says at its end what the
 records so far come to, of how many seeds, also on a page, OUT/summary.html. The seeds share one base and instruct: of
@@ -48,8 +48,8 @@ class Bench:
         self.out, self.foundation, self.scale = out, foundation, scale
         self.fresh = fresh_pairs(foundation, out, scale.fresh)
 
-    def trials(self, seeds: int) -> Iterator[Trial]:
-        for seed in range(seeds):
+    def trials(self, first: int, seeds: int) -> Iterator[Trial]:
+        for seed in range(first, first + seeds):
             yield from self._of_seed(seed)
 
     def real_trials(self, data: Path, names: list[str], *, quick: bool) -> Iterator[Trial]:
@@ -118,6 +118,8 @@ def main() -> int:
     parser.add_argument("--run", type=Path, help="a finished run whose base and instruct are taken")
     parser.add_argument("--minutes", type=float, default=8.0, help="of phases I and II, where no run is given")
     parser.add_argument("--seeds", type=int, default=8)
+    parser.add_argument("--first", type=int, default=0, help="seed: several processes may share OUT and the seeds")
+    parser.add_argument("--threads", type=int, default=0, help="of each process; 0: all cores")
     parser.add_argument("--only", nargs="*", default=list(PARTS), choices=PARTS)
     parser.add_argument("--stop-after", type=float, default=1e9, help="minutes after which no trial is begun")
     parser.add_argument("--data", type=Path, help="folder of real preferences")
@@ -129,8 +131,9 @@ def main() -> int:
     records.mkdir(parents=True, exist_ok=True)
     try:
         foundation = make_foundation(chosen.out, run=chosen.run, minutes=chosen.minutes, quick=chosen.quick)
-        bench = Bench(chosen.out, foundation, QUICK if chosen.quick else FULL)
-        trials = bench.trials(1 if chosen.quick else chosen.seeds)
+        scale = (QUICK if chosen.quick else FULL)._replace(threads=chosen.threads)
+        bench = Bench(chosen.out, foundation, scale)
+        trials = bench.trials(chosen.first, 1 if chosen.quick else chosen.seeds)
         if chosen.data:
             trials = chain(bench.real_trials(chosen.data, chosen.pairs, quick=chosen.quick), trials)
         work(trials, records, chosen.only, 60 * chosen.stop_after)

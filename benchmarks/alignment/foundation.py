@@ -51,6 +51,7 @@ class Scale(NamedTuple):
     comparisons: int
     best_of: int  # answers to each prompt, of which the best are taken
     asked: int  # votes at which active and random choice are compared, and as many again each time
+    threads: int = 0  # 0: as many as there are cores
 
 
 FULL = Scale(2000, 120, 300, 128, 12, 2000, 300, 64, 250)

@@ -31,6 +31,7 @@ Record = dict[str, Any]
 def settings_of(agreement: int, scale: Scale, *, members: int = 1) -> Settings:
     """members  more than one are combined by their worst case"""
     return {
+        "compute": {"threads": scale.threads},
         "votes": {"pairs": scale.pairs, "noise": noise_at(agreement)},
         "reward": {
             "members": members,

@@ -86,7 +86,7 @@ def kill(process: subprocess.Popen[str]) -> None:
 
 def finish(process: subprocess.Popen[str]) -> None:
     try:
-        _, said = process.communicate(timeout=60)
+        _, said = process.communicate(timeout=180)
     except subprocess.TimeoutExpired:
         kill(process)
         pytest.fail("ranks wait for each other")

@@ -125,7 +125,7 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Found:
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
     try:
-        _, said = process.communicate(timeout=60)
+        _, said = process.communicate(timeout=180)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         pytest.fail(f"ranks wait for each other\n{process.communicate()[1][-3000:]}")
