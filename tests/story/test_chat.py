@@ -234,10 +234,13 @@ class Typist:
     def insist(self, ready: Callable[[str], bool]) -> None:
         """Ctrl-C until it is heard: readline misses one that comes between its prompt and its waiting."""
         began, end = len(self.seen), time.monotonic() + 30
-        while not ready(self.seen[began:]) and time.monotonic() < end:
-            self.process.send_signal(signal.SIGINT)
-            self.look(1)
-        assert ready(self.seen[began:]), self.seen
+        again = 0.0
+        while not ready(self.seen[began:]):
+            assert time.monotonic() < end, self.seen
+            if time.monotonic() > again:
+                self.process.send_signal(signal.SIGINT)
+                again = time.monotonic() + 2
+            self.look(0.1)
 
     def look(self, seconds: float) -> None:
         if select.select([self.terminal], [], [], seconds)[0]:
