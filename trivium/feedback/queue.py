@@ -6,6 +6,7 @@ Each function works within a transaction of its caller's. Which pairs are worth 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import Any
 
 import sqlalchemy as sa
@@ -30,6 +31,8 @@ from trivium.feedback.votes import (
 LENT = timedelta(minutes=10)  # a pair that somebody looks at is not fresh for others so long
 LATELY = 200  # votes among which a pair to share is looked for first
 APART = 5  # pairs that lie at least between a vote and the same pair again
+FEW, MANY = 16, 1000  # pairs of the queue that are looked at together, at first and at the most
+_UNKNOWN = tables.queue.c.known.is_(None)
 
 
 def enqueue(connection: Connection, new: Sequence[NewQueued]) -> list[int]:
@@ -73,8 +76,7 @@ def select_queue(connection: Connection, round: int | None = None) -> list[Queue
 
 def count_fresh(connection: Connection, *, round: int, most: int) -> int:
     """Pairs of unknown answer that nobody has voted on or looks at now; `most` when there are more."""
-    found = _waiting(round).where(tables.queue.c.known.is_(None), ~_voted(), ~_lent()).limit(most)
-    return connection.scalar(sa.select(sa.func.count()).select_from(found.subquery())) or 0
+    return sum(1 for _ in islice(_free(connection, round, [_voted_on(), _lent()], _UNKNOWN), most))
 
 
 def next_showings(
@@ -115,13 +117,46 @@ def wanted(drawn: float, shares: Shares) -> list[Purpose]:
 def _choose(
     connection: Connection, rater_id: int, round: int | None, purposes: Sequence[Purpose]
 ) -> tuple[int, Purpose] | None:
-    """A pair for the first purpose that has one. Each is looked up by indexes: the queue is not read."""
+    """A pair for the first purpose that has one."""
     for purpose in purposes:
-        for query in _LOOKED_UP[purpose](connection, rater_id, round):
-            found = connection.scalar(query.limit(1))
-            if found is not None:
-                return int(found), purpose
+        for pair_id in _LOOKED_UP[purpose](connection, rater_id, round):
+            return pair_id, purpose
     return None
+
+
+def _free(
+    connection: Connection,
+    round: int | None,
+    taken: Sequence[sa.Select[tuple[int]]],
+    *where: sa.ColumnElement[bool],
+    after: int = 0,
+) -> Iterator[int]:
+    """The queue's pairs of a round in their order, but for those that are taken.
+
+    A few at a time, looked up by their keys. One query for it all would be read through the whole queue, by PostgreSQL
+    until it has counted what the tables hold.
+    """
+    queue, size = tables.queue, FEW
+    while True:
+        some = sa.select(queue.c.id, queue.c.pair_id, tables.pairs.c.round).join_from(queue, tables.pairs)
+        rows = connection.execute(some.where(queue.c.id > after, *where).order_by(queue.c.id).limit(size)).all()
+        if not rows:
+            return
+        ids = [pair_id for _, pair_id, number in rows if round is None or number == round]
+        gone = {
+            pair_id
+            for query in (taken if ids else ())
+            for (pair_id,) in connection.execute(query.where(query.selected_columns.pair_id.in_(ids)))
+        }
+        yield from (pair_id for pair_id in ids if pair_id not in gone)
+        after, size = rows[-1][0], min(MANY, 4 * size)
+
+
+def _found(connection: Connection, *queries: sa.Select[Any]) -> Iterator[int]:
+    """The first pair of each query."""
+    for query in queries:
+        if (pair_id := connection.scalar(query.limit(1))) is not None:
+            yield int(pair_id)
 
 
 def _waiting(round: int | None) -> sa.Select[Any]:
@@ -145,43 +180,51 @@ def _shown(*where: sa.ColumnElement[bool]) -> sa.Exists:
     return found.correlate(tables.queue).exists()
 
 
-def _lent() -> sa.Exists:
-    """Whether somebody looks at the pair now."""
+def _voted_on(*where: sa.ColumnElement[bool]) -> sa.Select[tuple[int]]:
+    """Pairs on which somebody's vote counts."""
+    return sa.select(tables.votes.c.pair_id).outerjoin(tables.withdrawals).where(queries.counting(), *where)
+
+
+def _shown_ever(*where: sa.ColumnElement[bool]) -> sa.Select[tuple[int]]:
+    return sa.select(tables.showings.c.pair_id).where(*where)
+
+
+def _lent() -> sa.Select[tuple[int]]:
+    """Pairs that somebody looks at now."""
     recent = (datetime.now(UTC) - LENT).isoformat(timespec="microseconds")
-    return _shown(tables.showings.c.shown_at > recent)
+    return _shown_ever(tables.showings.c.shown_at > recent)
 
 
-def _unseen(rater_id: int, round: int | None) -> sa.Select[Any]:
-    """Pairs that this rater was not shown, nor voted on where it was not shown: in the terminal of before, imported."""
-    mine, cast = tables.showings.c.rater_id == rater_id, tables.votes.c.rater_id == rater_id
-    return _waiting(round).where(~_shown(mine), ~_voted(cast))
+def _seen_by(rater_id: int) -> list[sa.Select[tuple[int]]]:
+    """Pairs that this rater was shown, or voted on where it was not shown: in the terminal of before, imported."""
+    return [_shown_ever(tables.showings.c.rater_id == rater_id), _voted_on(tables.votes.c.rater_id == rater_id)]
 
 
-def _fresh(connection: Connection, rater_id: int, round: int | None) -> Iterator[sa.Select[Any]]:
+def _fresh(connection: Connection, rater_id: int, round: int | None) -> Iterator[int]:
     """Behind the one that was given last; only where there is none are those looked at that somebody left lying."""
     showings = tables.showings
     last = sa.select(sa.func.max(showings.c.id)).where(showings.c.purpose == "fresh").scalar_subquery()
     mark = sa.select(tables.queue.c.id).join_from(tables.queue, showings, tables.queue.c.pair_id == showings.c.pair_id)
     reached = connection.scalar(mark.where(showings.c.id == last)) or 0
-    free = _unseen(rater_id, round).where(tables.queue.c.known.is_(None), ~_voted(), ~_lent())
-    yield free.where(tables.queue.c.id > reached)
-    yield free
+    taken = [*_seen_by(rater_id), _voted_on(), _lent()]
+    for after in (reached, 0):
+        yield from _free(connection, round, taken, _UNKNOWN, after=after)
 
 
-def _shared(connection: Connection, rater_id: int, round: int | None) -> Iterator[sa.Select[Any]]:
+def _shared(connection: Connection, rater_id: int, round: int | None) -> Iterator[int]:
     """Of those voted on lately, else ever, one that the fewest others voted on; else one that somebody looks at."""
-    unknown = _unseen(rater_id, round).where(tables.queue.c.known.is_(None))
+    mine, cast = tables.showings.c.rater_id == rater_id, tables.votes.c.rater_id == rater_id
+    unknown = _waiting(round).where(_UNKNOWN, ~_shown(mine), ~_voted(cast))
     voted = unknown.join(tables.votes, tables.votes.c.pair_id == tables.queue.c.pair_id).outerjoin(tables.withdrawals)
     voted = voted.where(queries.counting()).group_by(tables.queue.c.id, tables.queue.c.pair_id)
     fewest = sa.func.count(sa.distinct(tables.votes.c.rater_id))
     voted = voted.order_by(None).order_by(fewest, tables.queue.c.id)
     newest = connection.scalar(sa.select(sa.func.max(tables.votes.c.id))) or 0
-    yield voted.where(tables.votes.c.id > newest - LATELY)
-    yield voted
-    yield unknown
+    yield from _found(connection, voted.where(tables.votes.c.id > newest - LATELY), voted)
+    yield from _free(connection, round, _seen_by(rater_id), _UNKNOWN)
 
 
-def _again(connection: Connection, rater_id: int, round: int | None) -> Iterator[sa.Select[Any]]:
+def _again(connection: Connection, rater_id: int, round: int | None) -> Iterator[int]:
     """The oldest that this rater voted on and was not asked again about; the last few are not taken."""
     mine = (tables.votes.c.rater_id == rater_id, queries.counting())
     own = sa.select(tables.votes.c.id).outerjoin_from(tables.votes, tables.withdrawals).where(*mine)
@@ -191,14 +234,14 @@ def _again(connection: Connection, rater_id: int, round: int | None) -> Iterator
     old = _waiting(round).join(tables.votes, tables.votes.c.pair_id == tables.queue.c.pair_id)
     old = old.outerjoin(tables.withdrawals).where(*mine, tables.votes.c.repeat == 0, tables.votes.c.id < late)
     repeated = _shown(tables.showings.c.rater_id == rater_id, tables.showings.c.repeat > 0)
-    yield old.where(~repeated).order_by(None).order_by(tables.votes.c.id)
+    yield from _found(connection, old.where(~repeated).order_by(None).order_by(tables.votes.c.id))
 
 
-def _known(connection: Connection, rater_id: int, round: int | None) -> Iterator[sa.Select[Any]]:
-    yield _unseen(rater_id, round).where(tables.queue.c.known.is_not(None))
+def _known(connection: Connection, rater_id: int, round: int | None) -> Iterator[int]:
+    yield from _free(connection, round, _seen_by(rater_id), ~_UNKNOWN)
 
 
-_LOOKED_UP: dict[Purpose, Callable[[Connection, int, int | None], Iterator[sa.Select[Any]]]] = {
+_LOOKED_UP: dict[Purpose, Callable[[Connection, int, int | None], Iterator[int]]] = {
     "fresh": _fresh,
     "shared": _shared,
     "again": _again,
