@@ -143,11 +143,8 @@ def _free(
         if not rows:
             return
         ids = [pair_id for _, pair_id, number in rows if round is None or number == round]
-        gone = {
-            pair_id
-            for query in (taken if ids else ())
-            for (pair_id,) in connection.execute(query.where(query.selected_columns.pair_id.in_(ids)))
-        }
+        looked_up = sa.union_all(*(query.where(query.selected_columns.pair_id.in_(ids)) for query in taken))
+        gone = set(connection.scalars(looked_up)) if ids else set()
         yield from (pair_id for pair_id in ids if pair_id not in gone)
         after, size = rows[-1][0], min(MANY, 4 * size)
 

@@ -80,6 +80,8 @@ class Store:
         self._reader = engine
         self._writer = engine.execution_options(**{database.WRITES: True})
         self._turn = threading.RLock() if database.is_exclusive(engine) else nullcontext()
+        self.has_one_writer = engine.dialect.name == "sqlite"
+        """whether others who write wait meanwhile"""
 
     @classmethod
     def open(cls, path_or_url: str | Path) -> Self:

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections import Counter
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 from trivium.feedback.stats import next_goal
@@ -41,16 +42,20 @@ class Ballots:
         self._looked = 0.0
         self._newest = 0  # vote that was counted
         self._tally: tuple[int, float, Counter[int]] = (0, 0.0, Counter())  # round, counted at, votes by rater
-        self._pen = threading.Lock()  # one writes at a time: waiting here is fair, waiting in the database is not
+        # where one writes at a time, waiting here is fair, waiting in the database is not
+        self._pen = threading.Lock() if store.has_one_writer else nullcontext()
+        self._sums = threading.Lock()
 
     def hand_out(self, rater_id: int, count: int) -> list[dict[str, Any]]:
         """Up to `count` pairs for this rater, those given before first; more are written meanwhile."""
         round = self.asker.round
         with self._pen:
             given = self.asker.hand_out(rater_id, count, round=round)
-            if len(given) < count or time.monotonic() - self._looked > OFTEN:
-                self._looked = time.monotonic()
-                self.asker.refill(round=round)
+        with self._sums:
+            looks = len(given) < count or time.monotonic() - self._looked > OFTEN
+            self._looked = time.monotonic() if looks else self._looked
+        if looks:
+            self.asker.refill(round=round)
         return [as_ballot(showing) for showing in given]
 
     def cast(self, slip: Slip, rater_id: int) -> Vote:
@@ -58,6 +63,7 @@ class Ballots:
         key, round = f"studio:{rater_id}:{slip.key}", self.asker.round
         with self._pen:
             vote = self._store.answer(Answer(slip.showing, rater_id, slip.shown, key, slip.seconds, slip.comment))
+        with self._sums:
             known = self._counted(round)
             if vote.id > self._newest:
                 self._newest = vote.id
@@ -68,13 +74,14 @@ class Ballots:
         """The rater's last vote, withdrawn by a new row; None when there is none."""
         with self._pen:
             vote = self._store.undo(rater_id, f"studio:{rater_id}:{key}")
+        with self._sums:
             self._tally = (0, 0.0, Counter())
         return vote
 
     def progress(self, rater_id: int) -> Progress:
         """Toward enough for a better reward model, in steps that one can reach."""
         round = self.asker.round
-        with self._pen:
+        with self._sums:
             cast = self._counted(round)
             votes, mine = cast.total(), cast[rater_id]
         goal = next_goal(votes)
