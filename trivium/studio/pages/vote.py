@@ -9,24 +9,14 @@ from starlette.responses import Response
 from trivium.errors import RunError
 from trivium.feedback.people import Person
 from trivium.feedback.store import Shown
-from trivium.publish import write_text
-from trivium.runs import Run
 from trivium.story.choosing import answering_model
+from trivium.story.guidelines import LONGEST, guidelines_of, write_guidelines
 from trivium.studio.auth import Member, Owner, Voter
 from trivium.studio.ballots import Slip
 from trivium.studio.studio import Here, Json, Studio, show
 
 routes = APIRouter()
 MOST_PAIRS = 12  # handed out at once
-GUIDELINES = "guidelines.md"
-USUAL = """Prefer the answer that does what was asked.
-
-Of two that do, prefer the one that is true and makes sense.
-
-Of two that are true, prefer the one that you would rather read.
-
-Length alone is no merit. When you cannot tell, a tie is a good answer; when neither is any good, say so."""
-
 
 Key = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9._:-]+$")]
 
@@ -53,7 +43,7 @@ class Undo(BaseModel):
 class Guidelines(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    text: Annotated[str, Field(max_length=20_000)]
+    text: Annotated[str, Field(max_length=LONGEST)]
 
 
 @routes.get("/vote")
@@ -111,17 +101,7 @@ def guidelines(here: Here, who: Member) -> Response:
 
 
 @routes.put("/api/guidelines")
-def write_guidelines(told: Guidelines, here: Here, who: Owner) -> Response:
-    """What raters read beside the answers; in guidelines.md of the run folder."""
-    write_text(here.run.path / GUIDELINES, told.text)
+def set_guidelines(told: Guidelines, here: Here, who: Owner) -> Response:
+    """What raters read beside the answers."""
+    write_guidelines(here.run, told.text)
     return Json({"text": told.text})
-
-
-def guidelines_of(run: Run) -> str:
-    """raises  HTTPException 409 when the file is no text"""
-    try:
-        return (run.path / GUIDELINES).read_text(encoding="utf-8")[:20_000]
-    except FileNotFoundError:
-        return USUAL
-    except (OSError, UnicodeDecodeError):
-        raise HTTPException(409, f"{GUIDELINES} in the run folder cannot be read as text; mend it there") from None
