@@ -267,6 +267,18 @@ def test_the_last_vote_is_taken_back_and_its_pair_asked_again(place: Place) -> N
     assert client.get("/api/pairs?count=1").json()["pairs"] == [other]
 
 
+def test_a_vote_that_was_cast_on_another_page_meanwhile_is_not_taken_back(place: Place) -> None:
+    client = place.come_in("rater")
+    here, elsewhere = pairs_for(place, client, 2)
+    mine = client.post("/api/votes", json={"showing": here["id"], "shown": "left", "key": "a"}).json()["vote"]
+    client.post("/api/votes", json={"showing": elsewhere["id"], "shown": "tie", "key": "b"})
+    for _ in range(2):  # once more, as when the first answer was lost on its way
+        assert client.post("/api/votes/undo", json={"key": "u", "vote": mine}).json()["vote"] == mine
+    assert client.post("/api/votes/undo", json={"key": "w", "vote": mine}).status_code == 409
+    assert [vote.choice for vote in place.studio.store.votes() if not vote.simulated] == ["tie"]
+    assert place.come_in("rater").post("/api/votes/undo", json={"key": "x", "vote": mine + 1}).status_code == 409
+
+
 def test_a_ballot_does_not_tell_whose_answers_they_are(place: Place) -> None:
     client = place.come_in("rater")
     text = json.dumps(pairs_for(place, client, 12)) + client.get("/vote").text

@@ -38,6 +38,8 @@ class Undo(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     key: Key
+    vote: int | None = Field(None, ge=1, lt=2**31)
+    """which one is taken back: the last where it is left out, which may be one that was cast on another page"""
 
 
 class Guidelines(BaseModel):
@@ -88,8 +90,8 @@ def cast(ballot: Ballot, here: Here, who: Voter) -> Response:
 
 @routes.post("/api/votes/undo")
 def undo(wanted: Undo, here: Here, who: Voter) -> Response:
-    """Withdraw the last vote; its pair is asked again."""
-    vote = here.ballots.undo(rater_of(who), wanted.key)
+    """Withdraw a vote; its pair is asked again."""
+    vote = here.ballots.undo(rater_of(who), wanted.key, wanted.vote)
     if vote is None:
         raise HTTPException(409, "there is no vote of yours to take back")
     return Json({"vote": vote.id, **progress(here, who)})
