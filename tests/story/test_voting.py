@@ -209,7 +209,7 @@ def test_the_end_says_whose_votes_there_are_and_what_to_do_next(
     vote_in_terminal(run.path, rater="ada", count=9)
     told = capsys.readouterr()
     assert "2 votes of yours, 1 of others, 3 simulated" in told.out
-    assert "For round 1 people cast 3 of 194 votes, enough to tell a win rate of 60 %" in told.out
+    assert "For round 1 people cast 3 of 194 votes, enough to tell a win rate of 60% from" in told.out
     assert f"trivium run {run.path} --round" in told.out
     assert "Which is better?" in told.err
 

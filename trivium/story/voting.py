@@ -41,6 +41,10 @@ LEAVE = ("q", "quit", END)
 UNDO = ("u", "undo", "\x7f")  # backspace
 COMMENT = ("c", "comment")
 GUIDELINES = ("g", "guidelines")
+LEGEND = (
+    (("1", "or ←"), ("2", "or →"), ("t", "tie"), ("b", "both bad"), ("s", "skip")),
+    (("u", "undo"), ("c", "comment"), ("g", "guidelines"), ("q", "leave")),
+)
 LONGEST = 2000  # characters of a comment
 TOLD: dict[Shown, str] = {
     "left": "1 is better",
@@ -172,21 +176,12 @@ def read_choice(console: Console) -> Shown | Literal["undo", "comment", "guideli
 
     A single key at a terminal, a line elsewhere.
     """
-    legend = [
-        ("1", "or ←"),
-        ("2", "or →"),
-        ("t", "tie"),
-        ("b", "both bad"),
-        ("s", "skip"),
-        ("u", "undo"),
-        ("c", "comment"),
-        ("g", "guidelines"),
-        ("q", "leave"),
-    ]
     asked = Text("Which is better?   ")
-    for key, name in legend:
-        asked.append(f"{key}\u00a0", style="bold cyan")
-        asked.append(name.replace(" ", "\u00a0"), style="dim").append("   ")
+    for legend in LEGEND:
+        for key, name in legend:
+            asked.append(key, style="bold cyan").append(f" {name}   ", style="dim")
+        asked.append("\n" + " " * len("Which is better?   "))
+    asked.rstrip()
     while True:
         console.print(asked)
         said = read_key(sys.stdin.fileno()) if sys.stdin.isatty() else read_line()
