@@ -45,7 +45,7 @@ def story(here: Here, who: Member) -> Response:
         "story",
         first=watching.told(seen, here.work.state()),
         unbegun=UNBEGUN,
-        rounds=rounds.told(here.run, told, here.store.comparisons()) if told else [],
+        rounds=rounds.told(here.run, told, here.store) if told else [],
         asked=page.asked(told) if told else [],
         answering=page.answering(told) if told else [],
         openings=page.openings(told) if told else [],

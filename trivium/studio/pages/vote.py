@@ -13,6 +13,7 @@ from trivium.story.choosing import answering_model
 from trivium.story.guidelines import LONGEST, guidelines_of, write_guidelines
 from trivium.studio.auth import Member, Owner, Voter
 from trivium.studio.ballots import Slip
+from trivium.studio.rounds import learned_from
 from trivium.studio.studio import Here, Json, Studio, show
 
 routes = APIRouter()
@@ -55,7 +56,29 @@ def vote(here: Here, who: Voter) -> Response:
     except RunError:
         return show(here, who, "vote", first=None)
     first = {**handed(here, who, 4), **progress(here, who), "guidelines": guidelines_of(here.run)}
-    return show(here, who, "vote", first=first)
+    return show(here, who, "vote", first=first, bought=bought(here))
+
+
+def bought(here: Studio) -> list[str]:
+    """What votes have bought and what more would buy, by the newest reward model; nothing before there is one."""
+    story = here.log.look().story
+    if story is None or not story.rewards:
+        return []
+    number, report = story.rewards[-1]
+    ceiling = f"; {report['ceiling']:.0%} is the most that is possible" if report.get("ceiling") else ""
+    votes, whose = learned_from(here.run.round(number), here.store.cast_by_people())
+    came_of = f"{votes:,} simulated votes" if whose == "simulated" else f"{votes:,} votes{whose and f', {whose}'}"
+    told = [
+        f"Round {number}’s reward model came of {came_of}. It agrees with {report['accuracy']:.0%} of those held out "
+        f"({report['accuracy_low']:.0%} to {report['accuracy_high']:.0%}{ceiling})."
+    ]
+    if curve := report.get("curve"):
+        gain, low, high = (100 * curve[name] for name in ("gain", "gain_low", "gain_high"))
+        told += [
+            f"{curve['votes']:,} more would add about {gain:.1f} points ({low:.1f} to {high:.1f}), "
+            "if they add what the last half added."
+        ]
+    return told
 
 
 def handed(here: Studio, who: Person, count: int) -> dict[str, Any]:

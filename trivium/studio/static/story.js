@@ -38,6 +38,7 @@ function showState(state) {
     gauge.firstElementChild.style.transform = `scaleX(${state.share})`;
     gauge.setAttribute("aria-valuenow", Math.round(100 * state.share));
   }
+  find("how-to-start")?.toggleAttribute("hidden", state.working);
   find("complaint").hidden = !state.complaint;
   find("complaint").textContent = state.complaint;
   if (find("now-do")) showButtons(state);

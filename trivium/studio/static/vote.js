@@ -14,7 +14,7 @@ let shownAt = 0;
 let fetching = null;
 let unsent = 0;
 let sending = Promise.resolve();
-const cast = []; // votes of this visit that are stored, by number, and their pairs; the newest last
+const cast = []; // votes of this visit that are stored: their numbers, pairs and comments; the newest last
 const asked = new Set(hand.map((pair) => pair.id)); // in hand or voted on
 
 // The pair
@@ -61,7 +61,7 @@ function post(sent, pair, choice) {
       try {
         const stored = await ask("/api/votes", sent);
         showGoal(stored, TOLD[choice]);
-        cast.push({ number: stored.vote, pair });
+        cast.push({ number: stored.vote, pair, comment: sent.comment });
         break;
       } catch (reason) {
         if (reason.status && reason.status < 500 && reason.status !== 429) {
@@ -91,6 +91,8 @@ function undo() {
     if (told) {
       cast.pop();
       hand = [last.pair, ...hand];
+      find("remark-text").value = last.comment;
+      find("remark").hidden = !last.comment;
       showGoal(told, "taken back");
     }
     show();
