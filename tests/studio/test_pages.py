@@ -245,6 +245,19 @@ def test_a_run_is_started_paused_found_again_and_gone_on_with(tmp_path: Path, mo
     assert 0 < state["share"] < 1
 
 
+def test_whose_votes_a_round_learns_from_is_asked_each_time(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    started = list[tuple[str, ...]]()
+    monkeypatch.setattr(Work, "start", lambda self, *flags: started.append(flags))
+    client = place.come_in("owner")
+    for order in ({}, {"people_only": True}, {"people_only": False}):
+        assert client.post("/api/work", json={"next_round": True, **order}).status_code == 202
+    assert started == [("--round",), ("--round", "--votes.no-simulated"), ("--round", "--votes.simulated")]
+    assert '"judged": true, "people_only": false' in client.get("/").text
+    recipe = place.studio.run.recipe
+    write_text(recipe, recipe.read_text().replace("simulated = true", "simulated = false"))
+    assert '"judged": true, "people_only": true' in client.get("/").text
+
+
 def test_why_a_run_gave_up_is_told(run: Run) -> None:
     run.recipe.write_text(run.recipe.read_text().replace("width = 16", 'width = "wide"'))
     work = Work(run)

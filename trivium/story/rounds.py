@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -118,6 +119,7 @@ def collect_votes(teller: Teller, round: Round) -> Votes:
         labelled = store.labelled_pairs(include_simulated=recipe.votes.simulated, among=frozenset(settled.votes))
         counts = store.counts()
     if not labelled:
+        _unsettle(teller, round)
         raise RunError(
             f"{teller.run.path}: nobody has voted yet; vote with `trivium vote {teller.run.path}`, "
             f"then `trivium run {teller.run.path} --round`"
@@ -140,12 +142,12 @@ class SettledVotes(msgspec.Struct):
 
 def _settled_votes(teller: Teller, round: Round) -> SettledVotes:
     """The votes there are when the round begins; where a judge knows the truth, he votes first, on the first rank."""
-    path = round.path / "votes.json"
+    path, recipe = round.path / "votes.json", teller.recipe
     if teller.world.first and not path.exists():
         with Store.open(_place(teller)) as store:
             _gather(teller, round, store)
             round.path.mkdir(parents=True, exist_ok=True)
-            votes = [vote.id for vote in store.votes()]
+            votes = [vote.id for vote in store.votes() if recipe.votes.simulated or not vote.simulated]
             start = policy_before(teller, round.number)
             if round.number > 1 and start != teller.run.round(round.number - 1).aligned:
                 teller.show.say("  blind votes prefer the model before the last round's: this one starts from it")
@@ -153,6 +155,15 @@ def _settled_votes(teller: Teller, round: Round) -> SettledVotes:
             write_text(path, msgspec.json.encode(settled).decode())
     teller.world.barrier()
     return msgspec.json.decode(path.read_bytes(), type=SettledVotes)
+
+
+def _unsettle(teller: Teller, round: Round) -> None:
+    """There was nothing to learn from: the votes that are cast from now on are this round's."""
+    teller.world.barrier()  # every rank has read what was settled
+    if teller.world.first:
+        (round.path / "votes.json").unlink()
+        with suppress(OSError):
+            round.path.rmdir()
 
 
 def settle_votes(teller: Teller) -> None:
