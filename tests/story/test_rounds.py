@@ -221,6 +221,11 @@ def test_nothing_learns_from_a_reward_model_that_nobody_can_trust(finished: Path
     assert json.loads((run.path / "measures.json").read_text())["votes"]["round"] == 1
     again = stable.start("align", run.path, folder=run.path)
     assert again.code == 2
+    more = stable.start("run", run.path, "--round", folder=run.path)  # as it said: other votes, another reward model
+    assert f"{run.round(3).reward}: it agrees with" in " ".join(more.said.split())
+    stable.finish("run", run.path, "--round", "--align.no-gate", folder=run.path)
+    assert [round.number for round in run.rounds() if round.aligned.exists()] == [1, 3]
+    assert json.loads((run.round(3).path / "votes.json").read_text())["start"] == "rounds/001/aligned"
 
 
 def test_the_report_says_what_more_votes_would_buy_and_how_sure_it_is(finished: Path) -> None:
