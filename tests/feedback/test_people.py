@@ -83,8 +83,10 @@ def test_only_owners_invite_and_the_first_owner_comes_once(people: People, owner
 def test_sessions_end_when_they_are_revoked_signed_out_or_old(people: People, owner: Person, store: Store) -> None:
     one, two, three = (people.open_session(owner.id, agent=f"browser {number}\n") for number in range(3))
     assert [session.agent for session in people.sessions(owner.id)] == [f"browser {number}" for number in range(3)]
+    assert [people.session_of(token) for token in (one, two, three)] == [session.id for session in people.sessions()]
     people.revoke(people.sessions()[0].id)
     people.sign_out(two)
+    assert [people.session_of(token) for token in (one, "guessed")] == [None, None]
     assert [people.person_of(token) for token in (one, two, three, "guessed")] == [None, None, owner, None]
     people.revoke_all(owner.id)
     assert people.person_of(three) is None

@@ -42,7 +42,7 @@ def test_the_stats_say_how_far_raters_agree_and_what_is_missing(run: Run, capsys
     assert "80 votes: 80 of people, 0 simulated" in told
     assert "look at Ann: agrees with others in 0%" in told
     assert "Raters agree on 0% (0% to 9%) of 40 pairs." in told
-    assert "more votes of people are enough to tell a win rate of 60 % from a coin" in told
+    assert "more votes of people are enough to tell a win rate of 60% from a coin" in told
     main(["feedback", "stats", str(run.path), "--json"])
     found = json.loads(capsys.readouterr().out)
     assert (found["votes"], found["agreement"]["pairs"], found["raters"][0]["left"]["rate"]) == (80, 40, 0.5)
@@ -67,7 +67,11 @@ def test_the_environment_and_a_setting_name_another_database(
     assert votes_of(run, "postgresql://me@host/votes") == f"sqlite:///{tmp_path}/elsewhere.db"
     main(["feedback", "stats", str(run.path)])
     assert "0 votes: 0 of people" in capsys.readouterr().out
-    for url, message in (("mysql://h/x", "must be a postgresql:// URL"), ("postgresql://me:pw@h/x", "no password")):
+    for url, message in (
+        ("mysql://h/x", "must be a postgresql:// URL"),
+        ("postgresql://me:pw@h/x", "no password"),
+        ("postgresql://me@h/x?sslmode=require&password=pw", "no password"),
+    ):
         with pytest.raises(ConfigError, match=message) as refused:
             resolve({"votes": {"database": url}})
         assert "votes.database" in str(refused.value)

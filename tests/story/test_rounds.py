@@ -185,6 +185,27 @@ def test_alignment_without_votes_says_how_to_get_them(recipe: Path, stable: Any,
     assert f"nobody has voted yet; vote with `trivium vote {run}`" in " ".join(ended.said.split())
 
 
+def test_a_round_of_people_alone_waits_for_their_votes_and_settles_on_them(
+    finished: Path, stable: Any, tmp_path: Path
+) -> None:
+    """Refused while nobody has voted, it is not begun: the votes that come then are its votes."""
+    run = Run(tmp_path / "run")
+    shutil.copytree(finished, run.path)
+    command = ("align", run.path, "--round", "--votes.no-simulated", "--align.steps", "2")
+    refused = stable.start(*command, folder=run.path)
+    assert refused.code == 2
+    assert "nobody has voted yet" in refused.said
+    assert [round.number for round in run.rounds()] == [1]
+    with Store.open(run.feedback) as store:
+        said = [(f"Say {i}", f"Gladly: {i}.", f"No {i}!") for i in range(30)]
+        ids = store.add_pairs(NewPair((Message("user", prompt),), good, bad, 2) for prompt, good, bad in said)
+        rater = store.add_rater("ada").id
+        store.add_votes(NewVote(pair, rater, "first", f"k{pair}") for pair in ids)
+        cast = store.cast_by_people()
+    stable.finish(*command, folder=run.path)
+    assert set(json.loads((run.round(2).path / "votes.json").read_text())["votes"]) == cast
+
+
 def test_nothing_learns_from_a_reward_model_that_nobody_can_trust(finished: Path, stable: Any, tmp_path: Path) -> None:
     """A refusal with figures and a remedy; the reward model and its report stay, and the rest is examined."""
     run = Run(tmp_path / "run")
@@ -200,6 +221,11 @@ def test_nothing_learns_from_a_reward_model_that_nobody_can_trust(finished: Path
     assert json.loads((run.path / "measures.json").read_text())["votes"]["round"] == 1
     again = stable.start("align", run.path, folder=run.path)
     assert again.code == 2
+    more = stable.start("run", run.path, "--round", folder=run.path)  # as it said: other votes, another reward model
+    assert f"{run.round(3).reward}: it agrees with" in " ".join(more.said.split())
+    stable.finish("run", run.path, "--round", "--align.no-gate", folder=run.path)
+    assert [round.number for round in run.rounds() if round.aligned.exists()] == [1, 3]
+    assert json.loads((run.round(3).path / "votes.json").read_text())["start"] == "rounds/001/aligned"
 
 
 def test_the_report_says_what_more_votes_would_buy_and_how_sure_it_is(finished: Path) -> None:

@@ -22,6 +22,7 @@ from trivium.runs import Run, open_run
 from trivium.shelf import Origin, publish_model
 from trivium.show import printable
 from trivium.story.choosing import answering_model, coming_round, learning_prompts, new_prompts
+from trivium.story.guidelines import GUIDELINES, write_guidelines
 from trivium.story.voting import read_key, show_pair, vote_in_terminal
 from trivium.text.tokenizer import train as train_tokenizer
 from trivium.worlds import tinyworld
@@ -150,6 +151,26 @@ def test_the_last_vote_is_taken_back_and_its_pair_is_asked_about_again(
         assert len(store.votes()) == 2
 
 
+def test_a_comment_is_kept_with_its_vote_alone(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    say(monkeypatch, "c", "  both   say 1, not q ", "1", "t", "q")
+    vote_in_terminal(run.path, rater="ada", count=10)
+    with Store.open(run.feedback) as store:
+        assert [vote.comment for vote in store.votes()] == ["both   say 1, not q", ""]
+
+
+def test_the_guidelines_are_those_of_the_run(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    say(monkeypatch, "g", "q")
+    vote_in_terminal(run.path, rater="ada", count=10)
+    assert "Prefer the answer that does what was asked." in capsys.readouterr().err
+    write_guidelines(run, "Be \x1b[2Jkind.")
+    say(monkeypatch, "g", "q")
+    vote_in_terminal(run.path, rater="ada", count=10)
+    (run.path / GUIDELINES).unlink()
+    assert "Be \ufffd[2Jkind." in capsys.readouterr().err
+
+
 def test_a_vote_that_the_rater_casts_elsewhere_meanwhile_is_not_taken_back(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -188,6 +209,7 @@ def test_the_end_says_whose_votes_there_are_and_what_to_do_next(
     vote_in_terminal(run.path, rater="ada", count=9)
     told = capsys.readouterr()
     assert "2 votes of yours, 1 of others, 3 simulated" in told.out
+    assert "For round 1 people cast 3 of 194 votes, enough to tell a win rate of 60% from" in told.out
     assert f"trivium run {run.path} --round" in told.out
     assert "Which is better?" in told.err
 

@@ -152,7 +152,7 @@ def serve(run: Run, *flags: str) -> Served:
     return Served(process.stdout.readline().strip(), process)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # its event loop is the thread's own, where nobody else can run one
 def chromium() -> Iterator[Any]:
     """A browser; whoever asks for it is skipped where there is none."""
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")

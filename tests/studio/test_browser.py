@@ -96,6 +96,23 @@ def test_two_presses_of_a_key_are_not_two_votes(chromium: Any, served: Served) -
     visit.context.close()
 
 
+@pytest.mark.parametrize("clipboard", ["there", "undefined"])  # undefined: on other machines, without https
+def test_an_invitation_is_copied_as_it_stands(chromium: Any, served: Served, clipboard: str) -> None:
+    visit = Visit(chromium, served, SIZES["desktop"])
+    page = visit.page
+    if clipboard == "undefined":
+        page.add_init_script("Object.defineProperty(navigator, 'clipboard', { value: undefined })")
+    visit.go("Team")
+    page.click("#invite button")
+    page.click("#link button")
+    page.wait_for_selector(".toast:has-text('Copied')")
+    page.focus("#note")
+    page.keyboard.press("Control+V")
+    assert page.input_value("#note") == page.input_value("#link input")[:80]
+    assert visit.trouble == []
+    visit.context.close()
+
+
 @pytest.mark.parametrize("size", SIZES)
 def test_a_person_watches_talks_votes_and_goes_round(chromium: Any, served: Served, size: str) -> None:
     visit = Visit(chromium, served, SIZES[size])
@@ -126,6 +143,10 @@ def test_a_person_watches_talks_votes_and_goes_round(chromium: Any, served: Serv
         page.wait_for_selector(".answer")
         shown = page.get_attribute("#ballot", "data-pair")
         page.wait_for_timeout(240)
+        if number == cast - 1:
+            page.click("#comment")
+            page.keyboard.type("It is kinder.")
+            page.keyboard.press("Enter")
         if size == "phone" and number % 2:
             page.locator(".answer").nth(1).tap()
         else:
@@ -136,6 +157,7 @@ def test_a_person_watches_talks_votes_and_goes_round(chromium: Any, served: Serv
     page.click("#undo")
     page.wait_for_function("arg => document.getElementById('count').textContent == arg", arg=str(votes - 1))
     page.wait_for_timeout(300)
+    assert page.input_value("#remark-text") == "It is kinder."
     page.keyboard.press("2")
     page.wait_for_function("arg => document.getElementById('count').textContent == arg", arg=str(votes))
     assert page.get_attribute("#ballot", "data-pair") == last
@@ -160,6 +182,8 @@ def test_a_person_watches_talks_votes_and_goes_round(chromium: Any, served: Serv
     page.click("#go")
     page.click("#round-start")
     page.wait_for_selector("#pause")
+    page.wait_for_selector("#tabs button:has-text('round 2')[aria-selected=true]", timeout=60_000)
+    page.wait_for_selector(".plot .main-svg")  # of the phase that is at work, on the page that was open before it began
     page.wait_for_selector('#rounds [data-round="2"]', timeout=60_000)
     page.wait_for_selector("#go", timeout=60_000)
     visit.go("Playground")

@@ -1,21 +1,17 @@
-"""What the pages' calls answer: the journal as it grows, answers as they are written, votes as they were cast."""
+"""What the pages' calls answer: the journal as it grows, answers as they are written, a run as it is started."""
 
 import json
-import sqlite3
+import shutil
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
-from sqlalchemy.exc import OperationalError
 
 from trivium.errors import CheckpointError, ConfigError
-from trivium.feedback import queries
 from trivium.feedback.store import Store
-from trivium.feedback.votes import Comparison, Vote
 from trivium.publish import write_text
 from trivium.report.reading import Model, read_models
 from trivium.runs import Journal, Run, holder
@@ -62,6 +58,25 @@ def test_only_what_is_new_in_the_journal_is_told(run: Run, log: Log) -> None:
     assert {figure["title"] for figure in news["phases"][0]["figures"]} >= {"Reward", "Loss"}
 
 
+@pytest.mark.parametrize(
+    ("said", "title", "detail"),
+    [
+        ("", "Starting", ""),
+        ("Examination  on held-out data", "Examination", "on held-out data"),
+        ("400 votes on 400 pairs", "Preparing", "400 votes on 400 pairs"),
+    ],
+)
+def test_between_phases_the_page_tells_what_the_command_line_said(log: Log, said: str, title: str, detail: str) -> None:
+    state = told(log.look(), State(True, True, said, ""))["state"]
+    assert (state["title"], state["detail"]) == (title, detail)
+
+
+def test_every_curve_says_what_it_means(log: Log) -> None:
+    figures = [figure for phase in told(log.look(), RESTING)["phases"] for figure in phase["figures"]]
+    assert len(figures) > 10
+    assert [figure["title"] for figure in figures if figure["told"] == "Measured along the way."] == []
+
+
 def test_a_journal_that_was_rewound_is_told_anew(run: Run, log: Log) -> None:
     before = log.look().cursor
     Journal(run.journal).rewind("align-001", 2)
@@ -102,30 +117,38 @@ def test_after_a_recipe_that_cannot_be_read_was_mended_all_is_told(run: Run, log
 def test_what_several_watch_is_of_one_moment_for_each(run: Run, log: Log) -> None:
     before = int(log.look().cursor.partition(".")[2])
     line = {"phase": "align-002", "loss": 1.0, "learning_rate": 1.0, "tokens_per_second": 9.0, "seconds": 0.5}
-    journal, ended = Journal(run.journal), threading.Event()
+    journal, ended, found = Journal(run.journal), threading.Event(), list[Seen]()
 
-    def watch() -> list[Seen]:
-        seen = []
+    def watch() -> None:
         while not ended.is_set():
-            seen.append(log.look())
-        return seen
+            found.append(log.look())
 
     with ThreadPoolExecutor(4) as pool:
         watchers = [pool.submit(watch) for _ in range(4)]
-        for step in range(1, 200):
+        step = 0
+        while len(found) < 60 and not any(one.done() for one in watchers):
+            step += 1
             journal.write({"step": step, **line, "metrics": {}})
+            time.sleep(0.001)
         ended.set()
     journal.close()
-    found = [seen for one in watchers for seen in one.result()]
-    assert len(found) > 4
+    assert [one.result() for one in watchers] == [None] * 4
     for seen in found:
         phase = seen.story and seen.story.phase("align-002")
         assert int(seen.cursor.partition(".")[2]) - before == (phase.steps if phase else 0)
 
 
-def test_before_the_first_step_the_page_says_how_to_start(place: Place) -> None:
-    place.studio.run.journal.unlink()
-    assert "Nothing has been trained yet" in place.come_in("owner").get("/").text
+def test_before_the_first_step_the_pages_say_how_to_start(place: Place) -> None:
+    run = place.studio.run
+    run.journal.unlink()
+    for folder in (run.base, run.instruct, run.path / "rounds"):
+        shutil.rmtree(folder)
+    client = place.come_in("owner")
+    assert "Nothing has been trained yet" in client.get("/").text
+    for path, title in (("/playground", "No model yet"), ("/vote", "Nothing to vote on yet")):
+        text = client.get(path).text
+        assert title in text
+        assert f"/static{path}.js" not in text  # which would look for what is not there
 
 
 def test_an_answer_comes_in_pieces_and_its_tokens_spell_it(place: Place) -> None:
@@ -160,22 +183,6 @@ def test_an_answer_is_a_function_of_its_seed(place: Place) -> None:
     said = [client.post("/api/write", json={**ASKED, "seed": seed, "temperature": 1.5}).text for seed in (1, 1, 2)]
     texts = [[json.loads(line).get("text") for line in one.splitlines()] for one in said]
     assert texts[0] == texts[1] != texts[2]
-
-
-def test_a_vote_that_cannot_be_stored_now_may_come_again(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    """409 says never again; the page then forgets the vote."""
-
-    def locked(*_: object) -> Vote:
-        raise OperationalError("", None, sqlite3.OperationalError("database is locked"))
-
-    client = place.come_in("owner")
-    (ballot,) = pairs_for(place, client, 1)
-    told = {"showing": ballot["id"], "shown": "left", "key": "a"}
-    with monkeypatch.context() as patched:
-        patched.setattr(queries, "insert_votes", locked)
-        answer = client.post("/api/votes", json=told)
-    assert (answer.status_code, "database is locked" in answer.text) == (503, True)
-    assert client.post("/api/votes", json=told).status_code == 201
 
 
 def test_blanks_are_filled_with_candidates_and_probabilities(place: Place) -> None:
@@ -213,130 +220,6 @@ def test_a_full_queue_says_429(run: Run) -> None:
     studio.close()
 
 
-def pairs_for(place: Place, client: Any, count: int) -> list[dict[str, Any]]:
-    """Wait until so many were written."""
-    for _ in range(200):
-        found: list[dict[str, Any]] = client.get(f"/api/pairs?count={count}").json()["pairs"]
-        if len(found) == count:
-            return found
-        time.sleep(0.05)
-    raise AssertionError(place.studio.ballots.asker.trouble or "no pairs")
-
-
-def test_a_vote_means_the_answer_that_was_seen_on_that_side(place: Place) -> None:
-    client = place.come_in("rater")
-    store, swapped = place.studio.store, set()
-    for number, ballot in enumerate(pairs_for(place, client, 12)):
-        side = ("left", "right")[number % 2]
-        told = {"showing": ballot["id"], "shown": side, "key": f"k{number}", "seconds": 1.5, "comment": "why not"}
-        answer = client.post("/api/votes", json=told)
-        assert answer.status_code == 201
-        vote = store.votes()[-1]
-        (pair,) = [pair for pair in store.pairs() if pair.id == vote.pair_id]
-        assert {"first": pair.first, "second": pair.second}[vote.choice] == ballot[side]
-        assert (vote.seconds, vote.comment) == (1.5, "why not")
-        swapped.add(vote.shown_swapped)
-    assert swapped == {True, False}
-    assert answer.json()["progress"]["mine"] == 12
-
-
-def test_a_vote_that_is_sent_again_is_one_vote(place: Place) -> None:
-    client = place.come_in("rater")
-    (ballot,) = pairs_for(place, client, 1)
-    told = {"showing": ballot["id"], "shown": "left", "key": "once"}
-    first, second = client.post("/api/votes", json=told).json(), client.post("/api/votes", json=told).json()
-    assert first == second
-    assert first["progress"]["mine"] == 1
-    assert client.post("/api/votes", json={**told, "shown": "right"}).status_code == 400
-    assert client.post("/api/votes", json={**told, "key": "other"}).status_code == 400
-    assert client.post("/api/votes", json={**told, "showing": 10**9}).status_code == 400
-    assert place.come_in("rater").post("/api/votes", json={**told, "key": "theirs"}).status_code == 400
-
-
-def test_the_last_vote_is_taken_back_and_its_pair_asked_again(place: Place) -> None:
-    client = place.come_in("rater")
-    ballot, other = pairs_for(place, client, 2)
-    assert client.post("/api/votes/undo", json={"key": "none"}).status_code == 409
-    client.post("/api/votes", json={"showing": ballot["id"], "shown": "left", "key": "a"})
-    back = client.post("/api/votes/undo", json={"key": "u"}).json()
-    assert back["progress"]["mine"] == 0
-    assert ballot in pairs_for(place, client, 2)
-    client.post("/api/votes", json={"showing": ballot["id"], "shown": "right", "key": "b"})
-    mine = [vote for vote in place.studio.store.history() if not vote.simulated]
-    assert [vote.withdrawn_at is None for vote in mine] == [False, True]
-    assert client.get("/api/pairs?count=1").json()["pairs"] == [other]
-
-
-def test_a_ballot_does_not_tell_whose_answers_they_are(place: Place) -> None:
-    client = place.come_in("rater")
-    text = json.dumps(pairs_for(place, client, 12)) + client.get("/vote").text
-    pairs = place.studio.store.pairs(2)
-    models = {pair.first_model for pair in pairs} | {pair.second_model for pair in pairs}
-    models.discard("")  # of answers that nobody wrote: those that are known to be right and wrong
-    assert len(models) == 2  # the new policy, and every fourth time the one before it
-    assert not [model for model in models if model in text]
-    assert "round-1" not in text
-
-
-def test_guidelines_are_a_file_of_the_run(place: Place) -> None:
-    owner, rater = place.come_in("owner"), place.come_in("rater")
-    assert "Prefer" in rater.get("/api/guidelines").json()["text"]
-    owner.put("/api/guidelines", json={"text": "Be kind."})
-    assert rater.get("/api/guidelines").json()["text"] == "Be kind."
-    (place.studio.run.path / "guidelines.md").write_bytes(b"\xff\xfe")
-    assert rater.get("/vote").status_code == 409
-
-
-def test_votes_are_found_by_words_and_exported_whole(place: Place) -> None:
-    client = place.come_in("owner")
-    (ballot,) = pairs_for(place, client, 1)
-    client.post("/api/votes", json={"showing": ballot["id"], "shown": "tie", "key": "k", "comment": "=HYPERLINK(1)"})
-    found = client.get("/api/votes?words=hyperlink").json()
-    assert found["total"] == 1
-    assert client.get("/api/votes?choice=tie&rater=me&words=hyper").json()["total"] == 1
-    lines = client.get("/api/votes/export").text.splitlines()
-    assert len(lines) == len(place.studio.store.history())
-    assert "'=HYPERLINK(1)" in client.get("/api/votes/export?form=csv").text
-
-
-@pytest.mark.parametrize("sort", ["documents", "dialogues", "pairs"])
-def test_the_data_are_shown_as_the_model_sees_them(place: Place, sort: str) -> None:
-    found = place.come_in("viewer").get(f"/api/data?sort={sort}").json()
-    assert found["total"] > 5
-    kinds = {kind for record in found["records"] for _, kind in record["tokens"]}
-    assert "l" in kinds or "L" in kinds
-    assert place.come_in("viewer").get(f"/api/data?sort={sort}&words=zzzz").json()["total"] == 0
-
-
-def test_the_standings_take_one_look_at_the_votes(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    looked, look = [], place.studio.store.comparisons
-
-    def count() -> list[Comparison]:
-        looked.append(True)
-        return look()
-
-    client = place.come_in("viewer")
-    monkeypatch.setattr(place.studio.store, "comparisons", count)
-    assert client.get("/standings").status_code == 200
-    assert len(looked) == 1
-
-
-def test_raters_are_judged_and_models_stand_in_order(place: Place) -> None:
-    rater = place.come_in("rater")
-    for number, ballot in enumerate(pairs_for(place, rater, 12)):
-        rater.post("/api/votes", json={"showing": ballot["id"], "shown": "tie", "key": f"k{number}", "seconds": 2})
-    viewer = place.come_in("viewer")
-    judged = {one["rater"]: one for one in viewer.get("/api/judges").json()["raters"]}
-    mine = next(one for name, one in judged.items() if name.startswith("rater"))
-    assert mine["votes"] == 12
-    assert mine["ties"]["rate"] == 1
-    ladder = viewer.get("/api/standings").json()
-    assert {model["name"] for model in ladder["models"]} == {"instruct", "round 1"}
-    for model in ladder["models"]:
-        assert model["plain"][0] == pytest.approx(0, abs=1e-3)  # nothing but ties
-    assert viewer.get("/judges").status_code == viewer.get("/standings").status_code == 200
-
-
 def test_a_run_is_started_paused_found_again_and_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", ENVIRONMENT["OMP_NUM_THREADS"])
     (tmp_path / "long").mkdir()
@@ -357,8 +240,22 @@ def test_a_run_is_started_paused_found_again_and_gone_on_with(tmp_path: Path, mo
     with Store.open(run.feedback) as store:
         state = told(Log(run, store).look(), second.state())["state"]
     assert state["title"] == "I Pretrain"
+    assert state["detail"].startswith("paused at step ")
     assert not state["working"]
     assert 0 < state["share"] < 1
+
+
+def test_whose_votes_a_round_learns_from_is_asked_each_time(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    started = list[tuple[str, ...]]()
+    monkeypatch.setattr(Work, "start", lambda self, *flags: started.append(flags))
+    client = place.come_in("owner")
+    for order in ({}, {"people_only": True}, {"people_only": False}):
+        assert client.post("/api/work", json={"next_round": True, **order}).status_code == 202
+    assert started == [("--round",), ("--round", "--votes.no-simulated"), ("--round", "--votes.simulated")]
+    assert '"judged": true, "people_only": false' in client.get("/").text
+    recipe = place.studio.run.recipe
+    write_text(recipe, recipe.read_text().replace("simulated = true", "simulated = false"))
+    assert '"judged": true, "people_only": true' in client.get("/").text
 
 
 def test_why_a_run_gave_up_is_told(run: Run) -> None:

@@ -78,7 +78,9 @@ def test_an_invitation_opens_once_and_a_session_can_be_ended(place: Place) -> No
     assert ada.post("/api/join", json={"secret": secret, "name": " Ada "}).json() == {"name": "Ada", "role": "rater"}
     assert ada.get("/vote").status_code == 200
     assert eve.post("/api/join", json={"secret": secret, "name": "Eve"}).status_code == 400
-    session = next(one for one in owner.get("/api/team").json()["sessions"] if one["name"] == "Ada")
+    sessions = owner.get("/api/team").json()["sessions"]
+    assert {one["name"]: one["ours"] for one in sessions} == {"me": True, "Ada": False}
+    session = next(one for one in sessions if one["name"] == "Ada")
     assert owner.request("DELETE", f"/api/sessions/{session['id']}", json={}).status_code == 200
     assert ada.get("/vote").status_code == 401
 

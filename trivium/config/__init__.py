@@ -134,7 +134,8 @@ class VotesConfig(Frozen):
     def _a_server_without_a_password(cls, url: str) -> str:
         if url and not url.startswith(("postgresql://", "postgres://")):
             raise ValueError("must be a postgresql:// URL, or empty for a file in the run folder")
-        if ":" in url.partition("://")[2].partition("/")[0].rpartition("@")[0]:
+        behind = url.partition("://")[2]
+        if ":" in behind.partition("/")[0].rpartition("@")[0] or "password=" in behind.partition("?")[2]:
             raise ValueError("must hold no password, for recipes are shown and shared; put it into PGPASSWORD")
         return url
 

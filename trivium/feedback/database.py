@@ -26,7 +26,7 @@ def url_of(path_or_url: str | Path) -> sa.URL:
     try:
         url = sa.make_url(path_or_url)
     except (ArgumentError, ValueError):
-        raise ConfigError("votes: this is no database URL; write postgresql://user:password@host/database") from None
+        raise ConfigError("votes: this is no database URL; write postgresql://user@host/database") from None
     kind = url.drivername.partition("+")[0]
     if kind in ("postgresql", "postgres"):
         return url.set(drivername="postgresql+psycopg")

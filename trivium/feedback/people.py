@@ -149,6 +149,12 @@ class People:
             row = connection.execute(query.order_by(people.id)).first()
         return Person(*row) if row else None
 
+    def session_of(self, token: str) -> int | None:
+        """The number of the session that the token opens; None when it opens none."""
+        query = sa.select(tables.sessions.c.id).where(tables.sessions.c.token_hash == _digest(token), *_lasting())
+        with self._store.read() as connection:
+            return connection.scalar(query)
+
     def sign_out(self, token: str) -> None:
         self._store.write(lambda connection: _revoke(connection, tables.sessions.c.token_hash == _digest(token)))
 

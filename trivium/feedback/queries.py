@@ -228,6 +228,11 @@ def count_by_rater(connection: Connection, round: int) -> tuple[Counter[int], in
     return cast, newest
 
 
+def select_cast_by_people(connection: Connection) -> set[int]:
+    query = sa.select(tables.votes.c.id).join_from(tables.votes, tables.raters).where(~tables.raters.c.simulated)
+    return set(connection.scalars(query))
+
+
 def in_rounds(rounds: Sequence[int] | None) -> list[sa.ColumnElement[bool]]:
     return [] if rounds is None else [tables.pairs.c.round.in_(list(rounds))]
 

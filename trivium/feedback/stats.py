@@ -42,8 +42,8 @@ class Stats(NamedTuple):
 
 def goals() -> list[Goal]:
     return [
-        Goal(votes_needed(0.6), "enough to tell a win rate of 60 % from a coin"),
-        Goal(votes_needed(0.55), "enough to tell a win rate of 55 % from a coin"),
+        Goal(votes_needed(0.6), "enough to tell a win rate of 60% from a coin"),
+        Goal(votes_needed(0.55), "enough to tell a win rate of 55% from a coin"),
         Goal(ENOUGH, "about where reinforcement pays in published work"),
     ]
 

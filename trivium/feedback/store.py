@@ -290,6 +290,11 @@ class Store:
         with self.read() as connection:
             return queries.count_by_rater(connection, round)
 
+    def cast_by_people(self) -> set[int]:
+        """The ids of the votes that people cast, withdrawn ones too."""
+        with self.read() as connection:
+            return queries.select_cast_by_people(connection)
+
     def counts(self) -> Counts:
         with self.read() as connection:
             return queries.count(connection)

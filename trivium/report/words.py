@@ -67,7 +67,7 @@ KINDS = {
     ),
 }
 
-UNITS: Mapping[str, Unit] = dict.fromkeys(("accuracy", "ended", "distinct", "win_rate"), SHARE)
+UNITS: Mapping[str, Unit] = dict.fromkeys(("accuracy", "ended", "distinct", "signal", "win_rate"), SHARE)
 EVALUATIONS: Mapping[str, Told] = {
     "bits_per_byte": (
         "Surprise at unseen text",
@@ -82,6 +82,11 @@ EVALUATIONS: Mapping[str, Told] = {
     "length": ("Answer length, tokens", "If the reward rises only together with this, length is what it learned."),
     "ended": ("Answers that end", "Share that stops by itself within the limit. Should stay near 100%."),
     "distinct": ("Answers that differ", "Share that nobody else in the batch wrote. A fall means the model collapses."),
+    "signal": (
+        "Prompts that teach",
+        "Share whose answers earn different rewards. Of equals nothing is learned.",
+    ),
+    "entropy": ("Entropy, nats", "How open each next token is. At zero it can say one thing only, and learns no more."),
     "judge_mark": (
         "Mark of the language model",
         "What the language model that judges says of the answers, 0 to 1. It is no person, and can be fooled too.",

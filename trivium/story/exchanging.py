@@ -114,7 +114,7 @@ def print_stats(found: Found) -> None:
         ]
         for one in found["raters"]
     ]
-    show.table("By rater (99 % intervals)", names, rows)
+    show.table("By rater (99% intervals)", names, rows)
     for one in found["raters"]:
         for flag in one["flags"]:
             print(f"look at {one['rater']}: {flag['reason']}")

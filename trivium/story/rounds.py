@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,11 +29,11 @@ from trivium.plan import choose_pairs
 from trivium.publish import write_text
 from trivium.records import Dialogue, Message, Pair
 from trivium.runs import Round, votes_of
-from trivium.shelf import is_done, open_model, parent_at, weights_fingerprint
+from trivium.shelf import is_done, open_model, parent_at, stands, weights_fingerprint
 from trivium.story.keeping import encode, fooled, keep_best, kept_metrics
 from trivium.story.stages import dialogue_rows, keep_answers
 from trivium.story.teller import Teller
-from trivium.story.trusting import NO_VOTES, Votes, make_reward, open_scorer, round_up
+from trivium.story.trusting import NO_VOTES, Votes, is_refused, make_reward, open_scorer, round_up
 from trivium.text.corpus import is_judged, load_pairs
 from trivium.text.packing import microbatches
 from trivium.text.schemas import quiet
@@ -90,7 +91,8 @@ def policy_before(teller: Teller, number: int) -> Path:
     if settled.exists() and (start := msgspec.json.decode(settled.read_bytes(), type=SettledVotes).start):
         return run.path / start
     last = run.round(number - 1).aligned
-    return policy_before(teller, number - 1) if is_beaten(teller, last, number - 1) else last
+    passed_over = not stands(last) or is_beaten(teller, last, number - 1)  # nothing stands where nothing may be learned
+    return policy_before(teller, number - 1) if passed_over else last
 
 
 def is_beaten(teller: Teller, last: Path, number: int) -> bool:
@@ -118,6 +120,7 @@ def collect_votes(teller: Teller, round: Round) -> Votes:
         labelled = store.labelled_pairs(include_simulated=recipe.votes.simulated, among=frozenset(settled.votes))
         counts = store.counts()
     if not labelled:
+        _unsettle(teller, round)
         raise RunError(
             f"{teller.run.path}: nobody has voted yet; vote with `trivium vote {teller.run.path}`, "
             f"then `trivium run {teller.run.path} --round`"
@@ -140,19 +143,29 @@ class SettledVotes(msgspec.Struct):
 
 def _settled_votes(teller: Teller, round: Round) -> SettledVotes:
     """The votes there are when the round begins; where a judge knows the truth, he votes first, on the first rank."""
-    path = round.path / "votes.json"
+    path, recipe = round.path / "votes.json", teller.recipe
     if teller.world.first and not path.exists():
         with Store.open(_place(teller)) as store:
             _gather(teller, round, store)
             round.path.mkdir(parents=True, exist_ok=True)
-            votes = [vote.id for vote in store.votes()]
+            votes = [vote.id for vote in store.votes() if recipe.votes.simulated or not vote.simulated]
             start = policy_before(teller, round.number)
-            if round.number > 1 and start != teller.run.round(round.number - 1).aligned:
+            last = teller.run.round(round.number - 1).aligned if round.number > 1 else start
+            if start != last and stands(last):
                 teller.show.say("  blind votes prefer the model before the last round's: this one starts from it")
             settled = SettledVotes(store.fingerprint(), votes, str(start.relative_to(teller.run.path)))
             write_text(path, msgspec.json.encode(settled).decode())
     teller.world.barrier()
     return msgspec.json.decode(path.read_bytes(), type=SettledVotes)
+
+
+def _unsettle(teller: Teller, round: Round) -> None:
+    """There was nothing to learn from: the votes that are cast from now on are this round's."""
+    teller.world.barrier()  # every rank has read what was settled
+    if teller.world.first:
+        (round.path / "votes.json").unlink()
+        with suppress(OSError):
+            round.path.rmdir()
 
 
 def settle_votes(teller: Teller) -> None:
@@ -352,12 +365,13 @@ def may_align(teller: Teller) -> bool:
 
 
 def current_round(teller: Teller, *, begin_next: bool = False) -> Round:
-    """The round in progress; the next one when the last is done and a new one is asked for."""
+    """The round in progress; the next one when a new one is asked for and the last is done, or can never be."""
     rounds = teller.run.rounds()
     if not rounds:
         return teller.run.round(1)
     last = rounds[-1]
-    return teller.run.round(last.number + 1) if begin_next and is_done(last.aligned) else last
+    is_over = begin_next and (is_done(last.aligned) or is_refused(teller, last))
+    return teller.run.round(last.number + 1) if is_over else last
 
 
 def has_votes(teller: Teller) -> bool:

@@ -16,7 +16,7 @@ from trivium.phases.align import reward, trust
 from trivium.phases.align.scorer import Scorer, as_ensemble
 from trivium.records import Label, Pair
 from trivium.runs import Round
-from trivium.shelf import open_model, parent_at
+from trivium.shelf import open_model, parent_at, stands
 from trivium.story.members import make_members, seed_of, trunk_of
 from trivium.story.teller import Teller
 from trivium.text.labels import read_labels
@@ -209,6 +209,14 @@ def open_scorer(teller: Teller, round: Round) -> Scorer:
             f"  do not trust this reward model: {reason}. Learned from all the same, as align.gate = false says"
         )
     return scorer_of(round, teller.recipe.reward, teller.compute)
+
+
+def is_refused(teller: Teller, round: Round) -> bool:
+    """Whether the round has reward models from which nothing may learn: other votes make others."""
+    settings = teller.recipe.align
+    if not (settings.gate and settings.uses_model and stands(round.reward)):
+        return False
+    return bool(trust.objection(trust.read_report(round.reward_report.read_bytes())))
 
 
 def scorer_of(round: Round, settings: RewardConfig, compute: Compute) -> Scorer:

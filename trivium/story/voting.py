@@ -1,4 +1,5 @@
-"""Votes in the terminal: a prompt, two fresh answers, one key; another takes the last vote back. Trains nothing."""
+"""Votes in the terminal: a prompt, two fresh answers, one key; others take the last vote back, write a comment, show
+the guidelines. Trains nothing."""
 
 import os
 import select
@@ -20,12 +21,14 @@ from rich.text import Text
 from trivium.config import read_settings, resolve
 from trivium.distributed.world import join_world
 from trivium.errors import ConfigError, RunError
+from trivium.feedback.stats import next_goal
 from trivium.feedback.store import Answer, Rater, Showing, Shown, Store
 from trivium.runs import Run, read_run, votes_of
 from trivium.shelf import open_model
 from trivium.show import printable
 from trivium.story.asking import Asker
-from trivium.story.choosing import answering_model
+from trivium.story.choosing import answering_model, coming_round
+from trivium.story.guidelines import guidelines_of
 from trivium.train.interrupt import listen
 
 WIDE = 100  # columns from which two answers stand side by side
@@ -36,6 +39,13 @@ KEYS |= {"\x1b[D": "left", "\x1b[C": "right", "\x1bOD": "left", "\x1bOC": "right
 END = "\x04"  # what a terminal sends for the end of the input
 LEAVE = ("q", "quit", END)
 UNDO = ("u", "undo", "\x7f")  # backspace
+COMMENT = ("c", "comment")
+GUIDELINES = ("g", "guidelines")
+LEGEND = (
+    (("1", "or ←"), ("2", "or →"), ("t", "tie"), ("b", "both bad"), ("s", "skip")),
+    (("u", "undo"), ("c", "comment"), ("g", "guidelines"), ("q", "leave")),
+)
+LONGEST = 2000  # characters of a comment
 TOLD: dict[Shown, str] = {
     "left": "1 is better",
     "right": "2 is better",
@@ -82,14 +92,14 @@ def _ask_about(asker: Asker, store: Store, rater: Rater, count: int) -> None:
         console.clear()
         show_pair(console, showing, title=f"{len(cast) + 1} of {count}", told=told)
         shown_at = time.monotonic()
-        shown = read_choice(console)
+        shown, comment = decide(console, asker.run)
         if shown is None:
             return
         if shown == "undo":
             told = _take_back(store, rater, cast)
             continue
         key, seconds = f"terminal:{uuid.uuid4()}", time.monotonic() - shown_at
-        cast.append(store.answer(Answer(showing.id, rater.id, shown, key, seconds)).id)
+        cast.append(store.answer(Answer(showing.id, rater.id, shown, key, seconds, comment)).id)
         told = f"stored: {TOLD[shown]}"
     console.print(Text(told if told else "There is no prompt left that you have not voted on.", style="dim"))
 
@@ -147,23 +157,31 @@ def _answer(text: str, ended: bool) -> Text:
     return Text.assemble(printable(text), ("" if ended else " … goes on", "dim italic"))
 
 
-def read_choice(console: Console) -> Shown | Literal["undo"] | None:
-    """What the rater chose, by where it is shown, or to take the last vote back; None to leave.
+def decide(console: Console, run: Run) -> tuple[Shown | Literal["undo"] | None, str]:
+    """What the rater chose, and the comment that goes with it; the guidelines meanwhile to whoever asks for them."""
+    comment = ""
+    while True:
+        said = read_choice(console)
+        if said == "comment":
+            console.print(Text("A comment, kept with this vote:"))
+            comment = sys.stdin.readline().strip()[:LONGEST]
+        elif said == "guidelines":
+            console.print(Panel(Text(printable(guidelines_of(run))), title="Guidelines", padding=(1, 2)))
+        else:
+            return said, comment
+
+
+def read_choice(console: Console) -> Shown | Literal["undo", "comment", "guidelines"] | None:
+    """What the rater chose, by where it is shown, or what else is wanted first; None to leave.
 
     A single key at a terminal, a line elsewhere.
     """
-    legend = [
-        ("1", "or ←"),
-        ("2", "or →"),
-        ("t", "tie"),
-        ("b", "both bad"),
-        ("s", "skip"),
-        ("u", "undo"),
-        ("q", "leave"),
-    ]
     asked = Text("Which is better?   ")
-    for key, name in legend:
-        asked.append(key, style="bold cyan").append(f" {name}   ", style="dim")
+    for legend in LEGEND:
+        for key, name in legend:
+            asked.append(key, style="bold cyan").append(f" {name}   ", style="dim")
+        asked.append("\n" + " " * len("Which is better?   "))
+    asked.rstrip()
     while True:
         console.print(asked)
         said = read_key(sys.stdin.fileno()) if sys.stdin.isatty() else read_line()
@@ -171,6 +189,10 @@ def read_choice(console: Console) -> Shown | Literal["undo"] | None:
             return None
         if said in UNDO:
             return "undo"
+        if said in COMMENT:
+            return "comment"
+        if said in GUIDELINES:
+            return "guidelines"
         if said in KEYS:
             return KEYS[said]
 
@@ -205,6 +227,11 @@ def tally(store: Store, rater: Rater, run: Run) -> str:
         f"{run.path} has {whose['yours']:,} votes of yours, {whose['others']:,} of others, "
         f"{whose['simulated']:,} simulated."
     ]
+    round = coming_round(run)
+    cast = store.count_by_rater(round)[0].total()
+    goal = next_goal(cast)
+    if cast < goal.votes:
+        lines.append(f"For round {round} people cast {cast:,} of {goal.votes:,} votes, {goal.meaning}.")
     if whose["yours"] or whose["others"]:
         lines.append(f"Train the next round on all of them:   trivium run {run.path} --round")
         if whose["simulated"]:

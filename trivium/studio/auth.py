@@ -19,7 +19,7 @@ class Allow:
     async def __call__(self, request: Request) -> Person:
         person = await person_of(request)
         if person is None:
-            raise HTTPException(401, "open the address that `trivium studio` printed, or an invitation")
+            raise HTTPException(401, "open the address that trivium studio printed, or the link of an invitation")
         if person.role not in self.roles:
             raise HTTPException(403, f"a {person.role} may not do this; ask the owner")
         return person

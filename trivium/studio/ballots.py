@@ -70,10 +70,10 @@ class Ballots:
                 known[rater_id] += vote.choice != "skip"
         return vote
 
-    def undo(self, rater_id: int, key: str) -> Vote | None:
-        """The rater's last vote, withdrawn by a new row; None when there is none."""
+    def undo(self, rater_id: int, key: str, vote_id: int | None = None) -> Vote | None:
+        """The rater's last vote, or that one of theirs, withdrawn by a new row; None when there is none."""
         with self._pen:
-            vote = self._store.undo(rater_id, f"studio:{rater_id}:{key}")
+            vote = self._store.undo(rater_id, f"studio:{rater_id}:{key}", vote_id=vote_id)
         with self._sums:
             self._tally = (0, 0.0, Counter())
         return vote

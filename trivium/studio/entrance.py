@@ -56,7 +56,7 @@ def come_in(request: Request, here: Here, who: Anyone, token: str = "") -> Respo
     here.tries.require_room(place)
     if not secrets.compare_digest(token.encode(), request.app.state.secret.encode()):
         here.tries.count(place)
-        raise HTTPException(401, "this address is not valid any more; take the one that `trivium studio` printed last")
+        raise HTTPException(401, "this address is not valid any more; take the one that trivium studio printed last")
     answer = RedirectResponse("/", status_code=303)
     remember(answer, request, here.people.open_session(owner_of(here).id, days=STAY, agent=agent_of(request)))
     return answer

@@ -1,6 +1,6 @@
 """What each round of phase III learned from and what it changed, in figures with their intervals."""
 
-from collections.abc import Sequence
+from collections.abc import Set
 from typing import Any, NamedTuple
 
 import msgspec
@@ -9,7 +9,7 @@ from markupsafe import Markup
 from trivium.evaluate.preference import GLANCE
 from trivium.feedback.agreement import wilson_interval
 from trivium.feedback.standings import WinMatrix, win_matrix
-from trivium.feedback.votes import Comparison
+from trivium.feedback.store import Store
 from trivium.publish import MANIFEST, file_fingerprint
 from trivium.report import charts
 from trivium.report.charts import Mark
@@ -29,15 +29,24 @@ class Told(NamedTuple):
     rows: list[Row]
 
 
-def told(run: Run, story: Story, comparisons: Sequence[Comparison]) -> list[Told]:
-    """Every round that has begun, the newest first.
-
-    comparisons  what raters said of answers of two models
-    """
-    won = win_matrix(comparisons)
+def told(run: Run, story: Story, store: Store) -> list[Told]:
+    """Every round that has begun, the newest first."""
+    won, people = win_matrix(store.comparisons()), store.cast_by_people()
     return [
-        Told(round.number, [*rows_of(round, story), *blind_rows(run, round, won)]) for round in reversed(run.rounds())
+        Told(round.number, [*rows_of(round, story, people), *blind_rows(run, round, won)])
+        for round in reversed(run.rounds())
     ]
+
+
+def learned_from(round: Round, people: Set[int]) -> tuple[int, str]:
+    """How many votes a round learns from, and who cast them: nothing is said where people cast them all.
+
+    people  the votes that people cast
+    """
+    settled = round.path / "votes.json"
+    votes = msgspec.json.decode(settled.read_bytes(), type=dict[str, Any])["votes"] if settled.exists() else []
+    simulated = len(votes) - len(people & set(votes))
+    return len(votes), "" if not simulated else "simulated" if simulated == len(votes) else f"{simulated:,} simulated"
 
 
 def blind_rows(run: Run, round: Round, matrix: WinMatrix) -> list[Row]:
@@ -56,12 +65,11 @@ def blind_rows(run: Run, round: Round, matrix: WinMatrix) -> list[Row]:
     return [Row(name, f"{won.rate:.0%}", told, charts.track(name, [Mark("aligned", won.rate, won.low, won.high)]))]
 
 
-def rows_of(round: Round, story: Story) -> list[Row]:
+def rows_of(round: Round, story: Story, people: Set[int]) -> list[Row]:
     rows = []
-    settled = round.path / "votes.json"
-    if settled.exists():
-        votes = len(msgspec.json.decode(settled.read_bytes(), type=dict[str, Any])["votes"])
-        rows.append(Row("votes", f"{votes:,}", f"it learns from{f', {story.votes_are}' if story.votes_are else ''}"))
+    votes, whose = learned_from(round, people)
+    if votes:
+        rows.append(Row("votes", f"{votes:,}", f"it learns from{whose and f', {whose}'}"))
     report = dict(story.rewards).get(round.number)
     if report:
         interval = Mark("aligned", report["accuracy"], report["accuracy_low"], report["accuracy_high"])

@@ -138,7 +138,8 @@ def state_of(seen: Seen, state: State) -> dict[str, Any]:
     story = seen.story
     told: dict[str, Any] = {"working": state.working, "is_ours": state.can_stop, "complaint": state.complaint}
     if story is None:
-        return {**told, "title": "Starting" if state.working else "Nothing has been trained yet", "detail": ""}
+        title, detail = between(state.doing) if state.working else ("Nothing has been trained yet", "")
+        return {**told, "title": title, "detail": detail}
     phase = current(story)
     if phase is not None and phase.planned:
         kind = words.KINDS.get(phase.name.split("-")[0])
@@ -146,16 +147,27 @@ def state_of(seen: Seen, state: State) -> dict[str, Any]:
         left = seconds_left(phase, seen.recent)
         share = min(1.0, phase.steps / phase.planned)
         detail = f"step {phase.steps:,} of {phase.planned:,}"
-        if state.working:
-            detail += f" · {words.minutes(left)} left" if left is not None else ""
+        if not state.working:
+            detail = f"paused at {detail}"
+        elif left is not None:
+            detail += f" · {words.minutes(left)} left"
         return {**told, "title": title, "detail": detail, "share": share, "phase": phase.name}
     if state.working:
-        return {**told, "title": state.doing or "Between two phases", "detail": "", "phase": ""}
+        title, detail = between(state.doing)
+        return {**told, "title": title, "detail": detail, "phase": ""}
     missing = [name for name in NAMED if name not in {model.name.split(",")[0] for model in story.models}]
     if missing or not story.measures:
         return {**told, "title": "Paused", "detail": f"still to come: {', '.join(missing) or 'the examination'}"}
     seconds = story.plan.spent if story.plan else sum(phase.seconds for phase in story.phases)
     return {**told, "title": "Finished", "detail": f"in {words.minutes(seconds)}", "finished": True}
+
+
+def between(doing: str) -> tuple[str, str]:
+    """Title and detail where no phase is under way, from what the command line said last: two spaces end a heading."""
+    if not doing:
+        return "Starting", ""
+    heading, gap, rest = doing.partition("  ")
+    return (heading, rest.strip()) if gap else ("Preparing", doing)
 
 
 def seconds_left(phase: PhaseLog, recent: Sequence[dict[str, Any]]) -> float | None:

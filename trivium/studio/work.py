@@ -25,7 +25,7 @@ class State(NamedTuple):
 
     working: bool
     can_stop: bool  # it runs on this machine
-    doing: str  # what it said last
+    doing: str  # what it said last; empty before it said anything
     complaint: str  # why the last one that we started gave up; empty when it did not
 
 
@@ -48,7 +48,7 @@ class Work:
         if pid is None and not starting:
             code = self._child.returncode if self._child else 0
             return State(False, False, "", self._last_line("trivium: ", "Error: ") if code not in (0, 130) else "")
-        return State(True, pid != 0, self._last_line() or "Starting", "")
+        return State(True, pid != 0, self._last_line(), "")
 
     def start(self, *flags: str) -> None:
         """Go on with the run, as `trivium run RUN FLAGS` would. Raises RunError when somebody is at work on it."""

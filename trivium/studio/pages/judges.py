@@ -42,7 +42,9 @@ def row_of(one: Assessment) -> dict[str, Any]:
         "skipped": f"{one.skips:,} skipped" if one.skips else "",
         "shares": shares,
         "seconds": f"{one.seconds:.1f} s" if one.seconds is not None else "–",
+        "paced": "in the median" if one.seconds is not None else "no time was taken",
         "drift": f"{100 * one.drift:+.0f} points" if one.drift is not None else "–",
+        "drifted": "of agreement, later against earlier" if one.drift is not None else "too little to compare",
         "flags": [flag.reason for flag in one.flags],
     }
 

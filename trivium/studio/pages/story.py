@@ -10,6 +10,7 @@ from trivium.report import page
 from trivium.studio import rounds, watching
 from trivium.studio.auth import Member, Owner
 from trivium.studio.studio import Here, Json, show
+from trivium.text.corpus import is_judged
 
 routes = APIRouter()
 UNBEGUN = (
@@ -27,8 +28,8 @@ class Order(BaseModel):
 
     next_round: bool = False
     """train the next round of phase III when the last one is done"""
-    people_only: bool = False
-    """without the simulated judge, where the world has one"""
+    people_only: bool | None = None
+    """without the simulated judge, or with it, where the world has one; as in the last round where it is left out"""
     align_steps: int | None = Field(None, ge=1, le=1_000_000)
     """steps of reinforcement; as many as the recipe says where it is left out"""
     reward_steps: int | None = Field(None, ge=1, le=1_000_000)
@@ -39,13 +40,16 @@ class Order(BaseModel):
 def story(here: Here, who: Member) -> Response:
     seen = here.log.look()
     told = seen.story
+    judge = {"judged": told is not None and is_judged(told.recipe.data)}
+    if told is not None:
+        judge["people_only"] = not told.recipe.votes.simulated
     return show(
         here,
         who,
         "story",
-        first=watching.told(seen, here.work.state()),
+        first=watching.told(seen, here.work.state()) | judge,
         unbegun=UNBEGUN,
-        rounds=rounds.told(here.run, told, here.store.comparisons()) if told else [],
+        rounds=rounds.told(here.run, told, here.store) if told else [],
         asked=page.asked(told) if told else [],
         answering=page.answering(told) if told else [],
         openings=page.openings(told) if told else [],
@@ -62,7 +66,8 @@ def progress(here: Here, who: Member, since: str = "") -> Response:
 def start(order: Order, here: Here, who: Owner) -> dict[str, Any]:
     """Start the run, go on with it, or begin the next round."""
     flags = ["--round"] if order.next_round else []
-    flags += ["--votes.no-simulated"] if order.people_only else []
+    if order.people_only is not None:
+        flags += ["--votes.no-simulated" if order.people_only else "--votes.simulated"]
     for key, steps in (("align", order.align_steps), ("reward", order.reward_steps)):
         flags += [f"--{key}.steps", str(steps)] if steps else []
     here.work.start(*flags)

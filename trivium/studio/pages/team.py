@@ -2,12 +2,13 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter, Path, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from trivium.feedback.people import Role
 from trivium.studio.auth import Owner
+from trivium.studio.entrance import cookie_of
 from trivium.studio.studio import Here, Json, Studio, show
 
 routes = APIRouter()
@@ -24,42 +25,49 @@ class Invited(BaseModel):
 
 
 @routes.get("/team")
-def team(here: Here, who: Owner) -> Response:
-    return show(here, who, "team", first=listed(here), is_open=here.is_open)
+def team(request: Request, here: Here, who: Owner) -> Response:
+    return show(here, who, "team", first=listed(request, here), is_open=here.is_open)
 
 
-def listed(here: Studio) -> dict[str, object]:
+def listed(request: Request, here: Studio) -> dict[str, object]:
+    """Invitations that are open; sessions, and whether each is that of the browser that asks."""
+    ours = here.people.session_of(request.cookies.get(cookie_of(request.url), ""))
     people = {person.id: person for person in here.people.people()}
     invitations = [invitation._asdict() for invitation in here.people.invitations()]
     sessions = [
-        session._asdict() | {"name": people[session.person_id].name, "role": people[session.person_id].role}
+        session._asdict()
+        | {
+            "name": people[session.person_id].name,
+            "role": people[session.person_id].role,
+            "ours": session.id == ours,
+        }
         for session in reversed(here.people.sessions())
     ]
     return {"invitations": invitations, "sessions": sessions}
 
 
 @routes.get("/api/team")
-def look(here: Here, who: Owner) -> Response:
-    return Json(listed(here))
+def look(request: Request, here: Here, who: Owner) -> Response:
+    return Json(listed(request, here))
 
 
 @routes.post("/api/invitations", status_code=201)
-def invite(wanted: Invited, here: Here, who: Owner) -> Response:
+def invite(wanted: Invited, request: Request, here: Here, who: Owner) -> Response:
     """A link that one person can come in by. Its secret is told this once."""
     return Json(
-        {"secret": here.people.invite(wanted.role, by=who, note=wanted.note, hours=VALID), **listed(here)},
+        {"secret": here.people.invite(wanted.role, by=who, note=wanted.note, hours=VALID), **listed(request, here)},
         status_code=201,
     )
 
 
 @routes.delete("/api/invitations/{number}")
-def withdraw(number: Number, here: Here, who: Owner) -> Response:
+def withdraw(number: Number, request: Request, here: Here, who: Owner) -> Response:
     here.people.cancel(number)
-    return Json(listed(here))
+    return Json(listed(request, here))
 
 
 @routes.delete("/api/sessions/{number}")
-def end_session(number: Number, here: Here, who: Owner) -> Response:
+def end_session(number: Number, request: Request, here: Here, who: Owner) -> Response:
     """Whoever it is has to come in anew, by another invitation."""
     here.people.revoke(number)
-    return Json(listed(here))
+    return Json(listed(request, here))

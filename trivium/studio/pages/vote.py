@@ -9,24 +9,15 @@ from starlette.responses import Response
 from trivium.errors import RunError
 from trivium.feedback.people import Person
 from trivium.feedback.store import Shown
-from trivium.publish import write_text
-from trivium.runs import Run
 from trivium.story.choosing import answering_model
+from trivium.story.guidelines import LONGEST, guidelines_of, write_guidelines
 from trivium.studio.auth import Member, Owner, Voter
 from trivium.studio.ballots import Slip
+from trivium.studio.rounds import learned_from
 from trivium.studio.studio import Here, Json, Studio, show
 
 routes = APIRouter()
 MOST_PAIRS = 12  # handed out at once
-GUIDELINES = "guidelines.md"
-USUAL = """Prefer the answer that does what was asked.
-
-Of two that do, prefer the one that is true and makes sense.
-
-Of two that are true, prefer the one that you would rather read.
-
-Length alone is no merit. When you cannot tell, a tie is a good answer; when neither is any good, say so."""
-
 
 Key = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9._:-]+$")]
 
@@ -48,12 +39,14 @@ class Undo(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     key: Key
+    vote: int | None = Field(None, ge=1, lt=2**31)
+    """which one is taken back: the last where it is left out, which may be one that was cast on another page"""
 
 
 class Guidelines(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    text: Annotated[str, Field(max_length=20_000)]
+    text: Annotated[str, Field(max_length=LONGEST)]
 
 
 @routes.get("/vote")
@@ -63,7 +56,29 @@ def vote(here: Here, who: Voter) -> Response:
     except RunError:
         return show(here, who, "vote", first=None)
     first = {**handed(here, who, 4), **progress(here, who), "guidelines": guidelines_of(here.run)}
-    return show(here, who, "vote", first=first)
+    return show(here, who, "vote", first=first, bought=bought(here))
+
+
+def bought(here: Studio) -> list[str]:
+    """What votes have bought and what more would buy, by the newest reward model; nothing before there is one."""
+    story = here.log.look().story
+    if story is None or not story.rewards:
+        return []
+    number, report = story.rewards[-1]
+    ceiling = f"; {report['ceiling']:.0%} is the most that is possible" if report.get("ceiling") else ""
+    votes, whose = learned_from(here.run.round(number), here.store.cast_by_people())
+    came_of = f"{votes:,} simulated votes" if whose == "simulated" else f"{votes:,} votes{whose and f', {whose}'}"
+    told = [
+        f"Round {number}’s reward model came of {came_of}. It agrees with {report['accuracy']:.0%} of those held out "
+        f"({report['accuracy_low']:.0%} to {report['accuracy_high']:.0%}{ceiling})."
+    ]
+    if curve := report.get("curve"):
+        gain, low, high = (100 * curve[name] for name in ("gain", "gain_low", "gain_high"))
+        told += [
+            f"{curve['votes']:,} more would add about {gain:.1f} points ({low:.1f} to {high:.1f}), "
+            "if they add what the last half added."
+        ]
+    return told
 
 
 def handed(here: Studio, who: Person, count: int) -> dict[str, Any]:
@@ -98,8 +113,8 @@ def cast(ballot: Ballot, here: Here, who: Voter) -> Response:
 
 @routes.post("/api/votes/undo")
 def undo(wanted: Undo, here: Here, who: Voter) -> Response:
-    """Withdraw the last vote; its pair is asked again."""
-    vote = here.ballots.undo(rater_of(who), wanted.key)
+    """Withdraw a vote; its pair is asked again."""
+    vote = here.ballots.undo(rater_of(who), wanted.key, wanted.vote)
     if vote is None:
         raise HTTPException(409, "there is no vote of yours to take back")
     return Json({"vote": vote.id, **progress(here, who)})
@@ -111,17 +126,7 @@ def guidelines(here: Here, who: Member) -> Response:
 
 
 @routes.put("/api/guidelines")
-def write_guidelines(told: Guidelines, here: Here, who: Owner) -> Response:
-    """What raters read beside the answers; in guidelines.md of the run folder."""
-    write_text(here.run.path / GUIDELINES, told.text)
+def set_guidelines(told: Guidelines, here: Here, who: Owner) -> Response:
+    """What raters read beside the answers."""
+    write_guidelines(here.run, told.text)
     return Json({"text": told.text})
-
-
-def guidelines_of(run: Run) -> str:
-    """raises  HTTPException 409 when the file is no text"""
-    try:
-        return (run.path / GUIDELINES).read_text(encoding="utf-8")[:20_000]
-    except FileNotFoundError:
-        return USUAL
-    except (OSError, UnicodeDecodeError):
-        raise HTTPException(409, f"{GUIDELINES} in the run folder cannot be read as text; mend it there") from None

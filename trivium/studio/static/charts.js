@@ -62,7 +62,7 @@ function layout(place, figure) {
     dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom",
     uirevision: "kept",
     xaxis: { ...axis, showgrid: false, rangemode: "tozero", tickformat: ",d", nticks: 6, hoverformat: "step ,d" },
-    yaxis: { ...axis, range: figure.range, tickformat: figure.share ? ".0%" : undefined, nticks: 6 },
+    yaxis: { ...axis, range: figure.range, tickformat: figure.share ? ".2~%" : undefined, nticks: 6 },
     shapes: figure.guides.map((guide) => ({ type: "line", xref: "paper", x0: 0, x1: 1, y0: guide.height, y1: guide.height, line: { color: soft, width: 1, dash: "dash" } })),
     annotations: figure.guides.map((guide) => ({ xref: "paper", x: 1, y: guide.height, text: guide.name, showarrow: false, xanchor: "right", yanchor: "bottom", font: { size: 11, color: soft } })),
   };

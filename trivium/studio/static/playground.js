@@ -1,6 +1,6 @@
 // The playground: each model has a thread of its own; all are asked at once and answer as fast as they can.
 
-import { ask, attempt, bar, el, find, first, isTyping, lines, listKeys, percent, tell } from "./studio.js";
+import { ask, attempt, bar, chance, el, find, first, isTyping, lines, listKeys, tell } from "./studio.js";
 
 const KEPT = "trivium-playground";
 const kept = JSON.parse(localStorage.getItem(KEPT) || "{}");
@@ -116,7 +116,7 @@ async function answerOf(thread, text) {
         written.content += piece.text;
         thread.place.querySelector(".turn.writing").textContent = written.content;
       } else {
-        Object.assign(written, { tokens: piece.tokens, cut: !piece.done, measure: `${piece.tokens.length} tokens in ${piece.seconds.toFixed(1)} s` });
+        Object.assign(written, { tokens: piece.tokens, cut: !piece.done, measure: `${piece.tokens.length} ${piece.tokens.length === 1 ? "token" : "tokens"} in ${piece.seconds < 0.1 ? `${Math.round(1000 * piece.seconds)} ms` : `${piece.seconds.toFixed(1)} s`}` });
         written.content = written.content.trim();
       }
     }
@@ -156,7 +156,7 @@ const DOUBT = [0.9, 0.6, 0.3, 0.1]; // probabilities below which a token is show
 function tokensOf(tokens) {
   return tokens.map((token) => {
     const doubt = DOUBT.filter((limit) => token.probability < limit).length;
-    const place = el("span", { class: `d${doubt}`, tabindex: 0, "aria-label": `${token.text}, ${percent(token.probability, 1)}` }, token.text);
+    const place = el("span", { class: `d${doubt}`, tabindex: 0, "aria-label": `${token.text}, ${chance(token.probability)}` }, token.text);
     place.addEventListener("pointerenter", () => showBeside(place, token));
     place.addEventListener("pointerleave", hideBeside);
     place.addEventListener("focus", () => showBeside(place, token));
@@ -170,7 +170,7 @@ function showBeside(place, token) {
   const bars = el("div", { class: "bars" });
   for (const [text, share] of rows) {
     const mine = text === token.text ? "this" : "";
-    bars.append(el("code", { class: mine }, text.replaceAll("\n", "↵").replace(/^ /, "·")), bar(share), el("span", { class: mine }, percent(share, share < 0.1 ? 1 : 0)));
+    bars.append(el("code", { class: mine }, text.replaceAll("\n", "↵").replace(/^ /, "·")), bar(share), el("span", { class: mine }, chance(share)));
   }
   const box = find("beside");
   box.replaceChildren(bars);
@@ -202,7 +202,7 @@ async function fillIn() {
   const lists = found.blanks.map((blank, number) => {
     const rows = blank.fillings.map((filling) =>
       el("button", { type: "button", class: "candidate", onclick: () => ((chosen[number] = filling.text), show()) },
-        el("span", {}, filling.text.trim() || "␣"), bar(filling.probability), el("span", {}, percent(filling.probability, filling.probability < 0.1 ? 1 : 0))));
+        el("span", {}, filling.text.trim() || "␣"), bar(filling.probability), el("span", {}, chance(filling.probability))));
     return el("div", {}, el("h4", {}, found.blanks.length > 1 ? `Blank ${number + 1}` : "Candidates"), ...rows);
   });
   show();
@@ -218,6 +218,6 @@ document.addEventListener("keydown", (event) => {
     find("prompt").focus();
   }
 });
-listKeys([[["↵"], "ask"], [["⇧", "↵"], "a new line"], [["/"], "to the prompt"], [["n"], "a new conversation"], [["t"], "tokens and their probability"]]);
+listKeys([[["↵"], "ask"], [["⇧", "↵"], "a new line"], [["/"], "to the prompt"], [["n"], "a new conversation"], [["t"], "each token’s chance"]]);
 showChips();
 showThreads();

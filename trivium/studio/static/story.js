@@ -38,6 +38,7 @@ function showState(state) {
     gauge.firstElementChild.style.transform = `scaleX(${state.share})`;
     gauge.setAttribute("aria-valuenow", Math.round(100 * state.share));
   }
+  find("how-to-start")?.toggleAttribute("hidden", state.working);
   find("complaint").hidden = !state.complaint;
   find("complaint").textContent = state.complaint;
   if (find("now-do")) showButtons(state);
@@ -73,16 +74,16 @@ async function pause() {
 
 function openRound() {
   const dialog = el("dialog", { "aria-labelledby": "round-title" });
-  const people = el("input", { type: "checkbox", id: "people-only" });
+  const people = el("input", { type: "checkbox", id: "people-only", checked: told.people_only });
   const start = el("button", { class: "primary", id: "round-start" }, "Start the round");
   start.addEventListener("click", async () => {
     dialog.close();
-    await go({ next_round: true, people_only: people.checked });
+    await go({ next_round: true, people_only: told.judged ? people.checked : null });
   });
   dialog.append(
     el("h2", { id: "round-title" }, "The next round"),
     el("p", {}, "All votes so far train a new reward model, and the policy learns to please it. It takes a few minutes on a small model; you may close this page."),
-    el("p", { class: "actions" }, el("label", { class: "check" }, people, "People’s votes only, without the simulated judge")),
+    told.judged ? el("p", { class: "actions" }, el("label", { class: "check" }, people, "People’s votes only, without the simulated judge")) : "",
     el("p", { class: "actions" }, start, el("button", { onclick: () => dialog.close() }, "Not yet")),
   );
   dialog.addEventListener("close", () => dialog.remove());

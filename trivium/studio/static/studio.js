@@ -79,6 +79,8 @@ export async function attempt(work) {
 
 export const first = () => JSON.parse(find("first").textContent);
 export const percent = (share, digits = 0) => `${(100 * share).toFixed(digits)}%`;
+/** A probability: to a tenth where it is small, and never nothing. */
+export const chance = (share) => (share < 0.0005 ? "<0.1%" : percent(share, share < 0.1 ? 1 : 0));
 export const isTyping = (event) => event.target.closest?.("input, textarea, select, [contenteditable]") !== null;
 
 // Keys: g and a letter goes to a page, ? tells what there is.

@@ -10,7 +10,7 @@ function show({ invitations, sessions }) {
       el("button", { class: "plain danger", onclick: () => change(`/api/invitations/${each.id}`) }, "Withdraw"))) : [el("p", { class: "empty" }, "None. Make one above and send its link: it opens once.")]));
   find("sessions").replaceChildren(...sessions.map((each) =>
     el("div", { class: "line" }, el("b", {}, each.name), el("span", {}, each.role), el("span", {}, `${browser(each.agent)}, since ${day(each.created_at)}`),
-      el("button", { class: "plain danger", onclick: () => change(`/api/sessions/${each.id}`) }, "End"))));
+      each.ours ? el("span", { class: "ours" }, "this browser") : el("button", { class: "plain danger", onclick: () => change(`/api/sessions/${each.id}`) }, "End"))));
 }
 
 function browser(agent) {
@@ -32,8 +32,9 @@ find("invite").addEventListener("submit", async (event) => {
   const field = el("input", { readonly: true, "aria-label": "The invitation", value: `${location.origin}/join#${told.secret}` });
   const copy = el("button", { onclick: async () => {
     field.select();
-    await navigator.clipboard?.writeText(field.value).catch(() => {});
-    tell("Copied. It opens once.");
+    const copied = await navigator.clipboard?.writeText(field.value).then(() => true, () => false);
+    // without https a browser has a clipboard on this machine alone: elsewhere the old way
+    tell(copied || document.execCommand("copy") ? "Copied. It opens once." : "Copy it by Ctrl and C.");
   } }, "Copy");
   find("link").replaceChildren(el("div", { class: "fill" }, field, copy), el("p", { class: "told" }, "Send this link to one person. It is shown this once, opens once, and ends in a week."));
   find("note").value = "";

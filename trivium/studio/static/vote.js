@@ -14,7 +14,7 @@ let shownAt = 0;
 let fetching = null;
 let unsent = 0;
 let sending = Promise.resolve();
-const cast = []; // pairs of the votes of this visit that are stored, the newest last
+const cast = []; // votes of this visit that are stored: their numbers, pairs and comments; the newest last
 const asked = new Set(hand.map((pair) => pair.id)); // in hand or voted on
 
 // The pair
@@ -59,8 +59,9 @@ function post(sent, pair, choice) {
   sending = sending.then(async () => {
     for (let wait = 500; ; wait = Math.min(8000, 2 * wait)) {
       try {
-        showGoal(await ask("/api/votes", sent), TOLD[choice]);
-        cast.push(pair);
+        const stored = await ask("/api/votes", sent);
+        showGoal(stored, TOLD[choice]);
+        cast.push({ number: stored.vote, pair, comment: sent.comment });
         break;
       } catch (reason) {
         if (reason.status && reason.status < 500 && reason.status !== 429) {
@@ -76,15 +77,22 @@ function post(sent, pair, choice) {
   });
 }
 
-/** In its turn among the votes, so that it takes back the one that was the last when it was asked for. */
+/** In its turn among the votes, so that it takes back the one that was the last when it was asked for. Asked again after
+    a failure, it takes back the same one. */
 function undo() {
   sending = sending.then(async () => {
-    const pair = cast.at(-1);
-    if (!pair) return;
-    const told = await attempt(() => ask("/api/votes/undo", { key: crypto.randomUUID?.() ?? String(Math.random()) }));
+    const last = cast.at(-1);
+    if (!last) return;
+    const told = await attempt(() =>
+      ask("/api/votes/undo", { key: `undo-${last.number}`, vote: last.number }).catch((reason) => {
+        if (reason.status === 409) cast.pop(); // it was taken back elsewhere
+        throw reason;
+      }));
     if (told) {
       cast.pop();
-      hand = [pair, ...hand];
+      hand = [last.pair, ...hand];
+      find("remark-text").value = last.comment;
+      find("remark").hidden = !last.comment;
       showGoal(told, "taken back");
     }
     show();
