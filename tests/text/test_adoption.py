@@ -13,12 +13,14 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, decoders, normalizers
 
 from tests.foreign import CHATML, LLAMA3, learned, write_tokenizer
+from trivium.config import InstructConfig
 from trivium.errors import CheckpointError, DataError
-from trivium.records import Message
+from trivium.phases.instruct import dialogue_rows
+from trivium.records import Dialogue, Message
 from trivium.text import adoption
 from trivium.text.adoption import adopt
 from trivium.text.blanks import cut, prompt
-from trivium.text.dialogue import fit, render, render_prompt
+from trivium.text.dialogue import fit, fit_all, render, render_prompt, told_of_cuts, told_of_faults
 from trivium.text.tokenizer import Tokenizer
 
 SORTS = {"qwen": (False, CHATML), "llama 3": (True, LLAMA3), "llama without a template": (True, None)}
@@ -165,9 +167,31 @@ def test_an_answer_that_melts_into_its_header_is_refused_with_its_source(tmp_pat
     tokenizer = adopt(tmp_path).tokenizer
     render([Message("user", "Hi"), Message("assistant", " Hello.")], tokenizer)
     with pytest.raises(
-        DataError, match=r"a\.jsonl:3: the model's chat template does not write answer 2 after its prompt"
+        DataError, match=r"a\.jsonl:3: the model's chat template does not write turn 2, an answer, after its prompt"
     ):
         render([Message("user", "Hi"), Message("assistant", "e cat.")], tokenizer, source="a.jsonl:3")
+
+
+def test_with_skip_what_melts_is_left_out_and_told(tmp_path: Path) -> None:
+    source = "{% for m in messages %}{{ m.role }} th{{ m.content }}<|eot_id|>{% endfor %}"
+    source += "{% if add_generation_prompt %}assistant th{% endif %}"
+    write_tokenizer(tmp_path, llama=True, template=source)
+    tokenizer = adopt(tmp_path).tokenizer
+    good, bad = (
+        Dialogue((Message("user", "Hi"), Message("assistant", t)), f"a.jsonl:{t}") for t in (" Yes.", "e cat.")
+    )
+    with pytest.raises(DataError, match="does not write turn 2"):
+        fit_all([good, bad], tokenizer, 99, loss_on="all")
+    fitted = fit_all([good, bad], tokenizer, 99, loss_on="all", bad_rows="skip")
+    assert [each.rendered is None for each in fitted] == [False, True]
+    assert told_of_faults(fitted).startswith("1 of 2 dialogues skipped, the first: a.jsonl:e cat.: the model's chat")
+    assert told_of_cuts(fitted, 99) == ""  # it is not too long
+    said: list[str] = []
+    rows = dialogue_rows([good, bad], tokenizer, InstructConfig(), 99, 0, said.append, bad_rows="skip")
+    assert rows.row(0).tokens[: len(fitted[0].rendered.ids)].tolist() == fitted[0].rendered.ids.tolist()
+    assert said == [told_of_faults(fitted)]
+    with pytest.raises(DataError, match="does not write turn 2"):
+        dialogue_rows([bad], tokenizer, InstructConfig(), 99, 0, said.append, bad_rows="skip")
 
 
 def broken(folder: Path, **changed: Any) -> Path:

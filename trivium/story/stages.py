@@ -233,8 +233,9 @@ def make_instruct(teller: Teller) -> Path:
 
 def dialogue_rows(teller: Teller, tokenizer: Tokenizer, records: Sequence[Dialogue]) -> PackedRows:
     recipe = teller.recipe
+    length, bad_rows = recipe.model.context_length, recipe.data.bad_rows
     return instruct.dialogue_rows(
-        records, tokenizer, recipe.instruct, recipe.model.context_length, recipe.seed, teller.show.say
+        records, tokenizer, recipe.instruct, length, recipe.seed, teller.show.say, bad_rows=bad_rows
     )
 
 

@@ -88,7 +88,9 @@ def pack(data: Data, tokenizer: Tokenizer, recipe: Recipe, folder: Path, say: Sa
     asked, length = some(data.dialogues.train), recipe.model.context_length
     if not asked:
         return Rows(documents, None)
-    return Rows(documents, instruct.dialogue_rows(asked, tokenizer, recipe.instruct, length, recipe.seed, say))
+    bad_rows = recipe.data.bad_rows
+    rows = instruct.dialogue_rows(asked, tokenizer, recipe.instruct, length, recipe.seed, say, bad_rows=bad_rows)
+    return Rows(documents, rows)
 
 
 def text_rows(texts: Sequence[str], tokenizer: Tokenizer, recipe: Recipe, folder: Path) -> PackedRows:
