@@ -63,6 +63,13 @@ def test_a_model_alone_is_measured_on_what_it_learned_from(
     assert "bits per byte" in capsys.readouterr().out
 
 
+def test_while_a_run_is_measured_it_says_which_model_is_at_its_turn(
+    finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["evaluate", str(finished), "--json", *FEW])
+    assert capsys.readouterr().err.splitlines()[-3:] == ["  base", "  instruct", "  aligned"]
+
+
 def test_a_model_is_asked_and_not_changed(finished: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     folder = shutil.copytree(finished / "rounds" / "001" / "aligned", tmp_path / "aligned")
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}

@@ -34,6 +34,7 @@ from trivium.story.teller import Teller
 from trivium.story.trusting import open_scorer
 from trivium.text.answers import read_dialogues
 from trivium.text.blanks import Blank, held_out_blanks
+from trivium.text.schemas import Say, quiet
 from trivium.text.tokenizer import Tokenizer
 
 LONGEST_ROW = 2048  # tokens of text that are read at once, however long the context is
@@ -62,10 +63,11 @@ def prepare_exam(teller: Teller, tokenizer: Tokenizer) -> Exam:
     )
 
 
-def measure_run(teller: Teller, questions: Sequence[Dialogue] = ()) -> Measures:
+def measure_run(teller: Teller, questions: Sequence[Dialogue] = (), *, say: Say = quiet) -> Measures:
     """Everything that this run's models can be asked, in float32.
 
     questions  further ones, beside the run's own
+    say        is told the name of each model when its turn comes
     """
     run = teller.run
     compute = Compute(teller.compute.device, torch.float32, False)
@@ -79,6 +81,7 @@ def measure_run(teller: Teller, questions: Sequence[Dialogue] = ()) -> Measures:
     for name, folder in folders.items():
         if not is_done(folder):
             continue
+        say(f"  {name}")
         model, tokenizer = open_model(folder, device=compute.device)
         exam = exam or prepare_exam(teller, tokenizer)
         models[name] = model
@@ -297,7 +300,8 @@ def evaluate_run(path: Path, questions: Path | None, *, flags: Settings) -> Meas
     """What `trivium evaluate RUN` finds."""
     asked = read_questions(questions)
     with look_into(path, flags=flags) as teller:
-        return measure_run(teller, asked)
+        teller.show.say("measuring, one model after the other:")
+        return measure_run(teller, asked, say=teller.show.say)
 
 
 def evaluate_model(folder: Path, questions: Path | None, *, flags: Settings) -> Measures:
