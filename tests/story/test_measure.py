@@ -59,8 +59,10 @@ def test_a_model_alone_is_measured_on_what_it_learned_from(
     assert alone.keys() >= LANGUAGE | {"questions", "format_accuracy"}
     whole = asked(capsys, finished, *FEW)["instruct"]
     assert {name: alone[name] for name in LANGUAGE} == {name: whole[name] for name in LANGUAGE}
-    main(["evaluate", str(finished / "instruct"), *FEW])
-    assert "bits per byte" in capsys.readouterr().out
+    main(["evaluate", str(finished / "instruct"), *FEW, "--questions", str(questions)])
+    told = capsys.readouterr().out
+    parts = ["bits per byte", "formats kept", "  one sentence", "questions, exact match"]  # formats below their share
+    assert sorted(parts, key=told.index) == parts
 
 
 def test_while_a_run_is_measured_it_says_which_model_is_at_its_turn(

@@ -187,13 +187,12 @@ def _figure(key: str, value: float, *, sign: str = "") -> str:
 
 def model_rows(found: Measures) -> tuple[list[str], list[list[str]]]:
     """One model's figures, and each format."""
-    rows = [
-        [title, _figure(key, value)]
-        for key, title, _ in COMPARED
-        for value in [measured(found).get(key)]
-        if value is not None
-    ]
-    return ["", "measured"], rows + [[f"  {name}", f"{share:.0%}"] for name, share in found["by_format"].items()]
+    here, formats = measured(found), [[f"  {name}", f"{share:.0%}"] for name, share in found["by_format"].items()]
+    rows = []
+    for key, title, _ in COMPARED:
+        if key in here:
+            rows += [[title, _figure(key, here[key])], *(formats if key == "format_accuracy" else [])]
+    return ["", "measured"], rows
 
 
 def measure_preference(
