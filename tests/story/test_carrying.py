@@ -257,6 +257,6 @@ def test_a_folder_that_is_no_model_is_one_clear_line(
     with pytest.raises(SystemExit) as end:
         main(["import", name])
     assert end.value.code == 2
-    told = {"absent": '"absent": no such folder', "empty": "empty: has no config.json"}
+    told = {"absent": "ConfigError: absent: no such folder", "empty": "empty: has no config.json"}
     assert told[name] in capsys.readouterr().err
     assert not Path("models").exists()

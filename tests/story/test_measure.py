@@ -105,3 +105,7 @@ def test_questions_that_cannot_be_read_are_one_clear_line(
         main(["evaluate", str(finished), "--questions", str(bad)])
     assert end.value.code == 2
     assert "bad.jsonl:1" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["evaluate", str(finished), "--questions", str(tmp_path / "baad.jsonl")])
+    assert 'baad.jsonl": no such file; did you mean' in (told := capsys.readouterr().err)
+    assert told.startswith("ConfigError: --questions = ")

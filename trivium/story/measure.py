@@ -314,7 +314,7 @@ def evaluate_model(folder: Path, questions: Path | None, *, flags: Settings) -> 
 
 def read_questions(path: Path | None) -> list[Dialogue]:
     """Questions with their accepted answers, in any schema of dialogues; raises DataError, ConfigError as those do."""
-    return list(read_dialogues([str(path)])) if path else []
+    return list(read_dialogues([str(path)], field="--questions")) if path else []
 
 
 def print_measures(found: Measures) -> None:
