@@ -145,7 +145,7 @@ def test_a_path_that_is_no_run_is_refused_with_the_nearest_name(tmp_path: Path) 
 
 def test_a_model_that_a_run_has_not_made_yet_is_refused_with_how_to_go_on(tmp_path: Path) -> None:
     with open_run(tmp_path / "tinyworld", create=True) as run:
-        pass
+        run.recipe.touch()
     for model in (run.instruct, run.round(1).aligned):
         with pytest.raises(RunError) as caught:
             read_run(model)
