@@ -160,6 +160,28 @@ def test_texts_and_blanks_open_as_the_vocabulary_asks(adopted: adoption.Adopted)
     assert tuple(prompt("a", "b", tokenizer)[: len(tokenizer.opening)]) == tokenizer.opening
 
 
+def test_a_long_dialogue_loses_as_little_as_must_be_and_is_not_written_for_every_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_tokenizer(tmp_path, llama=True, template=LLAMA3)
+    tokenizer = adopt(tmp_path).tokenizer
+    talk = [m for i in range(30) for m in (Message("user", f"{i}? " * (i % 7 + 1)), Message("assistant", f"{i}. " * i))]
+    sizes = [len(render(talk[cut:], tokenizer).ids) for cut in range(0, len(talk), 2)]
+    for length in (sizes[-1] - 1, sizes[-1], 200, 555, sizes[1], sizes[0] - 1, sizes[0]):
+        fitting = [2 * i for i, size in enumerate(sizes) if size <= length]
+        fitted = fit(talk, tokenizer, length)
+        assert fitted.turns_cut == (fitting[0] if fitting else len(talk))
+        assert (fitted.rendered is None) is (not fitting)
+    written: list[int] = []
+    assert tokenizer.template
+    write = tokenizer.template.write
+    monkeypatch.setattr(
+        tokenizer.template, "write", lambda said, **how: written.append(len(said)) or write(said, **how)
+    )
+    assert fit(talk, tokenizer, 200, loss_on="last").rendered
+    assert len(written) <= 8  # of 30 cuts: halving, and the answer's prompt
+
+
 def test_an_answer_that_melts_into_its_header_is_refused_with_its_source(tmp_path: Path) -> None:
     source = "{% for m in messages %}{{ m.role }} th{{ m.content }}<|eot_id|>{% endfor %}"
     source += "{% if add_generation_prompt %}assistant th{% endif %}"

@@ -5,6 +5,7 @@ Only where a content spells a special token do the two differ: there the templat
 and `apply_chat_template(..., sanitize_control_tokens=True)` (transformers 5) is needed to get ours.
 """
 
+from bisect import bisect_left
 from collections.abc import Collection, Sequence
 from functools import lru_cache
 from itertools import accumulate
@@ -233,17 +234,25 @@ def _fit_by_template(
     *,
     source: str,
 ) -> Fitted:
-    """A template may write a turn by those beside it: each cut is rendered anew."""
-    for cut, first in enumerate(spoken):
-        if cut == 0 or messages[first].role == "user":
-            kept = [i for i in range(len(messages)) if i not in spoken[:cut]]
-            stays = [place for place, i in enumerate(kept) if i in learned]
-            if not stays:
-                break
-            rendered = _render_by_template([messages[i] for i in kept], tokenizer, stays, source=source)
-            if len(rendered.ids) <= length:
-                return Fitted(rendered, cut)
-    return Fitted(None, len(spoken))
+    """A template may write a turn by those beside it: each cut is written anew, as few as halving can do with."""
+    assert tokenizer.template
+    write = tokenizer.template.write
+
+    def kept(cut: int) -> list[int]:
+        gone = set(spoken[:cut])
+        return [i for i in range(len(messages)) if i not in gone]
+
+    def fits(cut: int) -> bool:
+        pieces = write([messages[i] for i in kept(cut)], source=source)
+        return len(tokenizer.encode_pieces(pieces)) <= length
+
+    cuts = [cut for cut, first in enumerate(spoken) if cut == 0 or messages[first].role == "user"]
+    found = 0 if fits(0) else bisect_left(cuts, True, lo=1, key=fits)
+    here = kept(cuts[found]) if found < len(cuts) else []
+    stays = [place for place, i in enumerate(here) if i in learned]
+    if not stays:
+        return Fitted(None, len(spoken))
+    return Fitted(_render_by_template([messages[i] for i in here], tokenizer, stays, source=source), cuts[found])
 
 
 @lru_cache(maxsize=64)
