@@ -134,6 +134,13 @@ def test_a_recipe_that_is_not_toml_is_named(content: bytes, tmp_path: Path) -> N
         read_settings(path)
 
 
+def test_the_second_value_of_a_flag_that_is_taken_for_a_recipe_is_told_how_flags_are_repeated(tmp_path: Path) -> None:
+    path = tmp_path / "more.jsonl"
+    path.write_text('{"question": "Why?", "answer": "So."}\n')
+    with pytest.raises(ConfigError, match=r"more.jsonl: not a TOML file: .*; of several values each has the flag"):
+        read_settings(path)
+
+
 def test_ppo_clips_evenly_and_groups_may_rise_further() -> None:
     clips = [(found.clip_low, found.clip_high) for found in (resolved(), resolved(algorithm="ppo"))]
     assert clips == [(0.2, 0.28), (0.2, 0.2)]

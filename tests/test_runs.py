@@ -143,6 +143,17 @@ def test_a_path_that_is_no_run_is_refused_with_the_nearest_name(tmp_path: Path) 
         read_run(tmp_path / "nowhere" / "at" / "all")
 
 
+def test_a_model_that_a_run_has_not_made_yet_is_refused_with_how_to_go_on(tmp_path: Path) -> None:
+    with open_run(tmp_path / "tinyworld", create=True) as run:
+        run.recipe.touch()
+    for model in (run.instruct, run.round(1).aligned):
+        with pytest.raises(RunError) as caught:
+            read_run(model)
+        assert str(caught.value) == (
+            f"{model}: the run {run.path} has no such model yet; go on with `trivium run {run.path}`"
+        )
+
+
 def test_a_copied_run_without_its_hidden_files_is_still_a_run(tmp_path: Path) -> None:
     (tmp_path / "recipe.toml").touch()
     assert read_run(tmp_path) == Run(tmp_path)

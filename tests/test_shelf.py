@@ -29,6 +29,16 @@ def test_a_card_tells_data_settings_measures_and_how_to_load_it(small_model: Mak
     assert "No licence is stated" in told
 
 
+def test_a_card_calls_simulated_votes_so_and_lists_what_is_a_list(small_model: MakeModel) -> None:
+    told = card("aligned", small_model(), RECIPE, origin("align-001")._replace(votes="cafe"))
+    assert "| votes on pairs of answers, simulated | `cafe` |" in told
+    for row in ("| rewards | model |", "| gate | yes |", "| spread | no |"):
+        assert row in told
+    for settings in ({"votes": {"simulated": False}}, {"data": {"answers": ["mine.jsonl"]}}):
+        by_people = card("aligned", small_model(), resolve(settings), origin("align-001")._replace(votes="cafe"))
+        assert "| votes on pairs of answers | `cafe` |" in by_people
+
+
 def test_a_reward_models_card_says_how_it_is_loaded_and_an_imported_ones_that_nothing_was_taught(
     small_model: MakeModel,
 ) -> None:

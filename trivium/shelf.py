@@ -16,6 +16,7 @@ from trivium.model.heads import RewardModel
 from trivium.model.transformer import Transformer
 from trivium.publish import MANIFEST, file_fingerprint, publish, verify
 from trivium.runs import Lineage, write_lineage
+from trivium.text.corpus import is_judged
 from trivium.text.tokenizer import Tokenizer
 
 
@@ -150,7 +151,7 @@ def card(name: str, model: Transformer | RewardModel, recipe: Recipe, origin: Or
             f"width {shape.width}, vocabulary {shape.vocab_size:,}, context {shape.context_length:,} tokens).",
             f"{made}{parent}.",
             "`lineage.json` holds every setting.",
-            *_section("Data", ("learned from", "fingerprint"), _data_rows(origin)),
+            *_section("Data", ("learned from", "fingerprint"), _data_rows(recipe, origin)),
             *_section("Settings", ("", ""), _settings_rows(recipe, origin.phase)),
             *_section("Measured on held-out data", ("", ""), _measured_rows(origin)),
             "\n## Use\n",
@@ -177,8 +178,9 @@ def _section(title: str, names: tuple[str, str], rows: Sequence[tuple[str, str]]
     return [f"\n## {title}\n", f"| {names[0]} | {names[1]} |", "|---|---|", *(f"| {a} | {b} |" for a, b in rows)]
 
 
-def _data_rows(origin: Origin) -> list[tuple[str, str]]:
-    votes = [("votes on pairs of answers", f"`{origin.votes}`")] if origin.votes else []
+def _data_rows(recipe: Recipe, origin: Origin) -> list[tuple[str, str]]:
+    simulated = ", simulated" if recipe.votes.simulated and is_judged(recipe.data) else ""
+    votes = [(f"votes on pairs of answers{simulated}", f"`{origin.votes}`")] if origin.votes else []
     return [(source, f"`{print}`") for source, print in origin.data.items() if print != origin.votes] + votes
 
 
@@ -187,11 +189,16 @@ def _settings_rows(recipe: Recipe, phase: str) -> list[tuple[str, str]]:
     name = phase.partition("-")[0]
     read = {"member": "pretrain", "imitate": "instruct"}.get(name, name)
     settings = getattr(recipe, read).model_dump() if read in PHASES else {}
-    rows = [
-        (key.replace("_", " "), f"{value:g}" if isinstance(value, float) else str(value))
-        for key, value in settings.items()
-    ]
+    rows = [(key.replace("_", " "), _told(value)) for key, value in settings.items()]
     return [*rows, ("seed", str(recipe.seed))] if rows else []
+
+
+def _told(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value)) or "none"
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _measured_rows(origin: Origin) -> list[tuple[str, str]]:
@@ -218,5 +225,5 @@ print(tokenizer.decode(model.generate(**ids, max_new_tokens=64)[0]))
 ```sh
 trivium chat {name}                              # or fill, serve, evaluate
 trivium export {name} --to gguf --type q8_0      # for llama.cpp
-lm_eval --model hf --model_args pretrained={name} --tasks arc_easy
+lm_eval --model hf --model_args pretrained={name} --tasks arc_easy      # of the extra trivium[eval]
 ```"""

@@ -54,8 +54,10 @@ def generate(
     manner: Annotated[Plain, Parameter(name="*", group="How it speaks")] = Plain(),  # noqa: B008
 ) -> None:
     """Answers to many prompts at once, at full speed. In a run folder: by its latest model."""
-    from trivium.story.generating import Wanted, generate_answers, print_answers, write_answers
+    from trivium.story.generating import Wanted, check_out, generate_answers, print_answers, write_answers
 
+    if out:
+        check_out(out)
     wanted = Wanted(n=n, raw=raw, system=system, stop=tuple(stop), logprobs=logprobs, precision=precision)
     found = generate_answers(model, prompts, file, wanted, manner)
     if out:

@@ -1,6 +1,7 @@
 """Models in and out: imported, fine-tuned, exported, and the same in every program that opens them."""
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import transformers
 from safetensors.torch import load_file
 
 from tests.foreign import write_folder
+from tests.harness import CHOOSING, QUESTIONS, harness_finds, mats_preferred
 from tests.model.test_foreign import logits, their_logits
 from trivium.cli import main
 from trivium.errors import CheckpointError, ConfigError
@@ -155,6 +157,15 @@ def test_what_a_card_says_of_loading_is_so(finished: Path, monkeypatch: pytest.M
         assert given["model"].config.num_hidden_layers == 1
 
 
+def test_what_a_card_says_of_lm_eval_is_so(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("accelerate", reason="of the extra trivium[eval]")
+    monkeypatch.chdir(finished)
+    (command,) = re.findall(r"^lm_eval (.*) --tasks", (finished / "instruct" / "README.md").read_text(), re.MULTILINE)
+    rows = [{"question": question} for question in QUESTIONS]
+    found = harness_finds(tmp_path, command.split(), rows, {"choosing": CHOOSING})
+    assert found["choosing"]["acc,none"] == mats_preferred(*open_model(finished / "instruct"))
+
+
 # What cannot be done
 
 
@@ -246,6 +257,6 @@ def test_a_folder_that_is_no_model_is_one_clear_line(
     with pytest.raises(SystemExit) as end:
         main(["import", name])
     assert end.value.code == 2
-    told = {"absent": '"absent": no such folder', "empty": "empty: has no config.json"}
+    told = {"absent": "ConfigError: absent: no such folder", "empty": "empty: has no config.json"}
     assert told[name] in capsys.readouterr().err
     assert not Path("models").exists()

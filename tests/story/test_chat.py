@@ -118,11 +118,18 @@ def test_a_system_message_comes_before_everything_else(run: Path) -> None:
     assert told.messages(run)[0] == Message("system", "Speak like a goose.")
 
 
-def test_a_conversation_longer_than_the_context_loses_its_oldest_exchanges(run: Path) -> None:
-    chat = Chat([run], Manner(max_tokens=12))
+def test_a_conversation_longer_than_the_context_loses_its_oldest_exchanges_and_says_so(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chat, terminal = Chat([run], Manner(max_tokens=12)), Terminal()
     (speaker,) = chat.speakers
     for number in range(12):
-        said(chat, f"Question number {number}, and what do you think of it?")
+        terminal.answers(chat.speakers, chat.ask(f"Question number {number}, and what do you think of it?"))
+    told = capsys.readouterr().err
+    assert told.startswith("round 1: the oldest exchange no longer fits its context\n")
+    assert f"the {speaker.left_out} oldest exchanges no longer fit its context" in told
+    terminal.answers(chat.speakers, chat.again())
+    assert capsys.readouterr().err == ""  # nothing more was left out
     fitting = chat._fitting(speaker)
     assert fitting[0].role == "user"
     assert fitting[-1].content.startswith("Question number 11")

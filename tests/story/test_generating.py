@@ -126,6 +126,26 @@ def test_one_answer_is_printed_as_it_is_and_several_below_their_prompts(run: Pat
     assert both.index(PROMPTS[0]) < both.index(one.split("\n")[0]) < both.index(PROMPTS[1])
 
 
+def test_log_probabilities_are_printed_below_their_answer(run: Path, typed: Type) -> None:
+    flags = ("--temperature", "0", "--max-tokens", "3", "--logprobs", "2")
+    (row,) = json.loads(typed(run, "Why?", *flags, "--json"))["answers"]
+    answer, *lines = typed(run, "Why?", *flags).splitlines()
+    assert answer == row["messages"][-1]["content"]
+    assert len(lines) == len(row["logprobs"]) == 3
+    for line, told in zip(lines, row["logprobs"], strict=True):
+        beside = [f"{json.dumps(token, ensure_ascii=False)} {logprob:.3f}" for token, logprob in told["beside"]]
+        alone = json.dumps(told["token"], ensure_ascii=False)
+        assert line.strip().startswith(alone)
+        assert line.endswith(f"{told['logprob']:.3f}  of  {'  '.join(beside)}")
+
+
+def test_a_prompt_that_is_not_read_whole_is_told(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["generate", str(run), "word " * 200, "Why?", "--n", "2", "--max-tokens", "2"])
+    assert "1 of 2 prompts is longer than 120 tokens: only the end is read" in capsys.readouterr().err
+    main(["generate", str(run), "Why?", "--max-tokens", "2"])
+    assert "longer" not in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
@@ -135,6 +155,7 @@ def test_one_answer_is_printed_as_it_is_and_several_below_their_prompts(run: Pat
         (["Hi", "--temperature", "-1"], "temperature = '-1': input should be greater"),
         (["Hi", "--stop", ""], "stop: an empty text"),
         ([""], "prompts: one is empty"),
+        (["Hi", "--out", "answers.txt"], "--out = answers.txt: must end with .jsonl"),
         (["--file", "none.jsonl"], "none.jsonl: is no file"),
     ],
 )

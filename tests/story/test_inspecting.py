@@ -77,6 +77,22 @@ def test_pairs_on_file_are_shown_with_the_reward_at_their_last_token(
     assert told.count("«<|im_end|>»\n") == 2  # of chosen and rejected; elsewhere more than the end is learned
 
 
+def test_what_answers_and_pairs_were_taken_for_is_said_and_bad_rows_are_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answers, pairs = tmp_path / "answers.jsonl", tmp_path / "pairs.jsonl"
+    answers.write_text('{"question": "Why?", "answer": "So."}\n' * 20 + "no JSON\n")
+    pairs.write_text("".join(f'{{"prompt": "Hi {i}", "chosen": "Hello.", "rejected": "No."}}\n' for i in range(20)))
+    named = {"answers": [f"{answers}*0.5"], "pairs": [str(pairs)], "bad_rows": "skip"}
+    inspect_recipe(None, flags={**FEW, "data": {**FEW["data"], **named}}, count=1)
+    told = capsys.readouterr().err
+    assert (
+        "answers.jsonl: question and answer, 20 dialogues, each seen 0.5 times in an epoch; 1 bad row skipped" in told
+    )
+    assert "skipped answers.jsonl:21: not valid JSON" in told
+    assert "pairs.jsonl: prompt, chosen and rejected, 20 pairs" in told
+
+
 def test_in_colour_only_learned_tokens_are_bold_and_neighbours_differ(tokenizer: Tokenizer) -> None:
     seen = render(asked("Where is Ada?", "In the barn.").messages, tokenizer)
     for palette in (MANY_COLOURS, SIXTEEN_COLOURS):

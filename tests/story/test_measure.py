@@ -59,8 +59,17 @@ def test_a_model_alone_is_measured_on_what_it_learned_from(
     assert alone.keys() >= LANGUAGE | {"questions", "format_accuracy"}
     whole = asked(capsys, finished, *FEW)["instruct"]
     assert {name: alone[name] for name in LANGUAGE} == {name: whole[name] for name in LANGUAGE}
-    main(["evaluate", str(finished / "instruct"), *FEW])
-    assert "bits per byte" in capsys.readouterr().out
+    main(["evaluate", str(finished / "instruct"), *FEW, "--questions", str(questions)])
+    told = capsys.readouterr().out
+    parts = ["bits per byte", "formats kept", "  one sentence", "questions, exact match"]  # formats below their share
+    assert sorted(parts, key=told.index) == parts
+
+
+def test_while_a_run_is_measured_it_says_which_model_is_at_its_turn(
+    finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["evaluate", str(finished), "--json", *FEW])
+    assert capsys.readouterr().err.splitlines()[-3:] == ["  base", "  instruct", "  aligned"]
 
 
 def test_a_model_is_asked_and_not_changed(finished: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -96,3 +105,7 @@ def test_questions_that_cannot_be_read_are_one_clear_line(
         main(["evaluate", str(finished), "--questions", str(bad)])
     assert end.value.code == 2
     assert "bad.jsonl:1" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["evaluate", str(finished), "--questions", str(tmp_path / "baad.jsonl")])
+    assert 'baad.jsonl": no such file; did you mean' in (told := capsys.readouterr().err)
+    assert told.startswith("ConfigError: --questions = ")

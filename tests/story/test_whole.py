@@ -52,6 +52,12 @@ def test_the_examination_measures_every_model(finished: Path) -> None:
     assert "ceiling" in found["reward"]
 
 
+def test_the_lineage_of_instruct_names_the_answers_and_the_text_among_them(finished: Path) -> None:
+    base, instruct = (read_lineage(finished / name).data for name in ("base", "instruct"))
+    assert list(instruct) == ["tinyworld", "text among them: tinyworld"]
+    assert instruct["text among them: tinyworld"] == base["tinyworld"] != instruct["tinyworld"]
+
+
 def test_the_report_finds_what_the_phases_left(finished: Path) -> None:
     story = read_story(Run(finished))
     assert [(model.name, model.parent) for model in story.models] == [

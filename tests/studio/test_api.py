@@ -179,7 +179,7 @@ def test_an_echoed_prompt_is_computed_once_for_all_of_its_answers(
         ({"n": 0}, 400, "n", "invalid_value"),
         ({"model": "three"}, 404, "model", "model_not_found"),
         ({"max_tokens": 1000}, 400, ..., "context_length_exceeded"),
-        ({"n": 9}, 429, None, "queue_full"),
+        ({"n": 9}, 400, "n", "too_many_answers"),
     ],
 )
 @both

@@ -1,6 +1,5 @@
 """`trivium serve` as a process, asked by the clients that people use."""
 
-import json
 import os
 import signal
 import subprocess
@@ -9,16 +8,23 @@ import time
 from collections.abc import Iterator
 from math import exp
 from pathlib import Path
+from typing import Any
 
 import openai
 import pytest
 import torch
+from pydantic import ValidationError
 
+from tests.harness import CHOOSING, QUESTIONS, continued, harness_finds, mats_preferred
+from tests.story.speakers import make_run
+from trivium.errors import ConfigError
 from trivium.generate.engine import Request, generate
 from trivium.generate.sampling import Sampling
 from trivium.model import hub
 from trivium.model.shape import ModelConfig
 from trivium.model.transformer import Transformer, initialise
+from trivium.studio.asking import Asked, Chat, Completion, refusal
+from trivium.studio.serving import named
 from trivium.text.tokenizer import Tokenizer
 
 SHAPE = {"vocab_size": 300, "num_layers": 1, "width": 32, "num_heads": 2, "num_kv_heads": 2}
@@ -109,9 +115,57 @@ def test_mistakes_are_told_in_openais_form(client: openai.OpenAI) -> None:
         client.models.list(extra_headers={"Origin": "http://elsewhere.example"})
     with pytest.raises(openai.APIStatusError, match="not an address of the server"):
         client.models.list(extra_headers={"Host": "elsewhere.example"})
-    with pytest.raises(openai.RateLimitError, match="waiting") as full:
-        client.completions.create(model="tiny", prompt=["It"] * 2, n=64)
-    assert full.value.response.headers["Retry-After"] == "2"
+    with pytest.raises(openai.BadRequestError, match="128 answers at once: at most 80 fit") as many:
+        client.completions.create(model="tiny", prompt=["It"] * 2, n=64)  # and never will: not worth trying again
+    assert (many.value.param, many.value.code) == ("n", "too_many_answers")
+
+
+def test_who_comes_when_all_places_are_taken_may_come_again(client: openai.OpenAI) -> None:
+    asked = {"model": "endless", "prompt": "The cat", "n": 64, "max_tokens": 19_000}
+    with client.completions.create(**asked, stream=True) as answer:
+        assert next(iter(answer)).choices
+        with pytest.raises(openai.RateLimitError, match="waiting") as full:
+            client.completions.create(**asked)
+        assert full.value.response.headers["Retry-After"] == "2"
+
+
+@pytest.mark.parametrize(
+    ("kind", "said", "param", "told"),
+    [
+        (Completion, {"prompt": {}}, "prompt", "must be a text, ids of tokens, or a list of up to 256 of either"),
+        (Completion, {"prompt": [1, "a"]}, "prompt", "must be a text"),
+        (
+            Chat,
+            {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
+            "messages.0.content",
+            "a text, or",
+        ),
+        (Chat, {"messages": [{"role": "tool", "content": "x"}]}, "messages.0.role", "'system', 'user' or 'assistant'"),
+        (Chat, {"messages": [], "tool": []}, "messages", "at least 1 item"),
+    ],
+)
+def test_what_is_wrong_is_named_by_its_field(kind: type[Asked], said: dict[str, Any], param: str, told: str) -> None:
+    with pytest.raises(ValidationError) as wrong:
+        kind.model_validate({"model": "tiny", **said})
+    refused = refusal(kind, wrong.value.errors()).body()["error"]
+    assert refused["param"] == param
+    assert refused["message"].startswith(f"{param}: ")
+    assert told in refused["message"]
+
+
+def test_models_of_several_runs_are_called_by_their_runs_where_names_are_shared(tmp_path: Path) -> None:
+    ours, theirs = make_run(tmp_path / "ours"), make_run(tmp_path / "theirs")
+    assert list(named([ours])) == ["base", "instruct", "aligned"]
+    assert named([ours, theirs / "instruct", ours / "instruct"]) == {
+        "base": ours / "base",
+        "ours/instruct": ours / "instruct",
+        "aligned": ours / "rounds/001/aligned",
+        "theirs/instruct": theirs / "instruct",
+    }
+    assert list(named([ours, theirs]))[-1] == "theirs/aligned"
+    again = make_run(tmp_path / "elsewhere/ours")
+    with pytest.raises(ConfigError, match="are both called ours/base; rename one folder"):
+        named([ours, again])
 
 
 @pytest.mark.parametrize("stream", [True, False])
@@ -135,15 +189,8 @@ def test_who_hangs_up_in_the_middle_frees_the_places(stream: bool, client: opena
                 time.sleep(0.2)
 
 
-TASK = """
-task: {name}
-dataset_path: json
-dataset_kwargs: {{data_files: {{test: {data}}}}}
-test_split: test
-doc_to_text: "{{{{question}}}}"
-"""
 TASKS = {
-    "choosing": "output_type: multiple_choice\ndoc_to_choice: [mat, cat]\ndoc_to_target: 0\n",
+    "choosing": CHOOSING,
     "going_on": 'output_type: loglikelihood\ndoc_to_target: " mat"\n',
     "writing": "output_type: generate_until\ndoc_to_target: '{{written}}'\n"
     "generation_kwargs: {until: ['.'], max_gen_toks: 8}\n",
@@ -154,38 +201,15 @@ def test_lm_eval_measures_what_the_model_itself_says(
     address: str, folder: Path, tokenizer: Tokenizer, tmp_path: Path
 ) -> None:
     model = hub.load(folder)
-    questions = ["The cat sat on the", "There is no dog, but a", "Once more it was Ada's", "Under the tree lay"]
     stop = [tokenizer.turn_end, tokenizer.end_of_text]
     greedy = Sampling(temperature=0, max_new_tokens=8)
-    answers = generate(model, [Request(tokenizer.encode(question), 0) for question in questions], greedy, stop=stop)
+    answers = generate(model, [Request(tokenizer.encode(question), 0) for question in QUESTIONS], greedy, stop=stop)
     written = [tokenizer.decode(answer.tokens).partition(".")[0] for answer in answers]
     written[-1] += " or not"  # and so one is wrong
-    mats, cats = ([continued(model, tokenizer, question, word) for question in questions] for word in (" mat", " cat"))
-
-    data = tmp_path / "data.jsonl"
-    rows = ({"question": question, "written": text} for question, text in zip(questions, written, strict=True))
-    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    for name, rest in TASKS.items():
-        (tmp_path / f"{name}.yaml").write_text(TASK.format(name=name, data=data) + rest)
+    rows = [{"question": question, "written": text} for question, text in zip(QUESTIONS, written, strict=True)]
     told = f"model=tiny,base_url={address}/completions,tokenizer={folder},tokenizer_backend=huggingface,max_length=128"
-    command = [sys.executable, "-m", "lm_eval", "run", "--model", "local-completions", "--model_args", told]
-    command += ["--tasks", ",".join(TASKS), "--include_path", str(tmp_path), "--output_path", str(tmp_path / "out")]
-    offline = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_CACHE": str(tmp_path), "OPENAI_API_KEY": "secret"}
-    done = subprocess.run(command, env=os.environ | offline, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
-    (found,) = (tmp_path / "out").rglob("results_*.json")
-    results = json.loads(found.read_text())["results"]
-    right = [mat > cat for mat, cat in zip(mats, cats, strict=True)]
-    assert results["choosing"]["acc,none"] == sum(right) / 4
-    assert results["going_on"]["perplexity,none"] == pytest.approx(exp(-sum(mats) / 4), rel=1e-5)
-    assert results["writing"]["exact_match,none"] == 3 / 4
-
-
-def continued(model: Transformer, tokenizer: Tokenizer, text: str, word: str) -> float:
-    """Nats of a word after a text."""
-    before, ids = tokenizer.encode(text), tokenizer.encode(text + word)
-    tokens = torch.tensor([ids])
-    with torch.no_grad():
-        logits = model(tokens, torch.arange(len(ids))[None], torch.zeros_like(tokens))[0]
-    each = logits.log_softmax(-1)[:-1].gather(1, tokens[0, 1:, None])
-    return float(each[len(before) - 1 :].sum())
+    found = harness_finds(tmp_path, ["--model", "local-completions", "--model_args", told], rows, TASKS)
+    mats = [continued(model, tokenizer, question, " mat") for question in QUESTIONS]
+    assert found["choosing"]["acc,none"] == mats_preferred(model, tokenizer)
+    assert found["going_on"]["perplexity,none"] == pytest.approx(exp(-sum(mats) / 4), rel=1e-5)
+    assert found["writing"]["exact_match,none"] == 3 / 4

@@ -13,16 +13,19 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, decoders, normalizers
 
 from tests.foreign import CHATML, LLAMA3, learned, write_tokenizer
+from trivium.config import InstructConfig
 from trivium.errors import CheckpointError, DataError
-from trivium.records import Message
+from trivium.phases.instruct import dialogue_rows
+from trivium.records import Dialogue, Message
 from trivium.text import adoption
 from trivium.text.adoption import adopt
 from trivium.text.blanks import cut, prompt
-from trivium.text.dialogue import fit, render, render_prompt
+from trivium.text.dialogue import fit, fit_all, render, render_prompt, told_of_cuts, told_of_faults
 from trivium.text.tokenizer import Tokenizer
 
 SORTS = {"qwen": (False, CHATML), "llama 3": (True, LLAMA3), "llama without a template": (True, None)}
-PLAIN = st.text(st.characters(exclude_categories=["Cs", "Co"])).map(str.strip)
+# hypothesis also tries the strings that the code holds, such as "<|fim_middle|>"
+PLAIN = st.text(st.characters(exclude_categories=["Cs", "Co"])).map(str.strip).filter(lambda text: "<|" not in text)
 DIALOGUE = [
     Message("system", "Be kind."),
     Message("user", "Sit!"),
@@ -158,6 +161,28 @@ def test_texts_and_blanks_open_as_the_vocabulary_asks(adopted: adoption.Adopted)
     assert tuple(prompt("a", "b", tokenizer)[: len(tokenizer.opening)]) == tokenizer.opening
 
 
+def test_a_long_dialogue_loses_as_little_as_must_be_and_is_not_written_for_every_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_tokenizer(tmp_path, llama=True, template=LLAMA3)
+    tokenizer = adopt(tmp_path).tokenizer
+    talk = [m for i in range(30) for m in (Message("user", f"{i}? " * (i % 7 + 1)), Message("assistant", f"{i}. " * i))]
+    sizes = [len(render(talk[cut:], tokenizer).ids) for cut in range(0, len(talk), 2)]
+    for length in (sizes[-1] - 1, sizes[-1], 200, 555, sizes[1], sizes[0] - 1, sizes[0]):
+        fitting = [2 * i for i, size in enumerate(sizes) if size <= length]
+        fitted = fit(talk, tokenizer, length)
+        assert fitted.turns_cut == (fitting[0] if fitting else len(talk))
+        assert (fitted.rendered is None) is (not fitting)
+    written: list[int] = []
+    assert tokenizer.template
+    write = tokenizer.template.write
+    monkeypatch.setattr(
+        tokenizer.template, "write", lambda said, **how: written.append(len(said)) or write(said, **how)
+    )
+    assert fit(talk, tokenizer, 200, loss_on="last").rendered
+    assert len(written) <= 8  # of 30 cuts: halving, and the answer's prompt
+
+
 def test_an_answer_that_melts_into_its_header_is_refused_with_its_source(tmp_path: Path) -> None:
     source = "{% for m in messages %}{{ m.role }} th{{ m.content }}<|eot_id|>{% endfor %}"
     source += "{% if add_generation_prompt %}assistant th{% endif %}"
@@ -165,9 +190,31 @@ def test_an_answer_that_melts_into_its_header_is_refused_with_its_source(tmp_pat
     tokenizer = adopt(tmp_path).tokenizer
     render([Message("user", "Hi"), Message("assistant", " Hello.")], tokenizer)
     with pytest.raises(
-        DataError, match=r"a\.jsonl:3: the model's chat template does not write answer 2 after its prompt"
+        DataError, match=r"a\.jsonl:3: the model's chat template does not write turn 2, an answer, after its prompt"
     ):
         render([Message("user", "Hi"), Message("assistant", "e cat.")], tokenizer, source="a.jsonl:3")
+
+
+def test_with_skip_what_melts_is_left_out_and_told(tmp_path: Path) -> None:
+    source = "{% for m in messages %}{{ m.role }} th{{ m.content }}<|eot_id|>{% endfor %}"
+    source += "{% if add_generation_prompt %}assistant th{% endif %}"
+    write_tokenizer(tmp_path, llama=True, template=source)
+    tokenizer = adopt(tmp_path).tokenizer
+    good, bad = (
+        Dialogue((Message("user", "Hi"), Message("assistant", t)), f"a.jsonl:{t}") for t in (" Yes.", "e cat.")
+    )
+    with pytest.raises(DataError, match="does not write turn 2"):
+        fit_all([good, bad], tokenizer, 99, loss_on="all")
+    fitted = fit_all([good, bad], tokenizer, 99, loss_on="all", bad_rows="skip")
+    assert [each.rendered is None for each in fitted] == [False, True]
+    assert told_of_faults(fitted).startswith("1 of 2 dialogues skipped, the first: a.jsonl:e cat.: the model's chat")
+    assert told_of_cuts(fitted, 99) == ""  # it is not too long
+    said: list[str] = []
+    rows = dialogue_rows([good, bad], tokenizer, InstructConfig(), 99, 0, said.append, bad_rows="skip")
+    assert rows.row(0).tokens[: len(fitted[0].rendered.ids)].tolist() == fitted[0].rendered.ids.tolist()
+    assert said == [told_of_faults(fitted)]
+    with pytest.raises(DataError, match="does not write turn 2"):
+        dialogue_rows([bad], tokenizer, InstructConfig(), 99, 0, said.append, bad_rows="skip")
 
 
 def broken(folder: Path, **changed: Any) -> Path:

@@ -241,7 +241,9 @@ def read_settings(path: Path) -> Settings:
         remedy = "" if path.suffix else "; a new run's folder is named with --out"
         raise ConfigError(f"{path}: no such recipe{did_you_mean(str(path), siblings) or remedy}") from reason
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as reason:
-        raise ConfigError(f"{path}: not a TOML file: {reason}; mend it") from reason
+        of_a_list = "; of several values each has the flag before it, as in --data.text A --data.text B"
+        remedy = "; mend it" if path.suffix == ".toml" else of_a_list
+        raise ConfigError(f"{path}: not a TOML file: {reason}{remedy}") from reason
 
 
 def merge(first: Mapping[str, Any], second: Mapping[str, Any]) -> Settings:

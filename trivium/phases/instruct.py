@@ -18,7 +18,7 @@ from trivium.model.transformer import Transformer
 from trivium.records import Dialogue
 from trivium.text import dialogue as dialogues
 from trivium.text.packing import PackedRows, RowOf
-from trivium.text.schemas import quiet
+from trivium.text.schemas import BadRows, quiet
 from trivium.text.tokenizer import Tokenizer
 from trivium.train.optimizer import build_optimizers
 from trivium.train.phase import Objective, Phase
@@ -72,7 +72,8 @@ def held_out_loss(
     model: Transformer, tokenizer: Tokenizer, held_out: Sequence[Dialogue], recipe: Recipe, compute: Compute
 ) -> float:
     """Nats per supervised target of dialogues that were kept from training."""
-    packed = dialogue_rows(held_out, tokenizer, recipe.instruct, recipe.model.context_length, recipe.seed, quiet)
+    length, bad_rows = recipe.model.context_length, recipe.data.bad_rows
+    packed = dialogue_rows(held_out, tokenizer, recipe.instruct, length, recipe.seed, quiet, bad_rows=bad_rows)
     return surprise(model, every_batch(packed, 16), tokenizer, compute).nats_per_target
 
 
@@ -83,17 +84,22 @@ def dialogue_rows(
     row_length: int,
     seed: int,
     say: Callable[[str], None],
+    *,
+    bad_rows: BadRows = "stop",
 ) -> PackedRows:
-    """Rendered dialogues in packed rows. What had to be cut to fit a row is counted and said.
+    """Rendered dialogues in packed rows. What had to be cut to fit a row, or was skipped, is counted and said.
 
-    raises  DataError when not one dialogue fits
+    raises  DataError when not one dialogue fits, or one cannot be rendered, unless bad_rows = "skip"
     """
-    fitted = [dialogues.fit_dialogue(d, tokenizer, row_length, settings.loss_on) for d in records]
+    fitted = dialogues.fit_all(records, tokenizer, row_length, loss_on=settings.loss_on, bad_rows=bad_rows)
     rendered = [each.rendered for each in fitted if each.rendered is not None]
     if not rendered:
-        raise DataError(f"{records[0].source}: no dialogue fits {row_length} tokens; raise model.context_length")
-    if told := dialogues.told_of_cuts(fitted, row_length):
-        say(told)
+        fault = next((each.fault for each in fitted if each.fault), None)
+        none = DataError(f"{records[0].source}: no dialogue fits {row_length} tokens; raise model.context_length")
+        raise fault or none
+    for told in (dialogues.told_of_faults(fitted), dialogues.told_of_cuts(fitted, row_length)):
+        if told:
+            say(told)
     ids = np.concatenate([each.ids for each in rendered])
     supervised = np.concatenate([each.supervised for each in rendered])
     lengths = np.array([len(each.ids) for each in rendered])

@@ -179,11 +179,12 @@ def take_in(folder: Path, *, out: Path | None) -> dict[str, Any]:
 
     raises  ConfigError, CheckpointError when it cannot be done exactly; nothing is left behind then
     """
+    if not folder.is_dir():
+        raise ConfigError(f"{folder}: no such folder; name one with config.json, model.safetensors and tokenizer.json")
     path = out or Path("models") / folder.resolve().name
     if path.resolve() == folder.resolve():
         raise ConfigError(f"--out = {path}: is the folder itself; name another")
-    longest = shape_of(folder).context_length if folder.is_dir() else 0  # with_start says what is missing
-    shape = {"context_length": longest} if longest else {}
+    shape = {"context_length": shape_of(folder).context_length}
     recipe = resolve(with_start({"start": {"folder": str(folder)}, "model": shape}))
     model, (tokenizer, known) = first_model(recipe), adoption.adopt(folder)
     theirs = _of_transformers(folder, None)

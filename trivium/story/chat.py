@@ -39,6 +39,7 @@ class Speaker:
     def __init__(self, voice: Voice) -> None:
         self.voice, self.opened = voice, open_model(voice.folder, device=best_device())
         self.writer = Writer(self.opened.model, rows=1)
+        self.left_out = 0  # the oldest exchanges that its last prompt had no room for
 
     @property
     def told(self) -> str:
@@ -120,7 +121,7 @@ class Chat:
         """What it is asked: without the oldest exchanges that leave it less than a quarter of its context to answer."""
         length = speaker.opened.model.config.context_length * 3 // 4
         for first in range(len(self.turns)):
-            messages = self.messages(speaker.voice.folder, first=first)[:-1]
+            messages, speaker.left_out = self.messages(speaker.voice.folder, first=first)[:-1], first
             if len(order_of(speaker.voice, speaker.opened, messages, self.manner, seed=0).prompt) < length:
                 return messages
         return messages

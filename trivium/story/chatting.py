@@ -113,11 +113,16 @@ class Terminal:
 
     def answers(self, speakers: Sequence[Speaker], pieces: Iterator[Piece]) -> None:
         """Streams them; Ctrl-C ends them after the token that is being written, and what there is of them stays."""
+        known = [speaker.left_out for speaker in speakers]
         try:
             with closing(pieces), listen(signal.SIGINT) as interrupt, interrupt.deferred():  # type: ignore[type-var]
                 self._stream(speakers, _until(interrupt, pieces))
         except Interrupted:
             self.say("\nstopped")
+        for speaker, before in zip(speakers, known, strict=True):
+            if (count := speaker.left_out) > before:
+                oldest = "the oldest exchange" if count == 1 else f"the {count} oldest exchanges"
+                self.say(f"{speaker.voice.title}: {oldest} no longer fit{'s' * (count == 1)} its context")
 
     def _stream(self, speakers: Sequence[Speaker], pieces: Iterator[Piece]) -> None:
         if len(speakers) == 1:

@@ -1,5 +1,6 @@
 """`trivium generate`: prompts in, answers out, as many at once as the machine takes."""
 
+import json
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -20,7 +21,7 @@ from trivium.records import Message
 from trivium.shelf import Opened, open_model
 from trivium.show import console_for, printable
 from trivium.story.manner import Manner
-from trivium.story.voices import Voice, order_of, spelled, voice_at
+from trivium.story.voices import Voice, order_of, prompt_of, spelled, voice_at
 from trivium.text.prompts import read_prompts
 from trivium.text.tokenizer import Tokenizer
 
@@ -63,6 +64,7 @@ def generate_answers(
         for i, messages in enumerate(asked)
         for k in range(wanted.n)
     ]
+    _tell_cut([len(prompt_of(voice, opened.tokenizer, messages)) for messages in asked], orders[:: wanted.n])
     begun = time.perf_counter()
     plain = not wanted.stop and wanted.logprobs is None and manner.repetition == 1
     written = (_at_full_speed if plain else _one_by_one)(opened, orders, wanted)
@@ -156,11 +158,28 @@ def _row(voice: Voice, asked: Sequence[Message], written: Written) -> dict[str, 
     return row if written.logprobs is None else row | {"logprobs": written.logprobs}
 
 
+def _tell_cut(lengths: Sequence[int], orders: Sequence[Order]) -> None:
+    """lengths  (prompts,) tokens of each whole prompt; of a longer one than is read, the order holds the end"""
+    cut = [order for length, order in zip(lengths, orders, strict=True) if length > len(order.prompt)]
+    if cut:
+        which = "prompts is" if len(cut) == 1 else "prompts are"
+        told = (
+            f"{len(cut):,} of {len(orders):,} {which} longer than {len(cut[0].prompt):,} tokens: only the end is read"
+        )
+        console_for(stderr=True).print(Text(told, style="dim"), soft_wrap=True)
+
+
 def _tell_speed(written: Sequence[Written], seconds: float) -> None:
     tokens = sum(each.tokens for each in written)
     answers = f"{len(written):,} answer{'s' if len(written) != 1 else ''}"
     line = f"{answers}, {tokens:,} tokens, {tokens / max(seconds, 1e-9):,.0f} tokens/s"
     console_for(stderr=True).print(Text(line, style="dim"))
+
+
+def check_out(out: Path) -> None:
+    """Raises ConfigError for a file that data.answers would not read, before anything is written."""
+    if out.suffix != ".jsonl":
+        raise ConfigError(f"--out = {out}: must end with .jsonl, as data.answers reads it; add that")
 
 
 def write_answers(found: dict[str, Any], out: Path) -> None:
@@ -179,15 +198,14 @@ def print_answers(found: dict[str, Any]) -> None:
         else:
             print(text)
 
-    if len(rows) == 1:
-        show(_answer(rows[0]))
-        return
     for row in rows:
         prompt = _prompt(row)
-        if prompt != before:
+        if prompt != before and len(rows) > 1:
             show(("\n" if before is not None else "") + prompt, "cyan")
         before = prompt
-        show(f"  {_answer(row)}")
+        show(_answer(row) if len(rows) == 1 else f"  {_answer(row)}")
+        for told in row.get("logprobs", ()):
+            show(_told_of_token(told), "dim")
 
 
 def _prompt(row: dict[str, Any]) -> str:
@@ -196,3 +214,13 @@ def _prompt(row: dict[str, Any]) -> str:
 
 def _answer(row: dict[str, Any]) -> str:
     return str(row["completion"] if "prompt" in row else row["messages"][-1]["content"])
+
+
+def _told_of_token(told: dict[str, Any]) -> str:
+    """A token as it is spelled, its log-probability, and the most probable ones in its place."""
+    beside = "".join(f"  {_quoted(token)} {logprob:.3f}" for token, logprob in told["beside"])
+    return f"    {_quoted(told['token']):<16} {told['logprob']:8.3f}{f'  of{beside}' if beside else ''}"
+
+
+def _quoted(token: str) -> str:
+    return json.dumps(token, ensure_ascii=False)

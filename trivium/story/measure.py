@@ -34,6 +34,7 @@ from trivium.story.teller import Teller
 from trivium.story.trusting import open_scorer
 from trivium.text.answers import read_dialogues
 from trivium.text.blanks import Blank, held_out_blanks
+from trivium.text.schemas import Say, quiet
 from trivium.text.tokenizer import Tokenizer
 
 LONGEST_ROW = 2048  # tokens of text that are read at once, however long the context is
@@ -62,10 +63,11 @@ def prepare_exam(teller: Teller, tokenizer: Tokenizer) -> Exam:
     )
 
 
-def measure_run(teller: Teller, questions: Sequence[Dialogue] = ()) -> Measures:
+def measure_run(teller: Teller, questions: Sequence[Dialogue] = (), *, say: Say = quiet) -> Measures:
     """Everything that this run's models can be asked, in float32.
 
     questions  further ones, beside the run's own
+    say        is told the name of each model when its turn comes
     """
     run = teller.run
     compute = Compute(teller.compute.device, torch.float32, False)
@@ -79,6 +81,7 @@ def measure_run(teller: Teller, questions: Sequence[Dialogue] = ()) -> Measures:
     for name, folder in folders.items():
         if not is_done(folder):
             continue
+        say(f"  {name}")
         model, tokenizer = open_model(folder, device=compute.device)
         exam = exam or prepare_exam(teller, tokenizer)
         models[name] = model
@@ -184,13 +187,12 @@ def _figure(key: str, value: float, *, sign: str = "") -> str:
 
 def model_rows(found: Measures) -> tuple[list[str], list[list[str]]]:
     """One model's figures, and each format."""
-    rows = [
-        [title, _figure(key, value)]
-        for key, title, _ in COMPARED
-        for value in [measured(found).get(key)]
-        if value is not None
-    ]
-    return ["", "measured"], rows + [[f"  {name}", f"{share:.0%}"] for name, share in found["by_format"].items()]
+    here, formats = measured(found), [[f"  {name}", f"{share:.0%}"] for name, share in found["by_format"].items()]
+    rows = []
+    for key, title, _ in COMPARED:
+        if key in here:
+            rows += [[title, _figure(key, here[key])], *(formats if key == "format_accuracy" else [])]
+    return ["", "measured"], rows
 
 
 def measure_preference(
@@ -297,7 +299,8 @@ def evaluate_run(path: Path, questions: Path | None, *, flags: Settings) -> Meas
     """What `trivium evaluate RUN` finds."""
     asked = read_questions(questions)
     with look_into(path, flags=flags) as teller:
-        return measure_run(teller, asked)
+        teller.show.say("measuring, one model after the other:")
+        return measure_run(teller, asked, say=teller.show.say)
 
 
 def evaluate_model(folder: Path, questions: Path | None, *, flags: Settings) -> Measures:
@@ -311,7 +314,7 @@ def evaluate_model(folder: Path, questions: Path | None, *, flags: Settings) -> 
 
 def read_questions(path: Path | None) -> list[Dialogue]:
     """Questions with their accepted answers, in any schema of dialogues; raises DataError, ConfigError as those do."""
-    return list(read_dialogues([str(path)])) if path else []
+    return list(read_dialogues([str(path)], field="--questions")) if path else []
 
 
 def print_measures(found: Measures) -> None:

@@ -218,7 +218,8 @@ def lessons(teller: Teller, tokenizer: Tokenizer) -> Replay | None:
     if not known or not teller.recipe.align.replay:
         return None
     recipe, count = teller.recipe, teller.recipe.instruct.microbatch_rows
-    rows = instruct.dialogue_rows(known, tokenizer, recipe.instruct, recipe.model.context_length, recipe.seed, quiet)
+    length, bad_rows = recipe.model.context_length, recipe.data.bad_rows
+    rows = instruct.dialogue_rows(known, tokenizer, recipe.instruct, length, recipe.seed, quiet, bad_rows=bad_rows)
 
     def lesson(number: int) -> TokenBatch:
         return microbatches(rows.row, number, rows_per_step=count, rank=0, ranks=1, microbatch_rows=count)[0]

@@ -224,7 +224,7 @@ def make_instruct(teller: Teller) -> Path:
         tokenizer,
         phase="instruct",
         parent=parent_at(run.base),
-        data=name_data(recipe.data.answers, fingerprint_texts(d.answer for d in records.train)),
+        data=name_data(recipe.data.answers, fingerprint_texts(d.answer for d in records.train)) | _mixed_in(teller),
         votes=None,
         metrics=metrics,
     )
@@ -233,8 +233,9 @@ def make_instruct(teller: Teller) -> Path:
 
 def dialogue_rows(teller: Teller, tokenizer: Tokenizer, records: Sequence[Dialogue]) -> PackedRows:
     recipe = teller.recipe
+    length, bad_rows = recipe.model.context_length, recipe.data.bad_rows
     return instruct.dialogue_rows(
-        records, tokenizer, recipe.instruct, recipe.model.context_length, recipe.seed, teller.show.say
+        records, tokenizer, recipe.instruct, length, recipe.seed, teller.show.say, bad_rows=bad_rows
     )
 
 
@@ -245,6 +246,13 @@ def with_text(teller: Teller, tokenizer: Tokenizer, rows: PackedRows) -> RowOf:
         return rows.row
     shard = token_shard(teller, teller.documents().train, tokenizer)
     return mixed(rows.row, pretrain.text_rows(shard, tokenizer, recipe).row, recipe.instruct.text)
+
+
+def _mixed_in(teller: Teller) -> dict[str, str]:
+    """For the lineage: the text among the dialogues."""
+    if not teller.recipe.instruct.text:
+        return {}
+    return {f"text among them: {', '.join(teller.recipe.data.text)}": teller.documents().train.fingerprint}
 
 
 def encode_whole(tokenizer: Tokenizer, documents: Sequence[Document]) -> list[NDArray[np.int32]]:

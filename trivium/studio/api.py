@@ -233,6 +233,9 @@ def spelled(desk: Desk, id: int) -> str:
 
 
 async def _respond(request: Request, desk: Desk, asked: Asked, orders: Sequence[Order], form: Form) -> Response:
+    if len(orders) > desk.most:
+        told = f"{len(orders)} answers at once: at most {desk.most} fit; send fewer prompts, or a smaller n"
+        raise ApiError(told, param="n" if asked.n > 1 else "prompt", code="too_many_answers")
     try:
         desk.make_room(len(orders))
     except Full:

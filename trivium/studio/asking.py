@@ -6,6 +6,12 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from trivium.errors import did_you_mean
 
+MOST_PROMPTS = 256
+KINDS = {  # of what may be more than one
+    "prompt": f"a text, ids of tokens, or a list of up to {MOST_PROMPTS} of either",
+    "content": 'a text, or a list of parts {"type": "text", "text": ...}: nothing else is read here',
+}
+
 Ids = Annotated[list[Annotated[int, Field(ge=0, strict=True)]], Field(min_length=1)]
 
 
@@ -61,7 +67,7 @@ class Asked(BaseModel):
 
 
 class Completion(Asked):
-    prompt: str | Ids | Annotated[list[str] | list[Ids], Field(min_length=1, max_length=256)]
+    prompt: str | Ids | Annotated[list[str] | list[Ids], Field(min_length=1, max_length=MOST_PROMPTS)]
     logprobs: Annotated[int | None, Field(ge=0, le=20)] = None
     echo: bool = False
 
@@ -95,8 +101,12 @@ class Chat(Asked):
 def refusal(kind: type[Asked], errors: list[Any]) -> ApiError:
     """The first thing that is wrong with a request, in OpenAI's form."""
     first = errors[0]
-    param = ".".join(str(part) for part in first["loc"]) or None
+    kinds, place = "str" in first["loc"], first["loc"]
+    if kinds:  # one of several kinds that it may have: pydantic names each that it is not
+        place = place[: place.index("str")]
+    param = ".".join(str(part) for part in place) or None
     if first["type"] == "extra_forbidden":
-        near = did_you_mean(str(first["loc"][-1]), kind.model_fields)
+        near = did_you_mean(str(place[-1]), kind.model_fields)
         return ApiError(f"{param}: is not supported here{near}", param=param, code="unsupported_parameter")
-    return ApiError(f"{param or 'body'}: {first['msg'].lower()}", param=param, code="invalid_value")
+    told = f"must be {KINDS[place[-1]]}" if kinds else first["msg"].lower()
+    return ApiError(f"{param or 'body'}: {told}", param=param, code="invalid_value")

@@ -3,6 +3,7 @@
 import hmac
 import signal
 import sys
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -15,7 +16,7 @@ from trivium.compute import best_device
 from trivium.errors import ConfigError
 from trivium.runs import Run
 from trivium.shelf import is_done, open_model
-from trivium.story.voices import latest_model
+from trivium.story.voices import latest_model, run_around
 from trivium.studio.api import openai_routes
 from trivium.studio.asking import ApiError
 from trivium.studio.desk import Desk
@@ -80,11 +81,7 @@ def serve_models(folders: Sequence[Path], *, host: str, port: int, names: Collec
     """
     if host not in LOOPBACK and not api_key:
         raise ConfigError(f"host = {host}: others can reach it; give --api-key or set TRIVIUM_API_KEY")
-    found: dict[str, Path] = {}
-    for name, folder in (pair for given in folders for pair in served(given)):
-        if name in found:
-            raise ConfigError(f"models: {found[name]} and {folder} are both called {name}; rename one folder")
-        found[name] = folder
+    found = named(folders)
     with listen(host, port) as listening:
         desks = {name: Desk(*open_model(folder, device=best_device())) for name, folder in found.items()}
         app = build_api(desks, hosts={name.lower() for name in (*LOOPBACK, host, *names)}, api_key=api_key)
@@ -96,6 +93,24 @@ def serve_models(folders: Sequence[Path], *, host: str, port: int, names: Collec
         finally:
             for desk in desks.values():
                 desk.close()
+
+
+def named(folders: Sequence[Path]) -> dict[str, Path]:
+    """What is served, by names that differ: of two that share one, RUN/NAME, or the folder around it and NAME.
+
+    raises  ConfigError when two share that too
+    """
+    every = {folder.resolve(): (name, folder) for given in folders for name, folder in served(given)}.values()
+    shared = {name for name, times in Counter(name for name, _ in every).items() if times > 1}
+    found: dict[str, Path] = {}
+    for name, folder in every:
+        if name in shared:
+            run = run_around(folder)
+            name = f"{(run.path if run else folder.parent).resolve().name}/{name}"
+        if name in found:
+            raise ConfigError(f"models: {found[name]} and {folder} are both called {name}; rename one folder")
+        found[name] = folder
+    return found
 
 
 def served(folder: Path) -> list[tuple[str, Path]]:

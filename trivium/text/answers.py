@@ -52,15 +52,21 @@ ROLES: dict[str, Role] = {
 
 
 def read_dialogues(
-    specs: Sequence[str], *, bad_rows: BadRows = "stop", say: Say = quiet, first: int | None = None
+    specs: Sequence[str],
+    *,
+    bad_rows: BadRows = "stop",
+    say: Say = quiet,
+    first: int | None = None,
+    field: str = "data.answers",
 ) -> Iterator[Dialogue]:
     """Every dialogue of the files that the specs stand for.
 
     specs   paths, folders, globs and data sets of the hub; "NAME*0.5" for those seen in every second epoch only
     first   only so many of each file
+    field   the setting that holds the specs, for messages
     raises  ConfigError for a spec without files, DataError for a bad file, or a bad row unless bad_rows = "skip"
     """
-    sources = sources_of(specs, field="data.answers", kinds=ROW_KINDS, say=say)
+    sources = sources_of(specs, field=field, kinds=ROW_KINDS, say=say)
 
     def read(source: Source, tell: Tell) -> Iterator[Dialogue]:
         found = read_file(source, tell, recognise=recognise, noun="dialogue", bad_rows=bad_rows)

@@ -5,6 +5,7 @@ Only where a content spells a special token do the two differ: there the templat
 and `apply_chat_template(..., sanitize_control_tokens=True)` (transformers 5) is needed to get ours.
 """
 
+from bisect import bisect_left
 from collections.abc import Collection, Sequence
 from functools import lru_cache
 from itertools import accumulate
@@ -15,9 +16,20 @@ from numpy.typing import NDArray
 
 from trivium.errors import DataError
 from trivium.records import Dialogue, Message, Role
+from trivium.text.schemas import BadRows
 from trivium.text.tokenizer import CHAT_TEMPLATE, Tokenizer
 
-__all__ = ["CHAT_TEMPLATE", "Fitted", "Rendered", "fit", "fit_dialogue", "render", "render_prompt", "told_of_cuts"]
+__all__ = [
+    "CHAT_TEMPLATE",
+    "Fitted",
+    "Rendered",
+    "fit",
+    "fit_all",
+    "render",
+    "render_prompt",
+    "told_of_cuts",
+    "told_of_faults",
+]
 
 LossOn = Literal["all", "last"]
 
@@ -32,6 +44,7 @@ class Rendered(NamedTuple):
 class Fitted(NamedTuple):
     rendered: Rendered | None  # None when not even the last exchange fits, or what fits has no loss
     turns_cut: int
+    fault: DataError | None = None  # why it was skipped
 
 
 def render(
@@ -90,17 +103,33 @@ def fit(
     return Fitted(None, len(spoken))
 
 
-def fit_dialogue(dialogue: Dialogue, tokenizer: Tokenizer, length: int, loss_on: LossOn) -> Fitted:
-    """`fit` of a record as it was read."""
-    return fit(
-        dialogue.messages, tokenizer, length, loss_on=loss_on, only_read=dialogue.only_read, source=dialogue.source
-    )
+def fit_all(
+    dialogues: Sequence[Dialogue], tokenizer: Tokenizer, length: int, *, loss_on: LossOn, bad_rows: BadRows = "stop"
+) -> list[Fitted]:
+    """`fit` of records as they were read; one that cannot be rendered stops it, or has its fault told."""
+
+    def fitted(dialogue: Dialogue) -> Fitted:
+        messages, silent = dialogue.messages, dialogue.only_read
+        try:
+            return fit(messages, tokenizer, length, loss_on=loss_on, only_read=silent, source=dialogue.source)
+        except DataError as fault:
+            if bad_rows == "stop":
+                raise
+            return Fitted(None, 0, fault)
+
+    return [fitted(dialogue) for dialogue in dialogues]
+
+
+def told_of_faults(fitted: Sequence[Fitted]) -> str:
+    """How many dialogues were skipped, and why the first was, in one line; empty when none was."""
+    faults = [each.fault for each in fitted if each.fault]
+    return f"{len(faults):,} of {len(fitted):,} dialogues skipped, the first: {faults[0]}" if faults else ""
 
 
 def told_of_cuts(fitted: Sequence[Fitted], length: int) -> str:
     """How many dialogues are too long, and what becomes of them, in one line; empty when all fit."""
-    gone = sum(each.rendered is None for each in fitted)
-    shorter = sum(each.turns_cut > 0 for each in fitted) - gone
+    gone = sum(each.rendered is None and each.fault is None for each in fitted)
+    shorter = sum(each.rendered is not None and each.turns_cut > 0 for each in fitted)
     if not gone and not shorter:
         return ""
     parts = [f"{shorter:,} without their oldest turns (system turns and the last exchange stay)"] if shorter else []
@@ -188,8 +217,9 @@ def _render_by_template(
         prompt = tokenizer.encode_pieces(tokenizer.template.write(messages[:i], prompt=True, source=source))
         if whole[: len(prompt)] != prompt or tokenizer.turn_end not in whole[len(prompt) :]:
             raise DataError(
-                f"{source}: the model's chat template does not write answer {i + 1} after its prompt; "
-                "take white space from the answer's beginning, or leave the dialogue out"
+                f"{source}: the model's chat template does not write turn {i + 1}, an answer, after its prompt, "
+                "as the two melt together; take white space from the answer's beginning or the end of the template's "
+                'prompt, or leave the dialogue out, or set data.bad_rows = "skip"'
             )
         supervised[len(prompt) : whole.index(tokenizer.turn_end, len(prompt)) + 1] = True
     return Rendered(np.array(whole, dtype=np.int32), supervised)
@@ -204,17 +234,25 @@ def _fit_by_template(
     *,
     source: str,
 ) -> Fitted:
-    """A template may write a turn by those beside it: each cut is rendered anew."""
-    for cut, first in enumerate(spoken):
-        if cut == 0 or messages[first].role == "user":
-            kept = [i for i in range(len(messages)) if i not in spoken[:cut]]
-            stays = [place for place, i in enumerate(kept) if i in learned]
-            if not stays:
-                break
-            rendered = _render_by_template([messages[i] for i in kept], tokenizer, stays, source=source)
-            if len(rendered.ids) <= length:
-                return Fitted(rendered, cut)
-    return Fitted(None, len(spoken))
+    """A template may write a turn by those beside it: each cut is written anew, as few as halving can do with."""
+    assert tokenizer.template
+    write = tokenizer.template.write
+
+    def kept(cut: int) -> list[int]:
+        gone = set(spoken[:cut])
+        return [i for i in range(len(messages)) if i not in gone]
+
+    def fits(cut: int) -> bool:
+        pieces = write([messages[i] for i in kept(cut)], source=source)
+        return len(tokenizer.encode_pieces(pieces)) <= length
+
+    cuts = [cut for cut, first in enumerate(spoken) if cut == 0 or messages[first].role == "user"]
+    found = 0 if fits(0) else bisect_left(cuts, True, lo=1, key=fits)
+    here = kept(cuts[found]) if found < len(cuts) else []
+    stays = [place for place, i in enumerate(here) if i in learned]
+    if not stays:
+        return Fitted(None, len(spoken))
+    return Fitted(_render_by_template([messages[i] for i in here], tokenizer, stays, source=source), cuts[found])
 
 
 @lru_cache(maxsize=64)

@@ -61,11 +61,12 @@ class Held(NamedTuple):
     skipped: int
     faults: Sequence[DataError] = ()  # the first of the skipped
 
-    def told(self) -> str:
+    def told(self, *, weight: float = 1.0) -> str:
+        often = "" if weight == 1 else f", each seen {weight:g} times in an epoch"
         empty = f"; {_count(self.empty, 'empty row')} passed over" if self.empty else ""
         skipped = f"; {_count(self.skipped, 'bad row')} skipped" if self.skipped else ""
         cut = f" in {_count(self.parts, 'section')}" if self.parts > self.kept else ""
-        return f"{self.title}, {_count(self.kept, self.noun)}{cut}{empty}{skipped}"
+        return f"{self.title}, {_count(self.kept, self.noun)}{cut}{often}{empty}{skipped}"
 
 
 Tell = Callable[[Held], None]
@@ -119,8 +120,9 @@ def read_sources(
     kept = False
     for spec, files in groupby(sources, key=lambda source: source.spec):
         held: list[Held] = []
-        before = len(faults)
+        before, weight = len(faults), 1.0
         for source in files:
+            weight = source.weight  # that of the spec
             try:
                 for record in islice(read(source, held.append), first):
                     kept = True
@@ -131,23 +133,23 @@ def read_sources(
                 faults.append(error)
                 if len(faults) - before <= NAMED:
                     say(f"skipped {error}")
-        for line in summary(spec, held, left_out=len(faults) - before):
+        for line in summary(spec, held, left_out=len(faults) - before, weight=weight):
             say(line)
     if faults and not kept:
         raise faults[-1]
 
 
-def summary(spec: str, held: Sequence[Held], *, left_out: int = 0) -> Iterator[str]:
+def summary(spec: str, held: Sequence[Held], *, left_out: int = 0, weight: float = 1.0) -> Iterator[str]:
     """What the files of one spec held: a line for each of a few, one line for many; then the first bad rows.
 
     left_out  files that could not be used
     """
     if len(held) + left_out <= FEW_FILES:
         for file in held:
-            yield f"{file.name}: {file.told()}"
+            yield f"{file.name}: {file.told(weight=weight)}"
             yield from _skipped(file.faults)
         return
-    shapes = [_together(held, title).told() for title in dict.fromkeys(file.title for file in held)]
+    shapes = [_together(held, title).told(weight=weight) for title in dict.fromkeys(file.title for file in held)]
     unused = [f"{left_out:,} of them could not be used"] if left_out else []
     yield f"{spec}: {_count(len(held) + left_out, 'file')}: {'; '.join(shapes + unused)}"
     yield from _skipped([fault for file in held for fault in file.faults][:NAMED])

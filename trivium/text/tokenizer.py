@@ -7,7 +7,7 @@ others call the end of a text, and how they write turns, stands in `tokenizer_co
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -102,7 +102,7 @@ class Tokenizer:
 
     def encode_pieces(self, pieces: Sequence[str]) -> list[int]:
         """Ids of texts and control tokens in turn: the items at odd places are names of control tokens."""
-        ids = [[self._id(piece)] if i % 2 else self.encode(piece) for i, piece in enumerate(pieces)]
+        ids = [(self._id(piece),) if i % 2 else _ids_of_piece(self, piece) for i, piece in enumerate(pieces)]
         return [id for part in ids for id in part]
 
     def encode_documents(self, texts: Sequence[str]) -> list[NDArray[np.int32]]:
@@ -181,6 +181,11 @@ class Tokenizer:
             return cls(backend, read_template(folder, backend))
         except CheckpointError as error:
             raise CheckpointError(f"{folder / 'tokenizer.json'}: {error}") from None
+
+
+@lru_cache(maxsize=1024)  # a dialogue is written once more for each of its answers
+def _ids_of_piece(tokenizer: Tokenizer, text: str) -> tuple[int, ...]:
+    return tuple(tokenizer.encode(text))
 
 
 def read_backend(folder: Path) -> tokenizers.Tokenizer:

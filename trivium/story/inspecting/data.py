@@ -17,7 +17,7 @@ from trivium.story.rounds import part
 from trivium.text.adoption import adopt
 from trivium.text.corpus import load_dialogues, load_documents, load_pairs
 from trivium.text.packing import PackedRows
-from trivium.text.schemas import Say, quiet
+from trivium.text.schemas import Say
 from trivium.text.shards import write as write_shard
 from trivium.text.split import Split
 from trivium.text.tokenizer import Tokenizer
@@ -53,14 +53,15 @@ def limited(settings: Settings) -> Settings:
 
 def load(recipe: Recipe, run: Run | None) -> Data:
     """What the recipe names; of a run with votes, the pairs that were voted on."""
-    pairs = load_pairs(recipe.data, quiet)
+    say = Show().say
+    pairs = load_pairs(recipe.data, say)
     if run:
         with Store.look(votes_of(run, recipe.votes.database)) as store:
             labelled = store.labelled_pairs(include_simulated=recipe.votes.simulated)
         if labelled:
             pairs = Split(*([p.decided() for p in side] for side in part(labelled, recipe.reward.held_out_share)))
-    documents = Split(*load_documents(recipe.data, recipe.seed, Show().say))
-    return Data(documents, load_dialogues(recipe.data, recipe.seed, quiet), pairs)
+    documents = Split(*load_documents(recipe.data, recipe.seed, say))
+    return Data(documents, load_dialogues(recipe.data, recipe.seed, say), pairs)
 
 
 def some(records: Sequence[Record]) -> Sequence[Record]:
@@ -87,7 +88,9 @@ def pack(data: Data, tokenizer: Tokenizer, recipe: Recipe, folder: Path, say: Sa
     asked, length = some(data.dialogues.train), recipe.model.context_length
     if not asked:
         return Rows(documents, None)
-    return Rows(documents, instruct.dialogue_rows(asked, tokenizer, recipe.instruct, length, recipe.seed, say))
+    bad_rows = recipe.data.bad_rows
+    rows = instruct.dialogue_rows(asked, tokenizer, recipe.instruct, length, recipe.seed, say, bad_rows=bad_rows)
+    return Rows(documents, rows)
 
 
 def text_rows(texts: Sequence[str], tokenizer: Tokenizer, recipe: Recipe, folder: Path) -> PackedRows:

@@ -88,7 +88,8 @@ def document_sizes(records: Sequence[Document], tokenizer: Tokenizer, recipe: Re
 
 
 def fit_all(records: Sequence[Dialogue], tokenizer: Tokenizer, recipe: Recipe) -> list[Fitted]:
-    return [dialogues.fit_dialogue(d, tokenizer, recipe.model.context_length, recipe.instruct.loss_on) for d in records]
+    length, bad_rows = recipe.model.context_length, recipe.data.bad_rows
+    return dialogues.fit_all(records, tokenizer, length, loss_on=recipe.instruct.loss_on, bad_rows=bad_rows)
 
 
 def dialogue_sizes(records: Sequence[Dialogue], tokenizer: Tokenizer, recipe: Recipe) -> Sizes:
@@ -102,7 +103,7 @@ def dialogue_sizes(records: Sequence[Dialogue], tokenizer: Tokenizer, recipe: Re
             f"{recipe.model.context_length} tokens; raise model.context_length"
         )
     learned = sum(int(each.supervised.sum()) for each in rendered)
-    cut = sum(each.turns_cut > 0 for each in fitted) - left_out
+    cut = sum(each.rendered is not None and each.turns_cut > 0 for each in fitted)
     return Sizes([len(each.ids) for each in rendered], learned, cut, left_out)
 
 

@@ -145,6 +145,8 @@ def dialogue_specimens(
 
 
 def _dialogue(title: str, fitted: Fitted, tokenizer: Tokenizer, length: int) -> Specimen:
+    if fitted.fault:
+        return Specimen(title, f"skipped: {fitted.fault}", [])
     if fitted.rendered is None:
         return Specimen(title, f"left out: nothing of it to learn fits {length:,} tokens", [])
     cut = fitted.turns_cut
