@@ -4,6 +4,7 @@ import json
 import shutil
 import sqlite3
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from sqlalchemy.exc import OperationalError
 
 from trivium.feedback import queries
 from trivium.feedback.votes import Comparison, Vote
-from trivium.publish import write_text
+from trivium.publish import MANIFEST, publish, write_text
 
 from .conftest import Place
 
@@ -113,7 +114,14 @@ def test_the_page_of_votes_says_what_more_of_them_would_buy(place: Place) -> Non
     file = place.studio.run.round(1).reward_report
     curve = {"votes": 1730, "half_accuracy": 0.7, "gain": 0.025, "gain_low": -0.013, "gain_high": 0.062}
     told = json.loads(file.read_text()) | {"curve": curve}
-    write_text(file, json.dumps(told))
+
+    def write(fresh: Path) -> None:
+        for part in file.parent.iterdir():
+            if part.name != MANIFEST:
+                shutil.copy(part, fresh)
+        (fresh / file.name).write_text(json.dumps(told))
+
+    publish(file.parent, write)
     text = place.come_in("rater").get("/vote").text
     assert f"came of 24 simulated votes. It agrees with {told['accuracy']:.0%} of those held out" in text
     assert "1,730 more would add about 2.5 points (-1.3 to 6.2)" in text

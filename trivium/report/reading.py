@@ -148,7 +148,7 @@ def story_of(run: Run, recipe: Recipe, models: list[Model], phases: list[PhaseLo
 
 def stamp_of(run: Run) -> tuple[object, ...]:
     """Another one as soon as a file has changed that `story_of` and `read_models` read; for whoever looks often."""
-    reports = [round.reward_report for round in run.rounds()]
+    reports = [report for round in run.rounds() for report in (round.reward_report, round.aligned_report)]
     seals = [folder / MANIFEST for _, _, folder in _folders(run)]
     return tuple(_state(file) for file in (run.recipe, run.plan, run.measures, run.samples, *reports, *seals))
 
