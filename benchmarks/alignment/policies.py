@@ -7,7 +7,7 @@ from typing import Any
 from benchmarks.alignment.foundation import Scale, trial
 from benchmarks.alignment.rewards import settings_of
 from trivium.config import Settings, merge
-from trivium.evaluate.preference import GLANCE, compare, golden, kl_to_reference
+from trivium.evaluate.preference import GLANCE, compare, drift, golden
 from trivium.evaluate.tasks import prompt_ids
 from trivium.phases.align.examine import blind_replies, gold_scores
 from trivium.runs import Run
@@ -69,7 +69,7 @@ def examine(run: Run, questions: list[Any], seed: int) -> Record:
         "gold": sum(ours) / len(ours),
         "gold_of_instruct": sum(theirs) / len(theirs),
         "gold_at_first": sum(theirs[:GLANCE]) / len(theirs[:GLANCE]),  # of the questions that the curve is measured on
-        "kl": kl_to_reference(model, before, prompts, replies, tokenizer.pad),
+        "kl": drift(model, before, prompts, replies, tokenizer.pad).kl,
         "length": sum(len(reply.tokens) for reply in replies) / len(replies),
         "ended": ended,
         "distinct": distinct,

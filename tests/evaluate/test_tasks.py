@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trivium.evaluate import tasks
-from trivium.evaluate.preference import compare, kl_to_reference
+from trivium.evaluate.preference import compare, drift
 from trivium.evaluate.tasks import Reply, exact_match, mark, prompt_ids, reply_to, word_overlap
 from trivium.generate.sampling import Sampling
 from trivium.model.transformer import Transformer
@@ -102,16 +102,16 @@ def test_the_win_rate_of_one_is_the_loss_rate_of_the_other(scores: list[tuple[fl
 
 def test_the_kl_to_oneself_is_nothing(small_model: MakeModel) -> None:
     model = small_model()
-    assert kl_to_reference(model, model, [[11, 12]], [Reply("", True, [15, 16])], 6) == 0
+    assert drift(model, model, [[11, 12]], [Reply("", True, [15, 16])], 6).kl == 0
 
 
 def test_the_kl_is_the_mean_over_answers_however_they_are_cut_and_packed(small_model: MakeModel) -> None:
     policy, reference = small_model(seed=0), small_model(seed=1)
     prompts = [[11, 12], [11, 12], [13], [11, 12]]
     replies = [Reply("", True, tokens) for tokens in ([15, 16], [17], [18] * 30, [19, 20, 21])]
-    each = [kl_to_reference(policy, reference, [p], [r], 6) for p, r in zip(prompts, replies, strict=True)]
+    each = [drift(policy, reference, [p], [r], 6).kl for p, r in zip(prompts, replies, strict=True)]
     for rows in (1, 2, 3, 64):
-        whole = kl_to_reference(policy, reference, prompts, replies, 6, rows=rows)
+        whole = drift(policy, reference, prompts, replies, 6, rows=rows).kl
         assert whole == pytest.approx(sum(each) / 4, abs=1e-4)
 
 
@@ -124,9 +124,9 @@ def test_the_kl_of_one_token_is_on_average_the_one_that_can_be_counted_out(small
     exact = (ours.exp() * (ours - theirs)).sum().item()
     every = [Reply("", False, [token]) for token in range(61)]
     for token, reply in enumerate(every):
-        one = kl_to_reference(policy, reference, [[11, 12, 13]], [reply], 6)
+        one = drift(policy, reference, [[11, 12, 13]], [reply], 6).kl
         assert one == pytest.approx((ours - theirs)[token].item(), abs=1e-4)
     drawn = torch.multinomial(ours.exp(), 2000, replacement=True, generator=torch.Generator().manual_seed(0)).tolist()
-    found = kl_to_reference(policy, reference, [[11, 12, 13]] * 2000, [every[token] for token in drawn], 6, rows=500)
+    found = drift(policy, reference, [[11, 12, 13]] * 2000, [every[token] for token in drawn], 6, rows=500).kl
     spread = ((ours.exp() * (ours - theirs).square()).sum().item() - exact**2) ** 0.5
     assert abs(found - exact) < 4 * spread / 2000**0.5

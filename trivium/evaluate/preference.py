@@ -75,19 +75,6 @@ def drift(
     return Drift(kl / len(replies), entropy / sum(len(reply.tokens) for reply in replies))
 
 
-def kl_to_reference(
-    policy: Transformer,
-    reference: Transformer,
-    prompts: Sequence[Sequence[int]],
-    replies: Sequence[Reply],
-    pad: int,
-    *,
-    rows: int = 64,
-) -> float:
-    """The KL alone, in nats per answer."""
-    return drift(policy, reference, prompts, replies, pad, rows=rows).kl
-
-
 def best_of_kl(count: int) -> float:
     """How far, in nats per answer, the best of so many answers is from the model that wrote them: at most, and nearly.
 

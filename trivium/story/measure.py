@@ -15,7 +15,7 @@ from trivium.evaluate.bits import document_batches, surprise
 from trivium.evaluate.blanks import blank_accuracy
 from trivium.evaluate.formats import keeps_formats
 from trivium.evaluate.measures import Measures, models_in
-from trivium.evaluate.preference import best_of_kl, compare, golden, kl_to_reference, nearest_count
+from trivium.evaluate.preference import best_of_kl, compare, drift, golden, nearest_count
 from trivium.evaluate.tasks import mark, prompt_ids
 from trivium.model.transformer import Transformer
 from trivium.phases import instruct
@@ -211,7 +211,7 @@ def measure_preference(
         "win_rate_low": won.low if won else None,
         "win_rate_high": won.high if won else None,
         "comparisons": len(asked) if judged else 0,
-        "kl": kl_to_reference(aligned, instructed, prompts, ours, tokenizer.pad),
+        "kl": drift(aligned, instructed, prompts, ours, tokenizer.pad).kl,
         "mean_length": sum(len(reply.tokens) for reply in ours) / len(ours),
         "instruct_mean_length": sum(len(reply.tokens) for reply in theirs) / len(theirs),
         "ended": sum(reply.ended for reply in ours) / len(ours),
