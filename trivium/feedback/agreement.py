@@ -88,16 +88,6 @@ def implied_accuracy(agreement: float) -> float:
     return (1 + sqrt(max(0.0, 2 * agreement - 1))) / 2
 
 
-def accuracy_ceiling(noise: float) -> float:
-    """Best expected held-out accuracy against single votes that are wrong with probability noise: 1 - noise.
-
-    A perfect model answers rightly, and so equals the vote exactly when the vote is right. Nothing that the model
-    learns lifts it higher, for the errors are not in the answers; several votes a pair would lift the ceiling.
-    """
-    assert 0 <= noise <= 0.5, noise
-    return 1 - noise
-
-
 def ceiling_range(agreement: float) -> tuple[float, float]:
     """Between what the ceiling on held-out accuracy lies when pairs differ in difficulty, as real ones do.
 

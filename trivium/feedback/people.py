@@ -161,9 +161,6 @@ class People:
     def revoke(self, session_id: int) -> None:
         self._store.write(lambda connection: _revoke(connection, tables.sessions.c.id == session_id))
 
-    def revoke_all(self, person_id: int) -> None:
-        self._store.write(lambda connection: _revoke(connection, tables.sessions.c.person_id == person_id))
-
     def cancel(self, invitation_id: int) -> None:
         """The invitation opens nothing any more."""
         table = tables.invitations
