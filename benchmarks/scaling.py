@@ -48,7 +48,7 @@ class Lesson(NamedTuple):
 
 def sizes() -> Iterator[Lesson]:
     """The law: shapes and text."""
-    for layers, width, fewest, most in ((2, 64, 0.5, 8), (3, 96, 0.5, 4), (4, 128, 0.5, 4), (5, 192, 1, 2)):
+    for layers, width, fewest, most in ((2, 64, 0.5, 8), (3, 96, 0.5, 8), (4, 128, 0.5, 8), (5, 192, 1, 4)):
         while fewest <= most:
             yield Lesson(layers, width, int(fewest * MILLION))
             fewest *= 2

@@ -52,6 +52,6 @@ def worth(count: float, fresh: float, patience: float) -> float:
 
 # Fitted by `benchmarks/scaling.py --fit` to lessons given here (docs/results.md): TinyWorld, and children's books
 LAWS = {
-    "tinyworld": Law(floor=0.085, size=22.8, text=247.0, power=0.5, bytes_per_token=4.0),
+    "tinyworld": Law(floor=0.024, size=41.8, text=339.0, power=0.5, bytes_per_token=4.0),
     "text": Law(floor=1.208, size=45.2, text=226.0, power=0.4, bytes_per_token=3.2),
 }
