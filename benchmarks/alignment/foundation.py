@@ -54,7 +54,7 @@ class Scale(NamedTuple):
     threads: int = 0  # 0: as many as there are cores
 
 
-FULL = Scale(2000, 120, 300, 128, 12, 2000, 300, 64, 250)
+FULL = Scale(2000, 120, 300, 128, 12, 6000, 300, 64, 250)
 QUICK = Scale(60, 4, 6, 16, 2, 60, 20, 4, 20)
 
 
@@ -129,6 +129,9 @@ class Fresh(NamedTuple):
 
     pairs: list[LabelledPair]
     gap: Floats  # true worth of the first minus that of the second; never 0
+
+    def some(self, pairs: int) -> "Fresh":
+        return Fresh(self.pairs[:pairs], self.gap[:pairs])
 
 
 def fresh_pairs(foundation: Path, out: Path, prompts: int) -> Fresh:

@@ -26,6 +26,7 @@ from trivium.story.trusting import EPOCHS, Votes, make_reward, open_scorer
 from trivium.train.loop import train
 
 Record = dict[str, Any]
+FEWER = 1500  # fresh pairs, where many models are asked
 
 
 def settings_of(agreement: int, scale: Scale, *, members: int = 1) -> Settings:
@@ -109,7 +110,8 @@ def try_votes(foundation: Path, place: Path, fresh: Fresh, seed: int, agreement:
     with trial(foundation, place, seed, settings_of(agreement, scale)) as teller:
         votes = collect_votes(teller, teller.run.round(1))
         pool = [pair for pair in [*votes.train, *votes.held_out] if pair.preference != 0.5]
-        return {way: grow(teller, votes, pool, fresh, scale, way, seed) for way in ("random", "active")}
+        some = fresh.some(FEWER)
+        return {way: grow(teller, votes, pool, some, scale, way, seed) for way in ("random", "active")}
 
 
 def grow(
