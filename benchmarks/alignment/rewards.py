@@ -60,7 +60,7 @@ def try_reward(foundation: Path, place: Path, fresh: Fresh, seed: int, agreement
         scorer = judged(teller)
         report = trust.read_report(teller.run.round(1).reward_report.read_bytes())
     margin, longer = (found.numpy().astype(np.float64) for found in scorer.of_pairs(fresh.pairs))
-    truth = np.sign(fresh.gap)
+    truth, even = np.sign(fresh.gap), margin - report.length_slope * longer
     votes = np.where(np.random.default_rng(seed).random(len(truth)) < noise, -truth, truth)
     accuracy = float((margin * votes > 0).mean())
     sure = trust.confidence(np.abs(margin), report.temperature, report.mistaken_votes)
@@ -71,6 +71,8 @@ def try_reward(foundation: Path, place: Path, fresh: Fresh, seed: int, agreement
         "share_of_ceiling": accuracy / (1 - noise),
         "ece": trust.calibration_error(trust.calibration(sure, margin * votes > 0)),
         "length_correlation": trust.partial_correlation(margin, longer, fresh.gap),
+        "truth_debiased": float((even * truth > 0).mean()),
+        "length_correlation_debiased": trust.partial_correlation(even, longer, fresh.gap),
         "longer_wins": float(((longer * votes > 0) + 0.5 * (longer == 0)).mean()),
         "pairs": len(truth),
     }

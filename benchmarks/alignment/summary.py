@@ -111,6 +111,7 @@ def _seed(record: Record) -> int:
 
 def _means(records: Sequence[Record]) -> dict[str, Mean]:
     keys = ("truth", "accuracy", "ceiling", "share_of_ceiling", "ece", "length_correlation", "longer_wins")
+    keys += ("truth_debiased", "length_correlation_debiased")
     return {key: mean([record[key] for record in records]) for key in keys}
 
 
@@ -190,7 +191,9 @@ def tell(found: Summary) -> str:
             f"reward, voters agree {agreement} %: {told(rewards['share_of_ceiling'])} of the ceiling "
             f"{rewards['ceiling'].value:.1%}; with the truth {told(rewards['truth'])}; calibration error "
             f"{told(rewards['ece'], share=False)}; with length at equal quality "
-            f"{told(rewards['length_correlation'], share=False)}; the longer wins {rewards['longer_wins'].value:.1%}"
+            f"{told(rewards['length_correlation'], share=False)}, without the pull of length "
+            f"{told(rewards['length_correlation_debiased'], share=False)}, and {told(rewards['truth_debiased'])} "
+            f"with the truth; the longer wins {rewards['longer_wins'].value:.1%}"
         )
     for name, one in found.outcomes.items():
         beside = f"; best-of-n at that KL {told(one.best_of)}" if one.best_of else ""

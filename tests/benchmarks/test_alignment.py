@@ -76,6 +76,7 @@ def test_records_so_far_are_summed_up_with_their_number_of_seeds(tmp_path: Path)
     reward = {
         "name": "reward-85-0", "part": "reward", "truth": 0.9, "accuracy": 0.8, "ceiling": 0.9, "ece": 0.02,
         "share_of_ceiling": 0.89, "length_correlation": 0.1, "longer_wins": 0.6, "pairs": 100,
+        "truth_debiased": 0.85, "length_correlation_debiased": 0.01,
     }  # fmt: skip
     points = [{"n": n, "kl": math.log(n) - (n - 1) / n, "gold": 0.6, "reward": 1.0, "win_rate": 0.6} for n in (2, 16)]
     records = [

@@ -16,6 +16,7 @@ from trivium.model.heads import RewardModel
 from trivium.model.transformer import Transformer
 from trivium.phases.align.scorer import Scorer
 from trivium.phases.align.trust import (
+    OF_A_SIGN,
     RewardReport,
     across,
     calibrate,
@@ -138,6 +139,24 @@ def test_mistaken_votes_hide_what_length_adds_at_equal_quality_and_knowing_their
     assert length_slope(loving, longer, vote, reliability=0.6) == pytest.approx(0.1, abs=0.01)
     assert partial_correlation(blind, longer, vote) > 0.15
     assert partial_correlation(blind, longer, vote, reliability=0.6) == pytest.approx(0, abs=0.02)
+
+
+def test_votes_that_say_not_by_how_much_hide_what_length_adds_too() -> None:
+    """As well measured by votes of which a fifth are mistaken as by the quality itself."""
+    chance = np.random.default_rng(0)
+    better = chance.normal(size=200_000)
+    longer = 3 * better + 4 * chance.normal(size=len(better))
+    vote = np.where(chance.random(len(better)) < 0.2, -1.0, 1.0) * np.sign(better)
+    for reward in (
+        better + chance.normal(size=len(better)),
+        3 * better + 0.1 * longer + chance.normal(size=len(better)),
+    ):
+        told = partial_correlation(reward, longer, better), length_slope(reward, longer, better)
+        assert partial_correlation(reward, longer, vote, reliability=0.6) > told[0] + 0.1
+        assert partial_correlation(reward, longer, vote, reliability=0.6 * OF_A_SIGN) == pytest.approx(
+            told[0], abs=0.02
+        )
+        assert length_slope(reward, longer, vote, reliability=0.6 * OF_A_SIGN) == pytest.approx(told[1], abs=0.01)
 
 
 def test_a_reward_without_the_pull_of_length(tokenizer: Tokenizer, small_model: MakeModel) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from math import sqrt
+from math import pi, sqrt
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
@@ -21,6 +21,7 @@ SURE = 1.96  # standard errors of a 95 % interval
 MISTAKEN = 5  # pairs that are shown
 HOTTEST = 20.0  # a temperature lies between this and its inverse: few pairs that are all right would have none
 MOST_MISTAKEN = 0.4  # share of the votes
+OF_A_SIGN = sqrt(2 / pi)  # how far the sign of what is normally distributed correlates with it
 
 
 class Curve(NamedTuple):
@@ -71,7 +72,7 @@ def measure(
     found, lengths = scorer.of_pairs(decided)
     margin, longer = found.numpy().astype(np.float64), lengths.numpy().astype(np.float64)
     vote = np.array([1.0 if pair.preference > 0.5 else -1.0 for pair in decided])
-    reliability = 1.0 if ceiling is None else 2 * ceiling - 1
+    reliability = OF_A_SIGN * (1.0 if ceiling is None else 2 * ceiling - 1)
     slope = length_slope(margin, longer, vote, reliability=reliability)
     if debias_length:
         pull = partial(length_slope, reliability=reliability)
@@ -164,8 +165,9 @@ def length_slope(margin: Floats, longer: Floats, vote: Floats, *, reliability: f
     """Reward per token of length at equal quality: least squares on quality and length; 0 where length is constant.
 
     vote         (pairs,) 1 or -1: what is better, but for votes that are mistaken
-    reliability  1 minus twice their share. Votes tell less of quality than there is by just this factor, so length
-                 seems to add what quality does: Fuller 1987, "Measurement Error Models", section 1.1
+    reliability  correlation of votes and true quality: 1 minus twice the share of the mistaken, times OF_A_SIGN, since
+                 a vote says which is better and not by how much (biserial: Pearson 1909). Votes tell less of quality
+                 than there is, so length seems to add what quality does (Fuller 1987, "Measurement Error Models", 1.1)
     """
     spread = float((longer * longer).mean())
     with_length = float((vote * longer).mean()) / reliability
