@@ -72,7 +72,7 @@ class Bench:
         return Pool(questions, [[reply.text for reply in own] for own in said], golds)
 
     def vote(self, pool: Pool, asked: Sequence[Candidate], seed: int) -> list[LabelledPair]:
-        judge = SimulatedJudge(score=lambda item, answer: 0.0, noise=self.recipe.votes.noise, seed=seed)
+        judge = SimulatedJudge[object](score=lambda item, answer: 0.0, noise=self.recipe.votes.noise, seed=seed)
         worth = {"first": 1.0, "second": 0.0, "tie": 0.5}
         return [
             LabelledPair(pool.questions[place].prompt, pool.texts[place][one], pool.texts[place][other], worth[choice],

@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # started by its path, it fi
 import torch
 from torch import nn
 
-from benchmarks.school import QUICK, TURNS, WHOLE, Restyle, School, Way, corpus, shape
+from benchmarks.school import QUICK, TURNS, WHOLE, Restyle, School, Way, corpus, model_of, shape
 from trivium.compute import prepare
 from trivium.config import DataConfig, Settings, merge, resolve
 from trivium.train.phase import Phase
@@ -72,7 +72,7 @@ def whole_matrices(phase: Phase[Any]) -> Phase[Any]:
 
 def drawn_outputs(phase: Phase[Any]) -> Phase[Any]:
     """Output projections drawn as in GPT-2, where ours start at zero."""
-    spread = 0.02 * (2 * len(phase.model.layers)) ** -0.5
+    spread = 0.02 * (2 * len(model_of(phase).layers)) ** -0.5
     generator = torch.Generator().manual_seed(1)
     for name, parameter in phase.model.named_parameters():
         if name.endswith(("o_proj.weight", "down_proj.weight")):

@@ -110,8 +110,8 @@ def compare(name: str, shape: dict[str, Any], rows: tuple[int, ...], *, repeats:
         writers = {**ours, "transformers": peers[best]}
         found: dict[str, list[float]] = {writer: [] for writer in writers}
         for _ in range(repeats):
-            for writer in writers:
-                found[writer].append(speed(writers[writer], prompts))
+            for who, write in writers.items():
+                found[who].append(speed(write, prompts))
         yield Case(name, count, best, found)
 
 

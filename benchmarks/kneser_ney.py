@@ -20,7 +20,7 @@ import sys
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -116,7 +116,8 @@ class KneserNey:
             probability[ends] = np.where(seen, level.share[place], 0.0) + gamma * probability[ends]
             rank = np.full(len(stream), -1)
             rank[ends] = np.where(seen, place, -1)
-        return np.log(probability[position > given])
+        logprobs: Floats = np.log(probability[position > given])
+        return logprobs
 
     def logprob(self, documents: Iterable[np.ndarray], *, given: int = 0) -> Score:
         """The sum of `token_logprobs` and its number of tokens."""
@@ -204,7 +205,7 @@ def tokenized(train: Sequence[str], held_out: Sequence[str], vocab_size: int) ->
     return encode[0], encode[1], bpe.get_vocab_size()
 
 
-def measure(train: Sequence[str], held_out: Sequence[str], *, vocab_size: int, orders: Sequence[int]) -> dict:
+def measure(train: Sequence[str], held_out: Sequence[str], *, vocab_size: int, orders: Sequence[int]) -> dict[str, Any]:
     """Bits per byte of the held-out texts, one row per order."""
     train_ids, held_out_ids, reached = tokenized(train, held_out, vocab_size)
     held_out_bytes = sum(len(text.encode()) for text in held_out)
@@ -232,7 +233,7 @@ def read_texts(paths: Sequence[Path]) -> list[str]:
         raise DataError(f"a file among {', '.join(map(str, paths))} is not UTF-8: {fault.reason}; convert it") from None
 
 
-def shown(result: dict) -> str:
+def shown(result: dict[str, Any]) -> str:
     lines = [
         f"vocabulary {result['vocab_size']}   training tokens {result['train_tokens']}   "
         f"held-out tokens {result['held_out_tokens']}, bytes {result['held_out_bytes']}",

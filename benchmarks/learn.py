@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # started by its path, it fi
 import torch
 from torch import nn
 
-from benchmarks.school import QUICK, TURNS, WHOLE, Learned, Restyle, School, Way, corpus, shape
+from benchmarks.school import QUICK, TURNS, WHOLE, Learned, Restyle, School, Way, corpus, model_of, shape
 from trivium import plan
 from trivium.compute import prepare
 from trivium.config import DataConfig, merge, resolve
@@ -43,8 +43,9 @@ def gpt2_style(rate: float) -> Restyle:
     """AdamW over everything, and the weights drawn as in GPT-2 (Radford et al. 2019, section 2.3)."""
 
     def restyle(phase: Phase[Any]) -> Phase[Any]:
-        generator, residual = torch.Generator().manual_seed(phase.model.config.width), len(phase.model.layers)
-        for name, parameter in phase.model.named_parameters():
+        model = model_of(phase)
+        generator, residual = torch.Generator().manual_seed(model.config.width), len(model.layers)
+        for name, parameter in model.named_parameters():
             if parameter.ndim == 2:
                 writes = name.endswith(("o_proj.weight", "down_proj.weight"))
                 nn.init.normal_(parameter, std=0.02 * ((2 * residual) ** -0.5 if writes else 1.0), generator=generator)

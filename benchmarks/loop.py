@@ -47,7 +47,7 @@ def told(prompt: list[dict[str, Any]]) -> str:
 
 def vote(client: httpx.Client, golds: dict[str, Gold], count: int, noise: float) -> int:
     """Votes as a person would cast them, some of them wrong."""
-    judge = SimulatedJudge(score=lambda item, answer: 0.0, noise=noise, seed=0)
+    judge = SimulatedJudge[object](score=lambda item, answer: 0.0, noise=noise, seed=0)
     cast = 0
     while cast < count:
         for pair in client.get("/api/pairs", params={"count": min(8, count - cast)}).raise_for_status().json()["pairs"]:

@@ -38,10 +38,21 @@ def server(binaries: Path, *, durable: bool) -> Iterator[sa.URL]:
         if not os.getuid():
             shutil.chown(folder, "nobody")
         data, as_user = folder / "data", _somebody_else()
-        make = [*as_user, binaries / "initdb", "-D", data, "-U", "trivium", "--auth=trust", "-E", "UTF8", "--no-sync"]
+        make: list[str | Path] = [
+            *as_user,
+            binaries / "initdb",
+            "-D",
+            data,
+            "-U",
+            "trivium",
+            "--auth=trust",
+            "-E",
+            "UTF8",
+            "--no-sync",
+        ]
         subprocess.run(make, check=True, capture_output=True, cwd=folder)
         options = f"-k {folder} -c listen_addresses= -c max_connections=200 -c fsync={'on' if durable else 'off'}"
-        control = [*as_user, binaries / "pg_ctl", "-D", data, "-w", "-l", folder / "log"]
+        control: list[str | Path] = [*as_user, binaries / "pg_ctl", "-D", data, "-w", "-l", folder / "log"]
         subprocess.run([*control, "-o", options, "start"], check=True, capture_output=True, cwd=folder)
         try:
             yield sa.URL.create("postgresql+psycopg", "trivium", database="postgres", query={"host": str(folder)})

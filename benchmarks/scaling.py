@@ -23,7 +23,7 @@ import torch
 
 from benchmarks.school import CONTEXT, Corpus, School, Way, corpus, shape
 from trivium.compute import prepare
-from trivium.config import DataConfig, PretrainConfig, merge, resolve
+from trivium.config import DataConfig, PretrainConfig, Settings, merge, resolve
 from trivium.plan import Law, choose_echoes
 
 FEWEST_TOKENS = 2**20  # with less a model has hardly begun, and obeys no law
@@ -73,7 +73,7 @@ STUDIES = {"sizes": sizes, "rates": rates, "repeats": repeats}
 
 
 def teach(school: School, lesson: Lesson) -> dict[str, Any]:
-    usual = {"rows_per_step": lesson.rows, "microbatch_rows": min(lesson.rows, USUAL.microbatch_rows)}
+    usual: Settings = {"rows_per_step": lesson.rows, "microbatch_rows": min(lesson.rows, USUAL.microbatch_rows)}
     usual |= {"learning_rate": lesson.rate * USUAL.learning_rate, "weight_decay": lesson.weight_decay}
     usual |= {"matrix_learning_rate": lesson.rate * USUAL.matrix_learning_rate}
     way = Way("lesson", merge(shape(lesson.layers, lesson.width), {"pretrain": usual}))

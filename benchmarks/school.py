@@ -99,6 +99,12 @@ def shape(layers: int, width: int) -> Settings:
     return {"model": {**sizes, "vocab_size": plan.vocabulary(width), "context_length": CONTEXT}}
 
 
+def model_of(phase: Phase[Any]) -> Transformer:
+    model = phase.model
+    assert isinstance(model, Transformer)
+    return model
+
+
 class School:
     """Teaches on one corpus."""
 
@@ -136,8 +142,7 @@ class School:
         phase = self._phase(chosen, seed=seed)
         for _ in train(phase, alone(), steps=range(steps)):
             pass
-        model: Transformer = phase.model
-        return model
+        return model_of(phase)
 
     def bits(self, model: Transformer) -> float:
         """Held-out bits per byte."""

@@ -17,7 +17,7 @@ import zlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -186,7 +186,7 @@ def seen_in_training(replies: Sequence[Reply]) -> list[Reply]:
     return [reply for reply in replies if reply.text not in held_out]
 
 
-def accuracy_report(folder: Path | str, *, folds: int = 10) -> dict:
+def accuracy_report(folder: Path | str, *, folds: int = 10) -> dict[str, Any]:
     """How far the regression, without the lookup, can be trusted.
 
     folds    by intent: all voices of an intent are held out together
@@ -240,7 +240,7 @@ def predicted(train: Sequence[Reply], test: Sequence[Reply]) -> list[str]:
     return [VOICES[i] for i in rows.argmax(-1).tolist()]
 
 
-def judged(replies: Sequence[Reply], labels: Sequence[str]) -> dict:
+def judged(replies: Sequence[Reply], labels: Sequence[str]) -> dict[str, Any]:
     """Counts of right labels.
 
     returns  replies, accuracy, interval (95 %, Wilson), per_voice (recall), confusion[true voice][label]
@@ -304,7 +304,7 @@ def _voiced(line: str, where: str) -> list[tuple[str, str, str]]:
         raise DataError(f"{where}: {fault!r}; a row has an intent, and messages or chosen and rejected") from None
 
 
-def shown(report: dict) -> str:
+def shown(report: dict[str, Any]) -> str:
     lines = ["judged              replies   accuracy   95 % interval    " + "   ".join(f"{v:>8}" for v in VOICES)]
     for name in ("new_intents", "cross_validation", "near_copies"):
         part = report[name]

@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -154,11 +154,13 @@ def fresh_pairs(foundation: Path, out: Path, prompts: int) -> Fresh:
             for i in range(0, len(asked), 2)
         ]
         write_text(kept, json.dumps(rows))
-    rows = [row for row in json.loads(kept.read_text()) if abs(row["worth"][0] - row["worth"][1]) > 1e-9]
+    known: list[dict[str, Any]] = json.loads(kept.read_text())
+    known = [row for row in known if abs(row["worth"][0] - row["worth"][1]) > 1e-9]
     pairs = [
         LabelledPair(
             tuple(Message(*turn) for turn in row["prompt"]),
-            *row["answers"],
+            row["answers"][0],
+            row["answers"][1],
             float(row["worth"][0] > row["worth"][1]),
             1,
             True,
@@ -166,6 +168,6 @@ def fresh_pairs(foundation: Path, out: Path, prompts: int) -> Fresh:
             "sampled",
             i,
         )
-        for i, row in enumerate(rows)
+        for i, row in enumerate(known)
     ]
-    return Fresh(pairs, np.array([row["worth"][0] - row["worth"][1] for row in rows]))
+    return Fresh(pairs, np.array([row["worth"][0] - row["worth"][1] for row in known]))

@@ -11,7 +11,7 @@ from benchmarks.alignment.foundation import MEMBERS, Floats, Fresh, Scale, noise
 from trivium.config import Settings
 from trivium.evaluate.preference import compare
 from trivium.evaluate.tasks import reply_to
-from trivium.feedback.pairs import choose_pairs
+from trivium.feedback.pairs import Candidate, choose_pairs
 from trivium.feedback.store import LabelledPair
 from trivium.generate.sampling import Sampling, stream_seed
 from trivium.model.heads import add_reward_head
@@ -132,7 +132,8 @@ def grow(
         if way == "active":
             margins: Floats = scorer.of_pairs_by_member([pool[i] for i in rest]).T.numpy().astype(np.float64)
             prompts = [pool[i].prompt[-1].content for i in rest]
-            picks = choose_pairs(prompts, margins, count=scale.asked, random_share=0.0, seed=seed)
+            each = [Candidate(place, 0, 1) for place in range(len(rest))]
+            picks = choose_pairs(prompts, each, margins, count=scale.asked, random_share=0.0, seed=seed)
             more = [rest[pick.candidate] for pick in picks]
         else:
             more = rest[: scale.asked]

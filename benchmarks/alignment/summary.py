@@ -110,8 +110,10 @@ def _seed(record: Record) -> int:
 
 
 def _means(records: Sequence[Record]) -> dict[str, Mean]:
-    keys = ("truth", "accuracy", "ceiling", "share_of_ceiling", "ece", "length_correlation", "longer_wins")
-    keys += ("truth_debiased", "length_correlation_debiased")
+    keys = (
+        *("truth", "accuracy", "ceiling", "share_of_ceiling", "ece", "length_correlation", "longer_wins"),
+        *("truth_debiased", "length_correlation_debiased"),
+    )
     return {key: mean([record[key] for record in records]) for key in keys}
 
 
