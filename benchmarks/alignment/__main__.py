@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 from benchmarks.alignment import real
 from benchmarks.alignment.foundation import FULL, MEMBERS, QUICK, Scale, fresh_pairs, make_foundation
 from benchmarks.alignment.page import write_page
-from benchmarks.alignment.policies import algorithm, length_alone, try_policy, without_price
+from benchmarks.alignment.policies import algorithm, length_alone, longer, try_policy, without_price
 from benchmarks.alignment.rewards import try_best_of, try_reward, try_votes
 from benchmarks.alignment.summary import Summary, summarise, tell
 from trivium.errors import Interrupted, TriviumError
@@ -82,6 +82,7 @@ class Bench:
         yield reward(AGREEMENTS[0])
         for name in ALGORITHMS:
             yield policy(name, algorithm(name))
+        yield policy("grpo-long", longer(scale))
         yield policy("over-one", without_price(scale, members=1))
         yield policy("over-ensemble", without_price(scale, members=MEMBERS))
         yield policy("length", length_alone())

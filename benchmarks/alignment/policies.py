@@ -81,6 +81,11 @@ def algorithm(name: str) -> Settings:
     return {"align": {"algorithm": name}}
 
 
+def longer(scale: Scale) -> Settings:
+    """GRPO with the steps that the price of KL lets it use: what is held beside the best of n at equal KL."""
+    return {"align": {"steps": scale.long_steps}}
+
+
 def length_alone() -> Settings:
     """The control: a policy that is rewarded for its length and nothing else."""
     return {"align": {"rewards": [f"length {LENGTH}"]}, "watch": {"stop": False}}

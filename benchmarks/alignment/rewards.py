@@ -81,7 +81,7 @@ def try_reward(foundation: Path, place: Path, fresh: Fresh, seed: int, agreement
 def try_best_of(foundation: Path, place: Path, seed: int, agreement: int, scale: Scale) -> Record:
     """Of n answers of instruct the one that the reward model likes best; KL = log n - (n - 1) / n."""
     with trial(foundation, place, seed, settings_of(agreement, scale)) as teller:
-        scorer, questions = judged(teller), measuring_questions(teller)[:100]
+        scorer, questions = judged(teller), measuring_questions(teller)
         model, tokenizer = open_model(teller.run.instruct)
     asked = [question for question in questions for _ in range(scale.best_of)]
     seeds = [stream_seed(seed, 9, i) for i in range(len(asked))]

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from benchmarks.alignment.curves import Fit, Mean, Point, final_over_peak, fit, gains, mean, votes_ratio, win_rate_at
 
 Record = dict[str, Any]
-ALGORITHMS = ("grpo", "rloo", "ppo", "length")
+ALGORITHMS = ("grpo", "rloo", "ppo", "grpo-long", "length")
 SIXTEEN = 16
 FURTHER = 5  # times the KL at which a single reward model turns over
 
@@ -21,6 +21,7 @@ class Outcome(NamedTuple):
     length: Mean
     collapses: int
     best_of: Mean | None  # win rate of best-of-n at the same KL, of the seeds where n suffices
+    over_best: Mean | None  # win rate less that, seed by seed
     over_sixteen: Mean | None  # win rate less that of best-of-16, of seeds of which both are known
 
 
@@ -118,12 +119,13 @@ def _means(records: Sequence[Record]) -> dict[str, Mean]:
 
 
 def _outcome(records: Sequence[Record], best: Mapping[int, Record]) -> Outcome:
-    beside, over = [], []
+    beside, above, over = [], [], []
     for record in records:
         if found := best.get(_seed(record)):
             points = [(0.0, 0.5), *((one["kl"], one["win_rate"]) for one in found["points"])]
             if (rate := win_rate_at(points, record["kl"])) is not None:
                 beside.append(rate)
+                above.append(record["win_rate"] - rate)
             over += [record["win_rate"] - one["win_rate"] for one in found["points"] if one["n"] == SIXTEEN]
     return Outcome(
         mean([record["win_rate"] for record in records]),
@@ -132,6 +134,7 @@ def _outcome(records: Sequence[Record], best: Mapping[int, Record]) -> Outcome:
         mean([record["length"] for record in records]),
         sum(record["collapsed"] for record in records),
         mean(beside) if beside else None,
+        mean(above) if above else None,
         mean(over) if over else None,
     )
 
@@ -198,7 +201,11 @@ def tell(found: Summary) -> str:
             f"with the truth; the longer wins {rewards['longer_wins'].value:.1%}"
         )
     for name, one in found.outcomes.items():
-        beside = f"; best-of-n at that KL {told(one.best_of)}" if one.best_of else ""
+        beside = (
+            f"; best-of-n at that KL {told(one.best_of)}, which is beaten by {told(one.over_best)}"
+            if one.best_of and one.over_best
+            else ""
+        )
         over = f"; above best-of-16 by {told(one.over_sixteen)}" if one.over_sixteen else ""
         lines.append(
             f"{name}: wins {told(one.win_rate)} against instruct at KL {one.kl.value:.2f} nats{beside}{over}; "

@@ -45,6 +45,11 @@ def test_while_the_answers_win_nothing_is_stopped_and_the_last_is_kept() -> None
     assert watch(seen(0.6, 0.7, 0.65), WatchConfig()) == Verdict(20, 30, "")
 
 
+def test_a_fall_is_counted_as_it_is_written() -> None:
+    """.71 less .61 is a little less than .1 where numbers are binary."""
+    assert watch(seen(0.71, 0.61), WatchConfig()) == Verdict(10, 10, "")
+
+
 def test_one_bad_comparison_is_no_reason_to_stop_but_not_what_is_kept() -> None:
     assert watch(seen(0.6, 0.7, 0.58), WatchConfig()) == Verdict(20, 20, "")
     assert watch(seen(0.6, 0.7, 0.58, 0.66), WatchConfig()) == Verdict(20, 40, "")

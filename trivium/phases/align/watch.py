@@ -10,6 +10,7 @@ from trivium.config import WatchConfig
 from trivium.train.phase import Measured, Verdict
 
 SURE = 1.96  # standard errors of a 95 % interval
+ROUNDING = 1e-9  # .71 less .61 is a fall of .1 too
 EVEN = 0.5  # the win rate of the model that reinforcement starts from, against itself
 
 
@@ -42,7 +43,7 @@ def best_of(sound: Sequence[Measured]) -> int:
 
 def is_worse(one: Measured, seen: Sequence[Measured], best: int, settings: WatchConfig) -> bool:
     """Than the best: by a fault of its own, or because its answers lose."""
-    fallen = "win_rate" in one.found and win_rate_at(seen, best) - one.found["win_rate"] >= settings.fall
+    fallen = "win_rate" in one.found and win_rate_at(seen, best) - one.found["win_rate"] > settings.fall - ROUNDING
     return fallen or bool(fault(one, seen[0], settings))
 
 
