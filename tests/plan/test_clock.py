@@ -20,3 +20,7 @@ LOOK = plan.Look("pretrain", steps=100, flat=0.5, begun=10.0, end=60.0)
 def test_the_second_look_fits_the_steps_to_their_speed_so_far(spent: float, steps: int) -> None:
     assert LOOK.step == 25
     assert LOOK.steps_by(spent) == steps
+
+
+def test_steps_that_have_become_slower_are_fewer() -> None:
+    assert LOOK.steps_by(22.5, slower=1.25) == 85  # .625 seconds a step from now on

@@ -55,9 +55,12 @@ class Look(msgspec.Struct, frozen=True):
     def pays(self) -> bool:
         return self.steps >= FEWEST_STEPS and self.step > 0
 
-    def steps_by(self, spent: float) -> int:
-        """Steps in all, when that much was spent by then; at least so many that the rate has not begun to fall."""
-        pace = max(1e-6, spent - self.begun) / self.step
+    def steps_by(self, spent: float, *, slower: float = 1.0) -> int:
+        """Steps in all, when that much was spent by then; at least so many that the rate has not begun to fall.
+
+        slower  how many times as long as all steps so far the last ones took: answers grow as they are reinforced
+        """
+        pace = slower * max(1e-6, spent - self.begun) / self.step
         fitting = self.step + max(1, int((self.end - spent) / pace))
         return max(ceil(self.step / self.flat), min(fitting, int(MOST_GROWTH * self.steps)))
 

@@ -2,6 +2,7 @@
 
 import copy
 import hashlib
+import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -33,7 +34,7 @@ from trivium.text.tokenizer import Tokenizer
 from trivium.train.interrupt import Interrupt
 from trivium.train.loop import train
 from trivium.train.phase import Phase
-from trivium.train.runner import measured, run_phase
+from trivium.train.runner import measured, run_phase, seconds_of_steps
 
 M = TypeVar("M", bound=nn.Module)
 TIMED_STEPS = 6  # the first also compiles
@@ -176,14 +177,16 @@ class Teller:
         look = self.dial.look if self.dial else None
         if look and look.stage == phase.name.partition("-")[0]:
             self._follow(phase, sample, until=look.step)
-            self._look_again(look)
+            self._look_again(look, seconds_of_steps(self.run, phase.name))
             phase = build(model)
         return self._follow(phase, sample)
 
-    def _look_again(self, look: plan.Look) -> None:
+    def _look_again(self, look: plan.Look, seconds: list[float]) -> None:
+        """seconds  of each step so far"""
         assert self.dial is not None
         self.keep_time()
-        steps = look.steps_by(self.dial.spent)
+        slower = statistics.median(seconds[-len(seconds) // 3 :]) / statistics.median(seconds) if seconds else 1.0
+        steps = self.world.from_first(look.steps_by(self.dial.spent, slower=slower))
         self.dial.look = None
         self.settle(key := f"{look.stage}.steps", steps)
         self.show.say(f"  at the speed so far, {plan.get_key(self.settings, key):,} steps fit")

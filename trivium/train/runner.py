@@ -140,6 +140,12 @@ def measured(run: Run, phase: str) -> list[Measured]:
     ]
 
 
+def seconds_of_steps(run: Run, phase: str) -> list[float]:
+    """How long each step of a phase took, as far as it has come."""
+    lines = Journal(run.journal).read()
+    return [cast(float, line["seconds"]) for line in lines if line.get("phase") == phase and "seconds" in line]
+
+
 def keep(phase: Phase[B], run: Run, step: int, world: World) -> None:
     """The weights as they are after `step`, the best so far, beside the phase's own checkpoints."""
     tensors, meta = checkpoint.flatten({"model": trained(phase.model)})
