@@ -175,6 +175,87 @@ def _grown(records: Sequence[Record], way: str) -> list[Point]:
 # As text
 
 
+class Table(NamedTuple):
+    """Figures in rows, as people read them."""
+
+    title: str
+    head: tuple[str, ...]
+    rows: Sequence[tuple[str, ...]]
+
+
+def tables(found: Summary) -> list[Table]:
+    """Means with their 95 % intervals over seeds, all by the simulated judge; without those that have no rows."""
+    made = (_rewards(found), _outcomes(found), _pushes(found), _asking(found), _real(found))
+    return [table for table in made if table.rows]
+
+
+def _rewards(found: Summary) -> Table:
+    head = (
+        *("voters agree", "seeds", "of the ceiling", "with the truth", "calibration error", "length at equal quality"),
+        *("without its pull", "with the truth then", "the longer wins"),
+    )
+    keys = ("share_of_ceiling", "truth", "ece", "length_correlation", "length_correlation_debiased", "truth_debiased")
+    rows = [
+        (
+            f"{agreement} %",
+            str(one["truth"].seeds),
+            *(told(one[key], share=key not in keys[2:5]) for key in keys),
+            f"{one['longer_wins'].value:.1%}",
+        )
+        for agreement, one in sorted(found.rewards.items())
+    ]
+    return Table("Reward models of 2,000 votes", head, rows)
+
+
+def _outcomes(found: Summary) -> Table:
+    head = (
+        *("", "seeds", "wins against instruct", "KL, nats", "best of n at that KL", "above it", "above best of 16"),
+        *("collapsed", "tokens"),
+    )
+    rows = [
+        (
+            name,
+            str(one.win_rate.seeds),
+            told(one.win_rate),
+            f"{one.kl.value:.2f}",
+            *(told(beside) if beside else "" for beside in (one.best_of, one.over_best, one.over_sixteen)),
+            f"{one.collapses} of {one.win_rate.seeds}",
+            f"{one.length.value:.0f}",
+        )
+        for name, one in found.outcomes.items()
+    ]
+    return Table("Reinforcement", head, rows)
+
+
+def _pushes(found: Summary) -> Table:
+    head = ("reward", "seeds", "the gold turns over at", "what the watch keeps, of the peak")
+    rows = []
+    for name, pushed in found.pushed.items():
+        turn = _turn(pushed)
+        kept = told(pushed.final_over_peak) if pushed.final_over_peak else ""
+        rows.append((name, str(pushed.seeds), f"{turn:.1f} nats" if turn else "not at all", kept))
+    return Table("Without a price on KL", head, rows)
+
+
+def _asking(found: Summary) -> Table:
+    head = ("seeds", "votes at random for each vote where members disagree")
+    rows = [(str(ratio.seeds), told(ratio, share=False))] if (ratio := found.votes_ratio) else []
+    return Table("Which pairs to ask about", head, rows)
+
+
+def _real(found: Summary) -> Table:
+    rows = [
+        (
+            record["name"].removeprefix("real-"),
+            f"{record['pairs']:,}",
+            f"{record['accuracy']:.1%} ({record['low']:.1%} to {record['high']:.1%})",
+            f"{record['longer_wins']:.1%}",
+        )
+        for record in found.real
+    ]
+    return Table("Real preferences", ("", "held-out pairs", "reward model", "the longer wins"), rows)
+
+
 def seeds_told(count: int) -> str:
     return "1 seed" if count == 1 else f"{count} seeds"
 
@@ -183,46 +264,14 @@ def told(one: Mean, *, share: bool = True) -> str:
     def written(value: float) -> str:
         return f"{value:.1%}" if share else f"{value:.3f}"
 
-    if one.low is None or one.high is None:
-        return f"{written(one.value)} (1 seed)"
-    return f"{written(one.value)} ({written(one.low)} to {written(one.high)}, {one.seeds} seeds)"
+    between = "" if one.low is None or one.high is None else f" ({written(one.low)} to {written(one.high)})"
+    return written(one.value) + between
 
 
 def tell(found: Summary) -> str:
-    """One line for each figure; all judged by the simulated judge."""
     lines = ["All votes, and the gold judge, are simulated. Intervals: 95 %, over seeds."]
-    for agreement, rewards in sorted(found.rewards.items()):
-        lines.append(
-            f"reward, voters agree {agreement} %: {told(rewards['share_of_ceiling'])} of the ceiling "
-            f"{rewards['ceiling'].value:.1%}; with the truth {told(rewards['truth'])}; calibration error "
-            f"{told(rewards['ece'], share=False)}; with length at equal quality "
-            f"{told(rewards['length_correlation'], share=False)}, without the pull of length "
-            f"{told(rewards['length_correlation_debiased'], share=False)}, and {told(rewards['truth_debiased'])} "
-            f"with the truth; the longer wins {rewards['longer_wins'].value:.1%}"
-        )
-    for name, one in found.outcomes.items():
-        beside = (
-            f"; best-of-n at that KL {told(one.best_of)}, which is beaten by {told(one.over_best)}"
-            if one.best_of and one.over_best
-            else ""
-        )
-        over = f"; above best-of-16 by {told(one.over_sixteen)}" if one.over_sixteen else ""
-        lines.append(
-            f"{name}: wins {told(one.win_rate)} against instruct at KL {one.kl.value:.2f} nats{beside}{over}; "
-            f"{one.collapses} of {one.win_rate.seeds} collapsed; {one.length.value:.0f} tokens"
-        )
-    for name, pushed in found.pushed.items():
-        turn = _turn(pushed)
-        where = f"the gold turns over at {turn:.1f} nats" if turn else "the gold does not turn over"
-        share = (
-            f"; what the watch keeps is {told(pushed.final_over_peak)} of the peak" if pushed.final_over_peak else ""
-        )
-        lines.append(f"without a price on KL, {name}: {where}{share} ({seeds_told(pushed.seeds)})")
-    if found.votes_ratio:
-        lines.append(f"votes at random for each vote where members disagree: {told(found.votes_ratio, share=False)}")
-    for record in found.real:
-        lines.append(
-            f"{record['name'].removeprefix('real-')}: {record['accuracy']:.1%} ({record['low']:.1%} to "
-            f"{record['high']:.1%}) of {record['pairs']:,} held-out pairs; the longer wins {record['longer_wins']:.1%}"
-        )
+    for table in tables(found):
+        widths = [max(map(len, column)) for column in zip(table.head, *table.rows, strict=True)]
+        lines += ["", table.title]
+        lines += ["  ".join(map(str.ljust, row, widths)).rstrip() for row in (table.head, *table.rows)]
     return "\n".join(lines)

@@ -99,7 +99,7 @@ def test_records_so_far_are_summed_up_with_their_number_of_seeds(tmp_path: Path)
     assert found.outcomes["grpo"].over_sixteen is not None
     assert found.outcomes["grpo"].over_sixteen.value == pytest.approx(0.1)
     text = tell(found)
-    for part in ("1 of 2 collapsed", "(1 seed)", "the longer wins 70.0%", "are simulated", "2 seeds"):
+    for part in ("1 of 2", "Reward models", "70.0%", "are simulated", "votes at random"):
         assert part in text, part
     write_page(tmp_path / "summary.html", found)
     page = (tmp_path / "summary.html").read_text()
