@@ -161,7 +161,7 @@ def test_each_text_has_its_law() -> None:
 
 def test_rates_that_were_said_are_kept() -> None:
     said = {"pretrain": {"learning_rate": 0.5}}
-    recipe, dial = chosen(merge(PLAIN, said), minutes=600.0)
+    recipe, dial = chosen(merge(PLAIN, said), minutes=6000.0)
     assert recipe.pretrain.learning_rate == 0.5
     assert recipe.pretrain.rows_per_step > 16
     assert not {"pretrain.rows_per_step", "pretrain.microbatch_rows"} & set(dial.open)

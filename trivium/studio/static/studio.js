@@ -126,4 +126,9 @@ function showKeys() {
   find("keys").showModal();
 }
 
-document.querySelector(".bar nav a[aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
+const here = document.querySelector(".bar nav a[aria-current]");
+// scrollIntoView would let the first press of Tab begin there, behind the link to the content
+if (here) {
+  const nav = here.parentElement;
+  nav.scrollLeft = here.offsetLeft - nav.offsetLeft - (nav.clientWidth - here.offsetWidth) / 2;
+}
