@@ -136,7 +136,7 @@ class Fresh(NamedTuple):
 
 def fresh_pairs(foundation: Path, out: Path, prompts: int) -> Fresh:
     """Written once, and kept."""
-    kept = out / "fresh.json"
+    kept = out / f"fresh-{prompts}.json"
     if not kept.exists():
         recipe = resolve(read_settings(foundation / "recipe.toml"))
         model, tokenizer = open_model(foundation / "instruct")

@@ -1,11 +1,13 @@
 """Real preferences: a reward model over a base that was pretrained here, beside the rule that the longer wins."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from trivium.config import Settings, merge
 from trivium.errors import DataError
+from trivium.feedback.store import LabelledPair
 from trivium.story.opening import open_story
 from trivium.story.rounds import collect_votes
 from trivium.story.stages import make_base, make_instruct
@@ -64,13 +66,22 @@ def try_pairs(out: Path, data: Path, name: str, *, quick: bool) -> Record:
         make_base(teller)
         make_instruct(teller)
         round = teller.run.round(1)
-        make_reward(teller, round, collect_votes(teller, round))
+        votes = collect_votes(teller, round)
+        make_reward(teller, round, votes)
         report = json.loads(round.reward_report.read_bytes())
     return {
         "accuracy": report["accuracy"],
         "low": report["accuracy_low"],
         "high": report["accuracy_high"],
         "longer_wins": report["longer_wins"],
+        "longer_text_wins": longer_text_wins(votes.held_out),
         "ece": report["ece"],
         "pairs": report["pairs"],
     }
+
+
+def longer_text_wins(pairs: Sequence[LabelledPair]) -> float:
+    """How often the answer of more characters is the preferred one; equally long ones count half."""
+    decided = [pair for pair in pairs if pair.preference != 0.5]
+    gaps = [(len(pair.first) - len(pair.second)) * (pair.preference - 0.5) for pair in decided]
+    return sum((gap > 0) + 0.5 * (gap == 0) for gap in gaps) / len(gaps)

@@ -16,6 +16,7 @@ class Outcome(NamedTuple):
     """Of an algorithm's seeds."""
 
     win_rate: Mean
+    least: float  # of the seeds' win rates
     gold: Mean  # less instruct's
     kl: Mean
     length: Mean
@@ -129,6 +130,7 @@ def _outcome(records: Sequence[Record], best: Mapping[int, Record]) -> Outcome:
             over += [record["win_rate"] - one["win_rate"] for one in found["points"] if one["n"] == SIXTEEN]
     return Outcome(
         mean([record["win_rate"] for record in records]),
+        min(record["win_rate"] for record in records),
         mean([record["gold"] - record["gold_of_instruct"] for record in records]),
         mean([record["kl"] for record in records]),
         mean([record["length"] for record in records]),
@@ -204,12 +206,21 @@ def _rewards(found: Summary) -> Table:
         )
         for agreement, one in sorted(found.rewards.items())
     ]
-    return Table("Reward models of 2,000 votes", head, rows)
+    return Table("Reward models", head, rows)
 
 
 def _outcomes(found: Summary) -> Table:
     head = (
-        *("", "seeds", "wins against instruct", "KL, nats", "best of n at that KL", "above it", "above best of 16"),
+        *(
+            "",
+            "seeds",
+            "wins against instruct",
+            "least",
+            "KL, nats",
+            "best of n at that KL",
+            "above it",
+            "above best of 16",
+        ),
         *("collapsed", "tokens"),
     )
     rows = [
@@ -217,6 +228,7 @@ def _outcomes(found: Summary) -> Table:
             name,
             str(one.win_rate.seeds),
             told(one.win_rate),
+            f"{one.least:.1%}",
             f"{one.kl.value:.2f}",
             *(told(beside) if beside else "" for beside in (one.best_of, one.over_best, one.over_sixteen)),
             f"{one.collapses} of {one.win_rate.seeds}",
@@ -250,10 +262,11 @@ def _real(found: Summary) -> Table:
             f"{record['pairs']:,}",
             f"{record['accuracy']:.1%} ({record['low']:.1%} to {record['high']:.1%})",
             f"{record['longer_wins']:.1%}",
+            f"{record['longer_text_wins']:.1%}",
         )
         for record in found.real
     ]
-    return Table("Real preferences", ("", "held-out pairs", "reward model", "the longer wins"), rows)
+    return Table("Real preferences", ("", "held-out pairs", "reward model", "more tokens", "more characters"), rows)
 
 
 def seeds_told(count: int) -> str:

@@ -86,7 +86,16 @@ def test_records_so_far_are_summed_up_with_their_number_of_seeds(tmp_path: Path)
         policy("over-ensemble", 0, 0.6, part="over"),
         {"name": "best-0", "part": "best", "points": points, "gold_of_instruct": 0.5},
         {"name": "votes-0", "part": "votes", "random": [(10, 0.5), (20, 0.6)], "active": [(10, 0.5), (15, 0.6)]},
-        {"name": "real-x", "part": "real", "accuracy": 0.8, "low": 0.7, "high": 0.9, "longer_wins": 0.7, "pairs": 9},
+        {
+            "name": "real-x",
+            "part": "real",
+            "accuracy": 0.8,
+            "low": 0.7,
+            "high": 0.9,
+            "longer_wins": 0.7,
+            "pairs": 9,
+            "longer_text_wins": 0.65,
+        },
     ]
     found = summarise(records)
     told = found.as_json()
