@@ -38,18 +38,8 @@ def server(binaries: Path, *, durable: bool) -> Iterator[sa.URL]:
         if not os.getuid():
             shutil.chown(folder, "nobody")
         data, as_user = folder / "data", _somebody_else()
-        make: list[str | Path] = [
-            *as_user,
-            binaries / "initdb",
-            "-D",
-            data,
-            "-U",
-            "trivium",
-            "--auth=trust",
-            "-E",
-            "UTF8",
-            "--no-sync",
-        ]
+        where: list[str | Path] = [*as_user, binaries / "initdb", "-D", data]
+        make = [*where, "-U", "trivium", "--auth=trust", "-E", "UTF8", "--no-sync"]
         subprocess.run(make, check=True, capture_output=True, cwd=folder)
         options = f"-k {folder} -c listen_addresses= -c max_connections=200 -c fsync={'on' if durable else 'off'}"
         control: list[str | Path] = [*as_user, binaries / "pg_ctl", "-D", data, "-w", "-l", folder / "log"]
