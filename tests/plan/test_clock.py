@@ -23,4 +23,5 @@ def test_the_second_look_fits_the_steps_to_their_speed_so_far(spent: float, step
 
 
 def test_steps_that_have_become_slower_are_fewer() -> None:
-    assert LOOK.steps_by(22.5, slower=1.25) == 85  # .625 seconds a step from now on
+    assert LOOK.steps_by(22.5, [0.4] * 15 + [0.5] * 10) == 85  # a quarter more: .625 seconds a step from now on
+    assert LOOK.steps_by(22.5, [0.5] * 25) == LOOK.steps_by(22.5, [9.0]) == LOOK.steps_by(22.5)

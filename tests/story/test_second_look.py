@@ -20,7 +20,7 @@ def pretrain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str],
     recipe = tmp_path / "open.toml"
     recipe.write_text(TINY.replace("[pretrain]\nsteps = 8\n", "[pretrain]\nlearning_rate = 6e-3\nweight_decay = 0.0\n"))
     monkeypatch.setattr(plan.Pace, "steps_in", lambda *_: FIRST_CHOICE)
-    monkeypatch.setattr(plan.Look, "steps_by", lambda *_, **__: SECOND_CHOICE)
+    monkeypatch.setattr(plan.Look, "steps_by", lambda *_: SECOND_CHOICE)
 
     def start(name: str) -> Path:
         cli.main(["pretrain", str(recipe), "--out", str(tmp_path / name), "--minutes", "1"])

@@ -1,6 +1,8 @@
 """Time: which share of it each stage has, how many steps fit into it, and what the dial still has to decide."""
 
+from collections.abc import Sequence
 from math import ceil
+from statistics import median
 from typing import NamedTuple
 
 import msgspec
@@ -55,11 +57,12 @@ class Look(msgspec.Struct, frozen=True):
     def pays(self) -> bool:
         return self.steps >= FEWEST_STEPS and self.step > 0
 
-    def steps_by(self, spent: float, *, slower: float = 1.0) -> int:
+    def steps_by(self, spent: float, seconds: Sequence[float] = ()) -> int:
         """Steps in all, when that much was spent by then; at least so many that the rate has not begun to fall.
 
-        slower  how many times as long as all steps so far the last ones took: answers grow as they are reinforced
+        seconds  of each step so far. The last third tells of those to come: answers grow as they are reinforced
         """
+        slower = median(seconds[-(len(seconds) // 3 or 1) :]) / median(seconds) if seconds else 1.0
         pace = slower * max(1e-6, spent - self.begun) / self.step
         fitting = self.step + max(1, int((self.end - spent) / pace))
         return max(ceil(self.step / self.flat), min(fitting, int(MOST_GROWTH * self.steps)))

@@ -2,7 +2,6 @@
 
 import copy
 import hashlib
-import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -185,8 +184,7 @@ class Teller:
         """seconds  of each step so far"""
         assert self.dial is not None
         self.keep_time()
-        slower = statistics.median(seconds[-len(seconds) // 3 :]) / statistics.median(seconds) if seconds else 1.0
-        steps = self.world.from_first(look.steps_by(self.dial.spent, slower=slower))
+        steps = self.world.from_first(look.steps_by(self.dial.spent, seconds))
         self.dial.look = None
         self.settle(key := f"{look.stage}.steps", steps)
         self.show.say(f"  at the speed so far, {plan.get_key(self.settings, key):,} steps fit")
