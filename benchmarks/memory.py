@@ -27,7 +27,7 @@ from trivium.batch import TokenBatch
 from trivium.compute import Compute, prepare
 from trivium.config import Recipe, resolve
 from trivium.distributed.world import alone
-from trivium.losses.language_model import token_logprobs
+from trivium.evaluate.preference import target_logprobs
 from trivium.losses.policy import clipped_policy_loss
 from trivium.model.transformer import Transformer, initialise
 from trivium.phases.pretrain import next_token_objective
@@ -104,7 +104,7 @@ def policy_objective(compute: Compute) -> Objective[TokenBatch]:
     def objective(model: Transformer, batch: TokenBatch) -> tuple[Tensor, Metrics]:
         with compute.autocast():
             hidden = model.hidden(batch.tokens, batch.positions, model.document_mask(batch.documents))
-            logprobs = token_logprobs(model.lm_head(hidden[batch.supervised]), batch.targets[batch.supervised])
+            logprobs = target_logprobs(model, hidden[batch.supervised], batch.targets[batch.supervised])
         advantages = torch.ones_like(logprobs)
         return clipped_policy_loss(logprobs, logprobs.detach(), advantages, low=0.2, high=0.28).sum(), {}
 

@@ -10,6 +10,7 @@ from trivium.losses.language_model import (
     bits_per_byte,
     entropy,
     linear_cross_entropy,
+    linear_logprobs,
     next_token_loss,
     token_logprobs,
 )
@@ -51,7 +52,7 @@ def test_the_loss_is_computed_in_float32_whatever_the_logits_are_in() -> None:
 def test_a_loss_without_logits_is_that_of_the_logits(
     positions: int, share: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(language_model, "LOGITS_AT_ONCE", 64 * 11)
+    monkeypatch.setitem(language_model.LOGITS_AT_ONCE, "cpu", 64 * 11)
     generator = torch.Generator().manual_seed(0)
     hidden = torch.randn(positions, 6, generator=generator, requires_grad=True)
     weight = torch.randn(11, 6, generator=generator, requires_grad=True)
@@ -61,6 +62,18 @@ def test_a_loss_without_logits_is_that_of_the_logits(
     found = linear_cross_entropy(hidden, weight, targets, supervised.nonzero()[:, 0])
     torch.testing.assert_close(found, slowly)
     gradients = (torch.autograd.grad(loss / 7, (hidden, weight)) for loss in (found, slowly))
+    torch.testing.assert_close(*gradients)
+
+
+@pytest.mark.parametrize("positions", [0, 5])
+def test_logprobs_without_logits_are_those_of_the_logits_and_so_is_what_they_teach(positions: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    hidden = torch.randn(positions, 6, generator=generator, requires_grad=True)
+    weight = torch.randn(11, 6, generator=generator, requires_grad=True)
+    targets, slopes = torch.randint(11, (positions,), generator=generator), torch.randn(positions, generator=generator)
+    slowly, found = token_logprobs(hidden @ weight.T, targets), linear_logprobs(hidden, weight, targets)
+    torch.testing.assert_close(found, slowly)
+    gradients = (torch.autograd.grad((each * slopes).sum(), (hidden, weight)) for each in (found, slowly))
     torch.testing.assert_close(*gradients)
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from trivium.losses.language_model import linear_cross_entropy, logits_gradient
+from trivium.losses.language_model import linear_cross_entropy, linear_logprobs, logits_gradient
 from trivium.native import cross_entropy
 
 pytestmark = pytest.mark.skipif(isinstance(cross_entropy.library(), str), reason="C++ cannot be compiled here")
@@ -19,9 +19,9 @@ def test_loss_and_gradient_are_those_of_the_reference(dtype: torch.dtype, vocab_
     weight = torch.randn(vocab_size, 8, generator=generator).to(dtype)
     targets = torch.randint(vocab_size, (37,), generator=generator)
     counted = (torch.rand(37, generator=generator) < 0.7).float()
-    loss, gradient = cross_entropy.logits_gradient(hidden, weight, targets, counted)
+    losses, gradient = cross_entropy.logits_gradient(hidden, weight, targets, counted)
     expected, slope = logits_gradient(hidden, weight, targets, counted)
-    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(losses, expected)
     torch.testing.assert_close(gradient, slope)
     assert gradient.dtype == dtype
 
@@ -38,6 +38,20 @@ def test_whole_it_teaches_as_the_reference_does() -> None:
     torch.testing.assert_close(ours, theirs)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_logprobs_teach_as_the_reference_does(dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(0)
+    hidden = torch.randn(70, 8, generator=generator).to(dtype).requires_grad_()
+    weight = torch.randn(64, 8, generator=generator, requires_grad=True)
+    targets, slopes = torch.randint(64, (70,), generator=generator), torch.randn(70, generator=generator)
+    ours, theirs = (
+        torch.autograd.grad((linear_logprobs(hidden, weight, targets, step) * slopes).sum(), (hidden, weight))
+        for step in (cross_entropy.logits_gradient, logits_gradient)
+    )
+    torch.testing.assert_close(ours, theirs)
+    assert [each.dtype for each in ours] == [dtype, torch.float32]
+
+
 def test_the_number_of_threads_does_not_show() -> None:
     hidden, weight, targets = torch.randn(50, 8), torch.randn(64, 8), torch.randint(64, (50,))
     before, found = torch.get_num_threads(), []
@@ -51,8 +65,8 @@ def test_the_number_of_threads_does_not_show() -> None:
 def test_a_logit_that_is_no_number_is_not_hidden() -> None:
     hidden, weight = torch.ones(1, 8), torch.ones(16, 8)
     weight[3] = torch.nan
-    loss, _ = cross_entropy.logits_gradient(hidden, weight, torch.tensor([5]), torch.ones(1))
-    assert loss.isnan()
+    losses, _ = cross_entropy.logits_gradient(hidden, weight, torch.tensor([5]), torch.ones(1))
+    assert losses.isnan().all()
 
 
 def test_other_vocabularies_are_left_to_pytorch() -> None:

@@ -32,15 +32,17 @@ def test_the_memory_of_a_step_is_the_sum_of_its_parts(
     assert plan.peak_memory(MODEL, 3, 2, compiled=compiled, targets=12) == int(by_hand)
 
 
-@pytest.mark.parametrize(("compiled", "numbers"), [(False, (2, 7, 22, 15)), (True, (2, 5, 6, 16))])
-def test_attention_in_cpp_keeps_no_scores(
-    compiled: bool, numbers: tuple[int, int, int, int], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("compiled", "numbers"), [(False, (5, 7, 4, 11)), (True, (2, 5, 6, 16))])
+@pytest.mark.parametrize("targets", [12, None])
+def test_what_is_written_in_cpp_keeps_no_scores_and_of_logits_their_gradient(
+    targets: int | None, compiled: bool, numbers: tuple[int, int, int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(memory, "serves", lambda head_dim, device: head_dim == 4)
-    width, mlp_width, logits, weights = numbers
+    width, mlp_width, at_work, weights = numbers
     activations = 2 * 30 * (width * 8 * 4 + mlp_width * 24 * 2)
-    by_hand = 1.1 * (weights * MODEL.parameters + activations + logits * 12 * 50)
-    assert plan.peak_memory(MODEL, 3, 2, compiled=compiled, targets=12) == int(by_hand)
+    logits = 2 * 12 * 50 if targets else at_work * 30 * 50
+    by_hand = 1.1 * (weights * MODEL.parameters + activations + logits)
+    assert plan.peak_memory(MODEL, 3, 2, compiled=compiled, targets=targets) == int(by_hand)
 
 
 @pytest.mark.parametrize("compiled", [False, True])

@@ -127,7 +127,7 @@ def test_a_recipe_whose_run_exists_is_told_so(tmp_path: Path, capsys: pytest.Cap
 
 
 def test_a_need_beyond_the_memory_is_told(capsys: pytest.CaptureFixture[str]) -> None:
-    rows = {"rows_per_step": 8192, "microbatch_rows": 8192}
+    rows = {"rows_per_step": 32_768, "microbatch_rows": 32_768}
     print_forecast(forecast(None, minutes=1.0, flags={**ONE_THREAD, "align": rows}))
     assert "more memory than there is" in capsys.readouterr().out
 

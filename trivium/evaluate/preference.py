@@ -10,8 +10,9 @@ from torch import Tensor
 from trivium.batch import Answered
 from trivium.evaluate.tasks import Reply
 from trivium.feedback.agreement import Interval, win_rate
-from trivium.losses.language_model import token_logprobs
+from trivium.losses.language_model import linear_logprobs, logits_gradient
 from trivium.model.transformer import Transformer
+from trivium.native import cross_entropy
 from trivium.text.branches import pack_answers
 
 CLOSE = 1e-9  # gold scores this close are a tie
@@ -34,14 +35,22 @@ def answer_logprobs(model: Transformer, answers: Answered, *, temperature: float
 
     returns  (N,) float32, nats
     """
-    return token_logprobs(answer_logits(model, answers), answers.targets, temperature=temperature)
+    return target_logprobs(model, answer_hidden(model, answers), answers.targets, temperature=temperature)
 
 
-def answer_logits(model: Transformer, answers: Answered) -> Tensor:
-    """What every answer token was chosen from, (N, V)."""
+def answer_hidden(model: Transformer, answers: Answered) -> Tensor:
+    """What every answer token is chosen from, (N, D)."""
     mask = model.branch_mask(answers.trees, answers.branches)
-    logits: Tensor = model.lm_head(model.hidden_at(answers.sources, answers.tokens, answers.positions, mask))
-    return logits
+    return model.hidden_at(answers.sources, answers.tokens, answers.positions, mask)
+
+
+def target_logprobs(model: Transformer, hidden: Tensor, targets: Tensor, *, temperature: float = 1.0) -> Tensor:
+    """Log-probability of every target after what `hidden` (N, D) says, (N,) float32, nats."""
+    kind, weight = hidden.device.type, model.lm_head.weight
+    step = cross_entropy.logits_gradient if cross_entropy.serves(len(weight), hidden.device) else logits_gradient
+    seen = hidden if temperature == 1 else hidden / temperature
+    seen = seen.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else seen
+    return linear_logprobs(seen, weight, targets, step)
 
 
 class Drift(NamedTuple):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-LOGITS_AT_ONCE = 2**21
+LOGITS_AT_ONCE = {"cpu": 2**21, "cuda": 2**26}  # what a processor's caches hold; what a GPU is well filled with
 
 
 def next_token_loss(logits: Tensor, targets: Tensor, supervised: Tensor) -> Tensor:
@@ -43,41 +43,52 @@ def linear_cross_entropy(
     return found
 
 
+def linear_logprobs(hidden: Tensor, weight: Tensor, targets: Tensor, step: "Step | None" = None) -> Tensor:
+    """Log-probability of each target under softmax(hidden weight^T).
+
+    hidden   (N, D); its dtype is that of the products
+    weight   (V, D)
+    targets  (N,) int64
+    step     as in `linear_cross_entropy`
+    returns  (N,) float32, nats
+    In place of its logits a position keeps their gradient, which is multiplied once it is known what by.
+    """
+    found: Tensor = _LinearLogprobs.apply(hidden, weight, targets, step or logits_gradient)  # type: ignore[no-untyped-call]
+    return found
+
+
 Step = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 def logits_gradient(hidden: Tensor, weight: Tensor, targets: Tensor, counted: Tensor) -> tuple[Tensor, Tensor]:
-    """Summed loss () float32 of some positions, and its gradient in their logits (N, V), in the dtype of hidden.
+    """Loss of some positions (N,) float32, and its gradient in their logits (N, V), in the dtype of hidden.
 
-    counted  (N,) float32, 0 or 1
+    counted  (N,) float32, what each is multiplied by
     """
-    logits = (hidden @ weight.T).float()
-    highest = logits.amax(-1, keepdim=True)
-    exponentials = (logits - highest).exp()
-    total = exponentials.sum(-1, keepdim=True)
-    losses = (total.log() + highest - logits.gather(-1, targets[:, None]))[:, 0]
+    logprobs = (hidden @ weight.T).float().log_softmax(-1)
+    losses = -logprobs.gather(-1, targets[:, None])[:, 0]
     is_target = torch.arange(len(weight), device=targets.device) == targets[:, None]
-    gradient = exponentials * (counted[:, None] / total) - is_target * counted[:, None]
-    return (losses * counted).sum(), gradient.to(hidden.dtype)
+    gradient = (logprobs.exp() - is_target.float()) * counted[:, None]
+    return losses * counted, gradient.to(hidden.dtype)
 
 
-def positions_at_once(vocab_size: int) -> int:
+def positions_at_once(vocab_size: int, device: str = "cpu") -> int:
     """How many positions have their logits in memory at the same time."""
-    return max(64, LOGITS_AT_ONCE // vocab_size)
+    return max(64, LOGITS_AT_ONCE[device] // vocab_size)
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, supervised: Tensor, step: Step) -> Tensor:
-        chunk, narrow = positions_at_once(len(weight)), weight.to(hidden.dtype)
+        chunk, narrow = positions_at_once(len(weight), hidden.device.type), weight.to(hidden.dtype)
         total, to_weight = torch.zeros((), device=hidden.device), torch.zeros_like(weight)
         to_hidden = torch.zeros_like(hidden)
         for places in supervised.split(chunk) if len(supervised) else ():
             count = len(places)
             some = F.pad(places, (0, chunk - count))  # filled up to one size, for which the step is compiled
             rows, counted = hidden.index_select(0, some), (torch.arange(chunk, device=hidden.device) < count).float()
-            loss, gradient = step(rows, narrow, targets.index_select(0, some), counted)
-            total += loss
+            losses, gradient = step(rows, narrow, targets.index_select(0, some), counted)
+            total += losses.sum()
             to_hidden.index_copy_(0, places, (gradient @ narrow)[:count])
             if ctx.needs_input_grad[1]:
                 to_weight += gradient.T @ rows
@@ -88,6 +99,23 @@ class _LinearCrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, scale: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
         to_hidden, to_weight = ctx.saved_tensors
         return to_hidden * scale.to(to_hidden.dtype), to_weight * scale, None, None, None
+
+
+class _LinearLogprobs(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, step: Step) -> Tensor:
+        narrow = weight.to(hidden.dtype)
+        losses, gradient = step(hidden, narrow, targets, torch.ones(len(targets), device=hidden.device))
+        ctx.save_for_backward(hidden, weight, gradient)
+        return -losses
+
+    @staticmethod
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
+        hidden, weight, gradient = ctx.saved_tensors
+        fall = -slope[:, None]
+        to_hidden = ((gradient @ weight.to(hidden.dtype)) * fall).to(hidden.dtype)
+        to_weight = gradient.T @ (hidden * fall).to(hidden.dtype) if ctx.needs_input_grad[1] else None
+        return to_hidden, None if to_weight is None else to_weight.to(weight.dtype), None, None
 
 
 def token_logprobs(logits: Tensor, targets: Tensor, *, temperature: float = 1.0) -> Tensor:

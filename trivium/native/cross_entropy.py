@@ -39,16 +39,16 @@ def serves(vocab_size: int, device: torch.device) -> bool:
 
 
 def logits_gradient(hidden: Tensor, weight: Tensor, targets: Tensor, counted: Tensor) -> tuple[Tensor, Tensor]:
-    """Summed loss () float32 of some positions, and its gradient in their logits (N, V), in the dtype of hidden.
+    """Loss of some positions (N,) float32, and its gradient in their logits (N, V), in the dtype of hidden.
 
     hidden   (N, D) float32 or bfloat16
     weight   (V, D), likewise
     targets  (N,) int64
-    counted  (N,) float32, 0 or 1
+    counted  (N,) float32, what each is multiplied by
     """
     logits, losses = hidden @ weight.T, torch.empty_like(counted)
     found, pointers = library(), [x.data_ptr() for x in (logits, targets, counted, losses)]
     assert not isinstance(found, str), found
     assert all(x.is_contiguous() for x in (logits, targets, counted))
     found.logits_gradient(CrossEntropyStruct(logits.dtype == torch.bfloat16, *logits.shape, *pointers))
-    return losses.sum(), logits
+    return losses, logits

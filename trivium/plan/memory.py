@@ -15,7 +15,7 @@ class Kept(NamedTuple):
 
     width: int  # float32, per position, layer and unit of width
     mlp_width: int  # in the products' precision, per position, layer and unit of mlp_width
-    logits: int  # bytes per logit
+    logits: int  # bytes per logit at work
     weights: int  # bytes per parameter: weight, gradient, one moment or two, and an update in the making
     scores: int = 0  # bytes per attention score and layer
     scores_at_work: int = 0  # of the one layer at work
@@ -25,8 +25,8 @@ BY_PYTORCH = {
     False: Kept(width=10, mlp_width=8, logits=20, weights=20, scores=5, scores_at_work=12),
     True: Kept(width=6, mlp_width=3, logits=12, weights=20, scores=4, scores_at_work=12),
 }
-IN_CPP = {  # attention keeps no scores, nor Muon an update
-    False: Kept(width=2, mlp_width=7, logits=22, weights=15),
+IN_CPP = {  # attention keeps no scores, nor Muon an update, and logits become their gradient in place
+    False: Kept(width=5, mlp_width=7, logits=4, weights=11),
     True: Kept(width=2, mlp_width=5, logits=6, weights=16),
 }
 MEMORY_SLACK = 1.1  # what the allocator holds and cannot use
@@ -36,7 +36,7 @@ def peak_memory(model: ModelConfig, rows: int, dtype_bytes: int, *, compiled: bo
     """Bytes that training on the CPU takes beside the libraries: weights and optimizer, activations, scores, logits.
 
     rows      of context_length positions, computed at once
-    targets   positions whose logits are computed and kept; None: of some positions at a time, and none is kept
+    targets   positions whose logits are computed at once, and whose gradient is kept; None: of some at a time, and none
     """
     in_cpp, tokens = serves(model.head_dim, torch.device("cpu")), rows * model.context_length
     kept = (IN_CPP if in_cpp else BY_PYTORCH)[compiled]
@@ -44,5 +44,6 @@ def peak_memory(model: ModelConfig, rows: int, dtype_bytes: int, *, compiled: bo
     scores = rows * model.num_heads * scores_computed(model.context_length)
     attention = scores * (kept.scores * model.num_layers + kept.scores_at_work)
     predicted = min(tokens, positions_at_once(model.vocab_size)) if targets is None else targets
-    logits = kept.logits * predicted * model.vocab_size
+    per_logit = dtype_bytes if in_cpp and targets is not None else kept.logits
+    logits = per_logit * predicted * model.vocab_size
     return int(MEMORY_SLACK * (kept.weights * model.parameters + model.num_layers * activations + attention + logits))

@@ -269,7 +269,7 @@ def test_the_entropy_in_the_loss_is_that_of_the_whole_vocabulary(writers: Writer
     for batch in phase.batches(0):
         loss, estimated = phase.objective(writers.policy, batch)
         more, exact = with_bonus.objective(writers.policy, batch)
-        logits = policy.answer_logits(writers.policy, batch.answers)
+        logits = writers.policy.lm_head(policy.answer_hidden(writers.policy, batch.answers))
         each_token = entropy(logits / 1.5)
         torch.testing.assert_close(more, loss - 0.5 * (each_token * batch.weights).sum(), rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(exact["entropy"] / batch.count, each_token.mean())

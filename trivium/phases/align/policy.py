@@ -11,8 +11,8 @@ from torch import Tensor
 
 from trivium.batch import RolloutBatch
 from trivium.config import AlignConfig
-from trivium.evaluate.preference import answer_logits
-from trivium.losses.language_model import entropy, token_logprobs
+from trivium.evaluate.preference import answer_hidden, target_logprobs
+from trivium.losses.language_model import entropy
 from trivium.losses.policy import (
     answer_weights,
     best_of_group,
@@ -110,12 +110,12 @@ def weights_of(owners: Tensor, learned: Tensor, settings: AlignConfig) -> tuple[
 
 def policy_losses(model: Transformer, batch: RolloutBatch, settings: AlignConfig) -> tuple[Tensor, Metrics]:
     """What each token costs (N,), and the entropy in nats and the clipped share of the micro-batch's mean token."""
-    logits = answer_logits(model, batch.answers)
-    logprobs = token_logprobs(logits, batch.answers.targets, temperature=settings.temperature)
+    hidden = answer_hidden(model, batch.answers)
+    logprobs = target_logprobs(model, hidden, batch.answers.targets, temperature=settings.temperature)
     losses = token_losses(logprobs, batch, settings)
     uncertain = -logprobs.detach()  # in the mean the entropy, where the policy wrote these tokens itself
     if settings.entropy:
-        exact = entropy(logits / settings.temperature)
+        exact = entropy(model.lm_head(hidden) / settings.temperature)
         losses, uncertain = losses - settings.entropy * exact, exact.detach()
     now, old = logprobs.detach(), written_at(logprobs, batch)
     clipped = is_clipped(now, old, batch.advantages, low=settings.clip_low, high=settings.clip_high).float()
