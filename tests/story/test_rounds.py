@@ -81,6 +81,7 @@ def test_a_second_round_starts_from_the_first_and_learns_from_all_votes(
     stable.finish(*command, folder=run.path)
     assert [turn.number for turn in run.rounds()] == [1, 2]
     assert read_lineage(run.round(2).aligned).parent == file_fingerprint(run.round(1).aligned, "model.safetensors")
+    assert list(read_lineage(run.round(2).aligned).data) == ["right answers, again: tinyworld"]
     assert read_lineage(run.round(2).reward).votes != read_lineage(run.round(1).reward).votes
     with Store.open(run.feedback) as store:
         first, second = len(store.pairs(1)), len(store.pairs(2))

@@ -32,7 +32,7 @@ from trivium.runs import Round, votes_of
 from trivium.shelf import is_done, open_model, parent_at, stands, weights_fingerprint
 from trivium.story.keeping import encode, fooled, keep_best, kept_metrics
 from trivium.story.stages import dialogue_rows, keep_answers
-from trivium.story.teller import Teller
+from trivium.story.teller import Teller, fingerprint_texts
 from trivium.story.trusting import NO_VOTES, Votes, is_refused, make_reward, open_scorer, round_up
 from trivium.text.corpus import is_judged, load_pairs
 from trivium.text.packing import microbatches
@@ -212,10 +212,17 @@ def _as_labelled(pair: Pair) -> LabelledPair:
     return LabelledPair(pair.prompt, pair.chosen, pair.rejected, preference, 1, False, 0, pair.source, 0)
 
 
+def repeated(teller: Teller) -> list[Dialogue]:
+    """The dialogues that are learned again, beside the reward: those whose answers are known to be right."""
+    if not teller.recipe.align.replay:
+        return []
+    return [dialogue for dialogue in teller.dialogues().train if dialogue.accepted][:REPLAYED]
+
+
 def lessons(teller: Teller, tokenizer: Tokenizer) -> Replay | None:
-    """The dialogues whose answers are known to be right, again; None where there are none."""
-    known = [dialogue for dialogue in teller.dialogues().train if dialogue.accepted][:REPLAYED]
-    if not known or not teller.recipe.align.replay:
+    """Micro-batches of them; None where there are none."""
+    known = repeated(teller)
+    if not known:
         return None
     recipe, count = teller.recipe, teller.recipe.instruct.microbatch_rows
     length, bad_rows = recipe.model.context_length, recipe.data.bad_rows
@@ -269,12 +276,18 @@ def make_aligned(teller: Teller, round: Round, votes: Votes) -> Path:
         tokenizer,
         phase=phase,
         parent=parent_at(start),
-        data={},
+        data=name_repeated(teller),
         votes=votes.fingerprint or None,
         metrics=kept_metrics(report, measured(teller.run, phase)),
         beside={round.aligned_report.name: encode(report)},
     )
     return round.aligned
+
+
+def name_repeated(teller: Teller) -> dict[str, str]:
+    """For the lineage: what is learned again."""
+    known, sources = repeated(teller), ", ".join(teller.recipe.data.answers)
+    return {f"right answers, again: {sources}": fingerprint_texts(d.answer for d in known)} if known else {}
 
 
 def settle_passes(teller: Teller, votes: int) -> None:
