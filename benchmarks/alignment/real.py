@@ -52,6 +52,7 @@ def try_pairs(out: Path, data: Path, name: str, *, quick: bool) -> Record:
             "answers": (str(data / source.answers / "train.jsonl.gz"),),
             "pairs": (str(data / source.pairs / "train.jsonl.gz"),),
             "pairs_held_out": (str(data / source.pairs / "valid.jsonl.gz"),),
+            "bad_rows": "skip",  # some of pref_blimp's pairs are twice the same sentence
         },
         "reward": {"learning_curve": False},
         "align": {"gate": False},

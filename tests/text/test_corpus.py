@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from trivium.config import DataConfig, resolve
-from trivium.errors import ConfigError
+from trivium.errors import ConfigError, DataError
 from trivium.text.corpus import check_files, has_world, is_judged, load_dialogues, load_documents, load_pairs
 from trivium.text.schemas import quiet
 from trivium.worlds import pydocs
@@ -72,6 +72,17 @@ def test_worlds_that_do_not_write_what_is_asked_of_them_are_refused() -> None:
         load_pairs(settings(pairs=["tinyworld*2"]), quiet)
     with pytest.raises(ConfigError, match=r"data.text_held_out = tinyworld: "):
         check_files(settings(text_held_out=["tinyworld"]))
+
+
+def test_of_a_file_of_pairs_a_bad_line_is_found_before_anything_is_trained_however_late_it_comes(
+    tmp_path: Path,
+) -> None:
+    line = '{{"prompt": "What is {}?", "chosen": "Good.", "rejected": "{}"}}\n'
+    (tmp_path / "pairs.jsonl").write_text(
+        "".join(line.format(n, "Good." if n == 3000 else "Bad.") for n in range(3001))
+    )
+    with pytest.raises(DataError, match=r"pairs.jsonl:3001: chosen and rejected are the same text"):
+        check_files(settings(tmp_path, pairs=["pairs.jsonl"]))
 
 
 def test_a_world_with_a_weight_is_still_that_world() -> None:

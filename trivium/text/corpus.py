@@ -26,8 +26,8 @@ Record = TypeVar("Record", Dialogue, Pair)
 
 TINYWORLD, PYDOCS = "tinyworld", "pydocs"
 HELD_OUT = 1000  # records that a world writes to measure on
-FIRST_RECORDS = 200  # of each file are read before anything is trained
-MOST_RECORDS = 10_000  # of each sort: of very many files the last ones are not looked into
+FIRST_TEXTS, FIRST_RECORDS = 200, 100_000  # of each file are read before anything is trained: records in a second
+MOST_TEXTS, MOST_RECORDS = 10_000, 200_000  # of each sort: of very many files the last ones are not looked into
 WEIGHTED = ("text", "answers")
 WRITTEN = {TINYWORLD: WEIGHTED, PYDOCS: ("text",)}
 NOT_WRITTEN = {
@@ -141,7 +141,8 @@ def is_judged(data: DataConfig) -> bool:
 
 
 def check_files(data: DataConfig) -> None:
-    """Reads the first records of the sources that the recipe names, so that what is wrong is told at once.
+    """Reads the first texts of the sources that the recipe names, and most answers and pairs, as nobody knows how long
+    it is until they are needed: what is wrong is told at once. What comes over a network is not waited for.
 
     raises  what loading them would raise
     """
@@ -152,7 +153,9 @@ def check_files(data: DataConfig) -> None:
     ]
     for read, fields in readers:
         for files in filter(None, (files_named(data, field) for field in fields)):
-            for _ in islice(read(files, bad_rows=data.bad_rows, first=FIRST_RECORDS), MOST_RECORDS):
+            few = read is read_documents or any(map(hub.is_hub, files))
+            first, most = (FIRST_TEXTS, MOST_TEXTS) if few else (FIRST_RECORDS, MOST_RECORDS)
+            for _ in islice(read(files, bad_rows=data.bad_rows, first=first), most):
                 pass
 
 
