@@ -81,9 +81,10 @@ def win_rate_at(points: Sequence[Point], kl: float) -> float | None:
 def final_over_peak(record: Record, kl: float | None = None) -> float | None:
     """What the watch would keep, as a share of the best of the curve, both as gains over instruct.
 
-    kl  how far, in nats, the curve is followed; None: to its end
+    kl  nats; the curve is followed until it is that far; None: to its end
     """
-    curve = [one for one in record["curve"] if kl is None or (one["kl"] or 0.0) <= kl]
+    far = next((i for i, one in enumerate(record["curve"]) if kl is not None and (one["kl"] or 0.0) >= kl), None)
+    curve = record["curve"][: None if far is None else far + 1]
     seen = [Measured(one["step"], {k: v for k, v in one.items() if v is not None}) for one in curve]
     for end in range(1, len(seen) + 1):
         verdict = watch(seen[:end], WatchConfig())

@@ -57,6 +57,7 @@ def test_what_the_watch_keeps_stands_beside_the_best_of_the_curve() -> None:
     record = {"curve": curve(0.6, 0.7, 0.68, 0.55, 0.55, 0.9), "gold_at_first": 0.5}
     assert final_over_peak(record) == pytest.approx(0.2 / 0.4), "it is stopped before it rises again"
     assert final_over_peak(record, kl=4.5) == pytest.approx(1.0)
+    assert final_over_peak(record, kl=2.5) == pytest.approx(0.18 / 0.2), "it is followed until it is that far"
     assert final_over_peak({"curve": curve(0.4, 0.45), "gold_at_first": 0.5}) is None
 
 
