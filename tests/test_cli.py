@@ -146,10 +146,15 @@ def test_bad_rows_that_are_to_be_skipped_stop_nothing(here: Path, typed: Type) -
 
 
 def test_a_broken_line_is_named_with_its_number_and_what_was_trained_is_kept(here: Path, typed: Type) -> None:
-    whole = (here / "answers.jsonl").read_text() * 10  # the first rows are read before anything is trained
+    whole = (here / "answers.jsonl").read_text() * 10
     (here / "answers.jsonl").write_text(whole + '{"prompt": "What')
     assert_refused(typed("run", "tiny.toml"), "DataError: answers.jsonl:601")
+    assert not (here / "runs").exists()  # it is found before anything is trained
+    (here / "answers.jsonl").write_text(whole)
+    assert typed("pretrain", "tiny.toml").code == 0
     base = (here / "runs" / "tiny" / "base" / "model.safetensors").read_bytes()
+    (here / "answers.jsonl").write_text(whole + '{"prompt": "What')
+    assert_refused(typed("instruct", "tiny.toml"), "DataError: answers.jsonl:601")
     (here / "answers.jsonl").write_text(whole)
     assert typed("instruct", "tiny.toml").code == 0
     assert (here / "runs" / "tiny" / "base" / "model.safetensors").read_bytes() == base

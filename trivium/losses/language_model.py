@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-LOGITS_AT_ONCE = {"cpu": 2**21, "cuda": 2**26}  # what a processor's caches hold; what a GPU is well filled with
+LOGITS_AT_ONCE = {"cpu": 2**21}  # what a processor's caches hold ...
+LOGITS_OF_A_GPU = 2**26  # ... and what a GPU is well filled with
 
 
 def next_token_loss(logits: Tensor, targets: Tensor, supervised: Tensor) -> Tensor:
@@ -74,7 +75,7 @@ def logits_gradient(hidden: Tensor, weight: Tensor, targets: Tensor, counted: Te
 
 def positions_at_once(vocab_size: int, device: str = "cpu") -> int:
     """How many positions have their logits in memory at the same time."""
-    return max(64, LOGITS_AT_ONCE[device] // vocab_size)
+    return max(64, LOGITS_AT_ONCE.get(device, LOGITS_OF_A_GPU) // vocab_size)
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
