@@ -52,7 +52,7 @@ def test_the_loss_is_computed_in_float32_whatever_the_logits_are_in() -> None:
 def test_a_loss_without_logits_is_that_of_the_logits(
     positions: int, share: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(language_model.LOGITS_AT_ONCE, "cpu", 64 * 11)
+    monkeypatch.setattr(language_model, "LOGITS_AT_ONCE", 64 * 11)
     generator = torch.Generator().manual_seed(0)
     hidden = torch.randn(positions, 6, generator=generator, requires_grad=True)
     weight = torch.randn(11, 6, generator=generator, requires_grad=True)

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-LOGITS_AT_ONCE = {"cpu": 2**21}  # what a processor's caches hold ...
-LOGITS_OF_A_GPU = 2**26  # ... and what a GPU is well filled with
+LOGITS_AT_ONCE = 2**21  # what a processor's caches hold ...
+LOGITS_ON_A_GPU = 2**26  # ... and what keeps a GPU busy
 
 
 def next_token_loss(logits: Tensor, targets: Tensor, supervised: Tensor) -> Tensor:
@@ -69,19 +69,20 @@ def logits_gradient(hidden: Tensor, weight: Tensor, targets: Tensor, counted: Te
     logprobs = (hidden @ weight.T).float().log_softmax(-1)
     losses = -logprobs.gather(-1, targets[:, None])[:, 0]
     is_target = torch.arange(len(weight), device=targets.device) == targets[:, None]
-    gradient = (logprobs.exp() - is_target.float()) * counted[:, None]
+    gradient = logprobs.exp_().sub_(is_target.to(hidden.dtype)).mul_(counted[:, None])  # in place: there are many
     return losses * counted, gradient.to(hidden.dtype)
 
 
-def positions_at_once(vocab_size: int, device: str = "cpu") -> int:
+def positions_at_once(vocab_size: int, *, on_cpu: bool = True) -> int:
     """How many positions have their logits in memory at the same time."""
-    return max(64, LOGITS_AT_ONCE.get(device, LOGITS_OF_A_GPU) // vocab_size)
+    return max(64, (LOGITS_AT_ONCE if on_cpu else LOGITS_ON_A_GPU) // vocab_size)
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, supervised: Tensor, step: Step) -> Tensor:
-        chunk, narrow = positions_at_once(len(weight), hidden.device.type), weight.to(hidden.dtype)
+        chunk = positions_at_once(len(weight), on_cpu=hidden.device.type == "cpu")
+        narrow = weight.to(hidden.dtype)
         total, to_weight = torch.zeros((), device=hidden.device), torch.zeros_like(weight)
         to_hidden = torch.zeros_like(hidden)
         for places in supervised.split(chunk) if len(supervised) else ():
