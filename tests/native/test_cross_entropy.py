@@ -69,6 +69,14 @@ def test_a_logit_that_is_no_number_is_not_hidden() -> None:
     assert losses.isnan().all()
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
+def test_other_numbers_are_refused_rather_than_misread(dtype: torch.dtype) -> None:
+    with pytest.raises(AssertionError, match="float"):
+        cross_entropy.logits_gradient(
+            torch.ones(1, 8, dtype=dtype), torch.ones(16, 8, dtype=dtype), torch.tensor([5]), torch.ones(1)
+        )
+
+
 def test_other_vocabularies_are_left_to_pytorch() -> None:
     assert cross_entropy.serves(2048, CPU)
     assert not cross_entropy.serves(2047, CPU)

@@ -50,5 +50,6 @@ def logits_gradient(hidden: Tensor, weight: Tensor, targets: Tensor, counted: Te
     found, pointers = library(), [x.data_ptr() for x in (logits, targets, counted, losses)]
     assert not isinstance(found, str), found
     assert all(x.is_contiguous() for x in (logits, targets, counted))
+    assert logits.dtype in (torch.float32, torch.bfloat16), logits.dtype
     found.logits_gradient(CrossEntropyStruct(logits.dtype == torch.bfloat16, *logits.shape, *pointers))
     return losses, logits
