@@ -1,6 +1,6 @@
 """Policy losses against full enumeration: a toy policy whose every answer can be counted out.
 
-A softmax over V tokens, written twice in a row by the same logits: V * V answers, all of them known.
+Two tokens of V each, the second of which depends on the first: V * V answers, all of them known.
 """
 
 import itertools
@@ -35,17 +35,26 @@ from trivium.losses.policy import (
 
 V = 5
 ANSWERS = torch.tensor(list(itertools.product(range(V), repeat=2)))  # (V^2, 2)
-REFERENCE = torch.randn(2, V, generator=torch.Generator().manual_seed(1)).log_softmax(-1)
+
+
+def fresh_logits(seed: int = 0) -> Tensor:
+    """(1 + V, V) of the first token, and of the second after each first one."""
+    return torch.randn(1 + V, V, generator=torch.Generator().manual_seed(seed)).requires_grad_()
+
+
+REFERENCE = fresh_logits(1).detach().log_softmax(-1)
 REWARD = torch.randn(V * V, generator=torch.Generator().manual_seed(2))
-
-
-def fresh_logits() -> Tensor:
-    return torch.randn(2, V, generator=torch.Generator().manual_seed(0)).requires_grad_()
 
 
 def logprobs_of(logits: Tensor) -> Tensor:
     """(V^2, 2) log-probability of each token of every answer."""
-    return torch.stack([logits.log_softmax(-1)[place][ANSWERS[:, place]] for place in range(2)], 1)
+    policy, (first, second) = logits.log_softmax(-1), ANSWERS.T
+    return torch.stack([policy[0, first], policy[1 + first, second]], 1)
+
+
+def reached(logits: Tensor) -> Tensor:
+    """(1 + V,) how often each row of the logits is read in an answer."""
+    return torch.cat([torch.ones(1), logits[0].softmax(-1)])
 
 
 REFERENCE_LOGPROBS = logprobs_of(REFERENCE)
@@ -58,8 +67,9 @@ def k1(logprobs: Tensor) -> Tensor:
 
 
 def exact_kl(logits: Tensor) -> Tensor:
+    """By the chain rule: the KL of each row, as often as it is read."""
     policy = logits.log_softmax(-1)
-    return (policy.exp() * (policy - REFERENCE)).sum()
+    return reached(logits) @ (policy.exp() * (policy - REFERENCE)).sum(-1)
 
 
 def gradient(value: Tensor, logits: Tensor) -> Tensor:
@@ -96,43 +106,44 @@ def test_k1_inside_the_reward_has_the_gradient_of_reward_minus_kl() -> None:
     torch.testing.assert_close(found, -gradient(truth, again), atol=1e-5, rtol=1e-4)
 
 
-def test_k2_as_a_loss_has_the_gradient_of_the_kl() -> None:
-    """Token by token: the half square's gradient is log-ratio times score, which in the mean is the KL's."""
+@pytest.mark.parametrize("old", [0, 3])
+def test_k2_as_a_loss_has_the_gradient_of_the_kl(old: int) -> None:
+    """Also of a policy that has moved since it wrote: answers come by the old policy's probability."""
+    logits, wrote = fresh_logits(), logprobs_of(fresh_logits(old)).detach()
+    losses = kl_k2_loss(logprobs_of(logits).flatten(), wrote.flatten(), REFERENCE_LOGPROBS.flatten(), OWNERS)
+    found = gradient((wrote.sum(-1).exp()[OWNERS] * losses).sum(), logits)
+    again = fresh_logits()
+    torch.testing.assert_close(found, gradient(exact_kl(again), again), atol=1e-5, rtol=1e-4)
+
+
+def test_half_the_square_of_each_tokens_own_ratio_has_another_gradient() -> None:
+    """Why `kl_k2_loss` asks whose tokens they are: a token is not told of what it leads to."""
     logits = fresh_logits()
     logprobs = logprobs_of(logits)
     weights = logprobs.sum(-1).exp().detach()
-    flat = logprobs.flatten()
-    losses = kl_k2_loss(flat, flat.detach(), REFERENCE_LOGPROBS.flatten())
-    found = gradient((weights[OWNERS] * losses).sum(), logits)
+    wrong = gradient((weights[:, None] * (logprobs - REFERENCE_LOGPROBS).square() / 2).sum(), logits)
     again = fresh_logits()
-    torch.testing.assert_close(found, gradient(exact_kl(again), again), atol=1e-5, rtol=1e-4)
-
-
-def test_k2_has_the_gradient_of_the_kl_of_a_policy_that_has_moved_since_it_wrote() -> None:
-    """Answers come by the old policy's probability: each is weighed by how much more probable it is now."""
-    logits, old = fresh_logits(), logprobs_of(torch.randn(2, V, generator=torch.Generator().manual_seed(3)))
-    losses = kl_k2_loss(logprobs_of(logits).flatten(), old.flatten(), REFERENCE_LOGPROBS.flatten())
-    found = gradient((old.sum(-1).exp()[OWNERS] * losses).sum(), logits)
-    again = fresh_logits()
-    torch.testing.assert_close(found, gradient(exact_kl(again), again), atol=1e-5, rtol=1e-4)
+    assert not torch.allclose(wrong, gradient(exact_kl(again), again), atol=1e-2)
 
 
 def test_k3_as_a_loss_would_have_the_gradient_of_another_kl() -> None:
-    """Why `kl_k3` has none: it pulls as KL(reference || policy) does, which is not what is priced."""
+    """Why `kl_k3` has none: it pulls as KL(reference || policy) does at each token, which is not what is priced."""
     logits = fresh_logits()
     ratio = REFERENCE_LOGPROBS - logprobs_of(logits)
     weights = logprobs_of(logits).sum(-1).exp().detach()
     wrong = gradient((weights[OWNERS] * (ratio.exp() - 1 - ratio).flatten()).sum(), logits)
     again = fresh_logits()
-    reverse = (REFERENCE.exp() * (REFERENCE - again.log_softmax(-1))).sum()
+    reverse = reached(again).detach() @ (REFERENCE.exp() * (REFERENCE - again.log_softmax(-1))).sum(-1)
     torch.testing.assert_close(wrong, gradient(reverse, again), atol=1e-5, rtol=1e-4)
     assert not torch.allclose(wrong, gradient(exact_kl(again), again), atol=1e-2)
 
 
 def test_k2_worked_by_hand() -> None:
-    now, old, reference = torch.tensor([-1.0, -2.0]), torch.tensor([-1.0 - math.log(2), -2.0]), torch.tensor([-3.0, -2])
-    assert kl_k2_loss(now, old, reference).tolist() == pytest.approx([4.0, 0.0])
-    assert kl_k2_loss(now, now, reference).tolist() == [2.0, 0.0]
+    """Log-ratios 2, 1 and 3 of an answer of two tokens and of one; then the first token twice as likely as it was."""
+    now, reference = torch.tensor([-1.0, -2.0, -1.0]), torch.tensor([-3.0, -3.0, -4.0])
+    owners, old = torch.tensor([0, 0, 1]), torch.tensor([-1.0 - math.log(2), -2.0, -1.0])
+    assert kl_k2_loss(now, now, reference, owners).tolist() == [(2 + 1) * 2, 1 * 1, 3 * 3]
+    assert kl_k2_loss(now, old, reference, owners).tolist() == pytest.approx([2 * (2 + 1) * 2, 2 * 1 * 1, 3 * 3])
 
 
 def test_k1_as_a_loss_would_teach_nothing() -> None:

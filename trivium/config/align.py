@@ -82,7 +82,7 @@ class AlignConfig(OptimizerConfig):
     """what weighs the same: every token of a step (DAPO), every answer whatever its length (GRPO as published), or
     every token of every step, by dividing by what could have been written (Dr. GRPO)"""
     kl_loss: float = Field(0.0, ge=0)
-    """weight of the KL to the reference in the loss (k2), beside its price in the reward"""
+    """weight of the KL to the reference in the loss (k2): the same KL as the price in the reward, in the same unit"""
     entropy: float = Field(0.0, ge=0)
     """weight of the entropy in the loss, in reward per nat and token, which keeps answers different"""
     unended_penalty: float = Field(2.0, ge=0)

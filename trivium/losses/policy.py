@@ -95,10 +95,8 @@ def generalised_advantages(rewards: Tensor, values: Tensor, owners: Tensor, *, d
     returns  (N,) the unit of the rewards; with the values added, what each token's value should have been
     Schulman et al. 2015, eq. 16, arXiv:1506.02438
     """
-    count = int(owners[-1]) + 1
-    lengths = torch.bincount(owners, minlength=count)
-    places = torch.arange(len(owners), device=owners.device) - (lengths.cumsum(0) - lengths)[owners]
-    table = torch.zeros(2, count, int(lengths.max()) + 1, device=values.device)
+    places, count = _places(owners)
+    table = torch.zeros(2, count, int(places.max()) + 2, device=values.device)
     table[0, owners, places], table[1, owners, places] = rewards, values
     surprises = table[0, :, :-1] + table[1, :, 1:] - table[1, :, :-1]  # after the last token nothing is expected
     found, carried = torch.zeros_like(surprises), torch.zeros(count, device=values.device)
@@ -106,6 +104,12 @@ def generalised_advantages(rewards: Tensor, values: Tensor, owners: Tensor, *, d
         carried = surprises[:, place] + decay * carried
         found[:, place] = carried
     return found[owners, places]
+
+
+def _places(owners: Tensor) -> tuple[Tensor, int]:
+    """(N,) each token's place within its answer, and how many answers there are."""
+    lengths = torch.bincount(owners)
+    return torch.arange(len(owners), device=owners.device) - (lengths.cumsum(0) - lengths)[owners], len(lengths)
 
 
 def token_rewards(kl: Tensor, scores: Tensor, owners: Tensor, *, price: float) -> Tensor:
@@ -210,17 +214,27 @@ def kl_in_reward(logprobs: Tensor, reference_logprobs: Tensor, owners: Tensor, c
     return torch.zeros(count, device=ratio.device).index_add(0, owners, ratio)
 
 
-def kl_k2_loss(logprobs: Tensor, old_logprobs: Tensor, reference_logprobs: Tensor) -> Tensor:
-    """Half the squared log-ratio (k2), one loss per token: in the mean its gradient is the gradient of the KL.
+def kl_k2_loss(logprobs: Tensor, old_logprobs: Tensor, reference_logprobs: Tensor, owners: Tensor) -> Tensor:
+    """Squared log-ratio (k2), one loss per token: in the mean over answers its gradient is that of the answer's KL.
+
+    A token answers for its own log-ratio and for those of all tokens after it, which it made as likely as they are:
+    half the square of each token's own log-ratio would see none of that.
 
     logprobs            (N,) nats of the written tokens under the policy being trained
     old_logprobs        (N,) nats under the policy that wrote them: what it wrote too often weighs less
     reference_logprobs  (N,) nats
-    returns             (N,) nats squared; small but biased as an estimate of the KL's value
-    Schulman 2020; Tang and Munos 2025, arXiv:2506.09477
+    owners              (N,) int64; which answer each token belongs to, one answer after the other
+    returns             (N,) nats squared; on the first pass those of an answer add up to half of: the square of its
+                        log-ratio, and its tokens' squares. No estimate of the KL's value
+    Schulman 2020; Tang and Munos 2025, section 4, arXiv:2506.09477
     """
-    ratio = torch.exp((logprobs - old_logprobs).detach())  # exactly 1 on the first pass
-    return ratio * (logprobs - reference_logprobs).square() / 2
+    ratio = logprobs - reference_logprobs
+    places, count = _places(owners)
+    table = torch.zeros(2, count, int(places.max()) + 1, device=logprobs.device)
+    table[0, owners, places], table[1, owners, places] = ratio.detach(), (logprobs - old_logprobs).detach()
+    weighed = table[0] * table[1].cumsum(-1).exp()  # by how likely the answer is up to there, now to then
+    ahead = weighed.flip(-1).cumsum(-1).flip(-1)
+    return ahead[owners, places] * ratio
 
 
 def kl_k3(logprobs: Tensor, reference_logprobs: Tensor) -> Tensor:

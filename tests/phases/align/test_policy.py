@@ -1,5 +1,6 @@
 """What is made of a group of answers, and what it costs: worked by hand, and whole however a step is split."""
 
+import copy
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from trivium.distributed.world import World, alone
 from trivium.errors import ConfigError
 from trivium.evaluate.preference import answer_logprobs
 from trivium.losses.language_model import entropy
-from trivium.losses.policy import group_mean_advantages, leave_one_out_advantages
+from trivium.losses.policy import group_mean_advantages, kl_k2_loss, leave_one_out_advantages
 from trivium.model.heads import RewardModel, add_reward_head
 from trivium.phases.align import algorithms, policy
 from trivium.phases.align.questions import Question
@@ -95,7 +96,7 @@ def test_each_choice_of_the_loss_costs_what_it_says(writers: Writers) -> None:
         lengths = owners.bincount().float()
         shared = torch.zeros(4).index_add(0, owners, now - old) / lengths
         together = -torch.minimum(shared.exp()[owners] * gained, shared.exp().clamp(0.8, 1.28)[owners] * gained)
-        drift = 0.3 * (now - old).exp() * (now - batch.reference_logprobs).square() / 2
+        drift = 0.3 * kl_k2_loss(now, old, batch.reference_logprobs, owners)
         for settings, expected in (
             ({}, plain),
             ({"ratio": "sequence"}, together),
@@ -207,8 +208,11 @@ def test_every_algorithm_is_examined_alike(algorithm: str, writers: Writers) -> 
 @pytest.mark.parametrize("choice", ["tokens", "answers", "constant"])
 @pytest.mark.parametrize("algorithm", ["grpo", "ppo"])
 def test_loss_and_gradient_do_not_depend_on_how_a_step_is_split(algorithm: str, choice: str, writers: Writers) -> None:
-    """Also where some answers are left out: weights and items are sums, never means of means."""
-    found = []
+    """Also where some answers are left out: weights and items are sums, never means of means.
+
+    The answers were written before the policy moved, so that some tokens are clipped.
+    """
+    found, wrote = [], copy.deepcopy(writers.policy.state_dict())
     for rows in (12, 4, 2):
         phase = built(
             writers,
@@ -224,11 +228,40 @@ def test_loss_and_gradient_do_not_depend_on_how_a_step_is_split(algorithm: str, 
         batches = list(phase.batches(0))
         assert 0 < (joined(batches, "weights") == 0).float().mean() < 1
         phase.model.zero_grad()
+        move(writers.policy)
         loss, _, metrics = accumulate(phase.model, phase.objective, batches, alone())
         gradients = [p.grad.clone() for p in phase.model.parameters() if p.grad is not None]
-        found.append((loss, metrics["clipped"], *gradients))
+        assert 0 < metrics["clipped"] < 1
+        whole = [] if choice == "constant" else [metrics["clipped"], metrics["entropy"]]
+        found.append((loss, *whole, *gradients))
+        writers.policy.load_state_dict(wrote)
     for other in found[1:]:
         torch.testing.assert_close(other, found[0], atol=2e-5, rtol=1e-3)
+
+
+@torch.no_grad()
+def move(model: torch.nn.Module) -> None:
+    """Changes every weight a little, always in the same way."""
+    generator = torch.Generator().manual_seed(0)
+    for weight in model.parameters():
+        weight.add_(0.2 * torch.randn(weight.shape, generator=generator))
+
+
+@pytest.mark.parametrize("ratio", ["token", "sequence"])
+def test_the_share_that_is_clipped_is_of_the_ratios_that_are_used(ratio: str, writers: Writers) -> None:
+    """A token that is clipped gets no gradient; with one ratio to an answer, all of an answer's tokens or none."""
+    phase = built(writers, ratio=ratio, epochs=2)
+    settings, batches = recipe(ratio=ratio, epochs=2).align, list(phase.batches(0))
+    move(writers.policy)
+    shares = []
+    for batch in batches:
+        now = answer_logprobs(writers.policy, batch.answers, temperature=1.5).detach().requires_grad_()
+        (taught,) = torch.autograd.grad(policy.token_losses(now, batch, settings).sum(), now)
+        told = phase.objective(writers.policy, batch)[1]["clipped"].item()
+        silent = (taught == 0) & (batch.advantages != 0)
+        assert told == pytest.approx((silent * batch.weights).sum().item())
+        shares.append(told / max(batch.count.item(), 1))
+    assert 0 < max(shares) < 1
 
 
 def test_what_tokens_weigh_by_hand() -> None:
@@ -272,9 +305,9 @@ def test_the_entropy_in_the_loss_is_that_of_the_whole_vocabulary(writers: Writer
         logits = writers.policy.lm_head(policy.answer_hidden(writers.policy, batch.answers))
         each_token = entropy(logits / 1.5)
         torch.testing.assert_close(more, loss - 0.5 * (each_token * batch.weights).sum(), rtol=1e-4, atol=1e-4)
-        torch.testing.assert_close(exact["entropy"] / batch.count, each_token.mean())
-        drawn = -answer_logprobs(writers.policy, batch.answers, temperature=1.5).mean()
-        torch.testing.assert_close(estimated["entropy"] / batch.count, drawn)
+        torch.testing.assert_close(exact["entropy"], (each_token * batch.weights).sum())
+        drawn = -answer_logprobs(writers.policy, batch.answers, temperature=1.5) @ batch.weights
+        torch.testing.assert_close(estimated["entropy"], drawn)
 
 
 def test_several_steps_learn_from_what_was_written_at_once(writers: Writers) -> None:

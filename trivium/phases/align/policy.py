@@ -14,6 +14,7 @@ from trivium.config import AlignConfig
 from trivium.evaluate.preference import answer_hidden, target_logprobs
 from trivium.losses.language_model import entropy
 from trivium.losses.policy import (
+    FLAT,
     answer_weights,
     best_of_group,
     clipped_policy_loss,
@@ -109,7 +110,7 @@ def weights_of(owners: Tensor, learned: Tensor, settings: AlignConfig) -> tuple[
 
 
 def policy_losses(model: Transformer, batch: RolloutBatch, settings: AlignConfig) -> tuple[Tensor, Metrics]:
-    """What each token costs (N,), and the entropy in nats and the clipped share of the micro-batch's mean token."""
+    """What each token costs (N,), and the entropy in nats and the clipped share of those that are learned from."""
     hidden = answer_hidden(model, batch.answers)
     logprobs = target_logprobs(model, hidden, batch.answers.targets, temperature=settings.temperature)
     losses = token_losses(logprobs, batch, settings)
@@ -117,23 +118,26 @@ def policy_losses(model: Transformer, batch: RolloutBatch, settings: AlignConfig
     if settings.entropy:
         exact = entropy(model.lm_head(hidden) / settings.temperature)
         losses, uncertain = losses - settings.entropy * exact, exact.detach()
-    now, old = logprobs.detach(), written_at(logprobs, batch)
+    now, old = compared_logprobs(logprobs.detach(), batch, settings)
     clipped = is_clipped(now, old, batch.advantages, low=settings.clip_low, high=settings.clip_high).float()
-    return losses, {"entropy": uncertain.mean() * batch.count, "clipped": clipped.mean() * batch.count}
+    share = batch.weights * batch.count / batch.weights.sum().clamp(min=FLAT)
+    return losses, {"entropy": (uncertain * share).sum(), "clipped": (clipped * share).sum()}
 
 
-def written_at(logprobs: Tensor, batch: RolloutBatch) -> Tensor:
-    """(N,) nats under the policy that wrote: where it has not moved since, these ones, so that each ratio is 1."""
-    return logprobs.detach() if batch.old_logprobs is None else batch.old_logprobs
+def compared_logprobs(logprobs: Tensor, batch: RolloutBatch, settings: AlignConfig) -> tuple[Tensor, Tensor]:
+    """(N,) nats now and (N,) under the policy that wrote: where it has not moved since, the same, so each ratio is 1."""
+    old = logprobs.detach() if batch.old_logprobs is None else batch.old_logprobs
+    if settings.ratio == "sequence":
+        return sequence_logprobs(logprobs, old, batch.answers.owners, len(batch.answers.ends)), old
+    return logprobs, old
 
 
 def token_losses(logprobs: Tensor, batch: RolloutBatch, settings: AlignConfig) -> Tensor:
     """What each token of a micro-batch costs, (N,), before it is weighed."""
-    old, compared = written_at(logprobs, batch), logprobs
-    if settings.ratio == "sequence":
-        compared = sequence_logprobs(logprobs, old, batch.answers.owners, len(batch.answers.ends))
+    compared, old = compared_logprobs(logprobs, batch, settings)
     losses = clipped_policy_loss(compared, old, batch.advantages, low=settings.clip_low, high=settings.clip_high)
     if settings.kl_loss:
         assert batch.reference_logprobs is not None
-        losses = losses + settings.kl_loss * kl_k2_loss(logprobs, old, batch.reference_logprobs)
+        drift = kl_k2_loss(logprobs, old, batch.reference_logprobs, batch.answers.owners)
+        losses = losses + settings.kl_loss * drift
     return losses
