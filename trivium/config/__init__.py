@@ -188,11 +188,11 @@ class WatchConfig(Frozen):
     fall: Annotated[float, Field(gt=0, le=1)] = 0.1
     """worse: this much less of blind comparisons won than at the best; 100 comparisons err by about 0.04"""
     ended: Share = 0.5
-    """worse: a smaller share of the answers ends, where as many did at the first evaluation"""
+    """worse: a smaller share of the answers ends, where as many did before the first step"""
     distinct: Share = 0.15
     """worse: a smaller share of a step's answers differs; likewise. No less than 1 / align.group ever does"""
     longer: float = Field(4.0, gt=1)
-    """worse: so many times as many tokens as at the first evaluation"""
+    """worse: so many times as many tokens as before the first step"""
     kl: float = Field(100.0, gt=0)
     """worse: more nats of KL to the reference"""
 

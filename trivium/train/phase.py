@@ -56,4 +56,5 @@ class Phase(Generic[B]):
     ahead: bool = False  # whether a step's batches may be made before the steps ahead of it are done
     observe: Callable[[], dict[str, float]] = dict  # what is worth journaling of the step just done
     watch: Callable[[Sequence[Measured]], Verdict] = unwatched  # a pure function of its evaluations
+    from_start: bool = False  # whether it is measured before its first step too, for what comes to be compared with
     stride: int = 1  # steps that hang together: only after a multiple of them can it be gone on with

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
+from math import nan
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -56,6 +57,11 @@ def run_phase(
     seen = measured(run, phase.name)
     if phase.watch(seen).reason:
         return
+    world.barrier()  # every rank has read the same
+    if phase.from_start and not seen and not done:
+        seen.append(Measured(0, phase.evaluate()))
+        if world.first:
+            journal.write({"phase": phase.name, "step": 0, "evaluation": seen[0].found})
     last = min(-(-(until or phase.settings.steps) // phase.stride) * phase.stride, phase.settings.steps)
     saved = begun = time.monotonic()
     skips = 0
@@ -129,12 +135,12 @@ def save(phase: Phase[B], run: Run, step: int, world: World) -> None:
 
 
 def measured(run: Run, phase: str) -> list[Measured]:
-    """What the journal says was measured along a phase."""
+    """What the journal says was measured along a phase; what was no number is none again."""
     lines = [line for line in Journal(run.journal).read() if line.get("phase") == phase and "evaluation" in line]
     return [
         Measured(
             cast(int, line["step"]),
-            {k: v for k, v in cast(dict[str, float], line["evaluation"]).items() if v is not None},
+            {k: nan if v is None else v for k, v in cast(dict[str, float | None], line["evaluation"]).items()},
         )
         for line in lines
     ]

@@ -264,6 +264,14 @@ def test_the_share_that_is_clipped_is_of_the_ratios_that_are_used(ratio: str, wr
     assert 0 < max(shares) < 1
 
 
+def test_what_is_looked_at_before_the_first_step_is_what_is_learned_from(writers: Writers) -> None:
+    looked, unseen = built(writers), built(writers)
+    assert looked.observe()["distinct"] > 0
+    one, other = (joined(list(phase.batches(0)), "advantages") for phase in (looked, unseen))
+    assert torch.equal(one, other)
+    assert not torch.equal(joined(list(looked.batches(1)), "advantages"), one)
+
+
 def test_what_tokens_weigh_by_hand() -> None:
     owners, learned = torch.tensor([0, 0, 0, 1, 2, 2]), torch.tensor([True, True, False])
 

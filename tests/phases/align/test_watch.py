@@ -1,6 +1,7 @@
 """Reinforcement is stopped when its reward is gamed, and the best model is kept: by hand, and on a run that is."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -101,6 +102,21 @@ def test_what_was_wrong_from_the_first_is_not_the_doing_of_reinforcement() -> No
     assert found == Verdict(0, 30, "")
 
 
+def test_a_value_that_is_no_number_is_a_fault_whichever_it_is() -> None:
+    broken = seen(0.6, 0.9, 0.95, 0.99, reward=[0.0, math.nan, math.nan, math.inf])
+    assert watch(broken, WatchConfig()) == Verdict(10, 10, "its reward is no number any more")
+    assert watch(seen(0.6, math.nan, 0.7), WatchConfig()) == Verdict(30, 30, "")
+
+
+def test_all_is_compared_with_what_was_before_the_first_step() -> None:
+    before = Measured(0, {**FINE, "reward": -1.0, "win_rate": 0.65, "length": 20.0})
+    longer = seen(0.6, 0.64, 0.6, length=[90.0, 30.0, 90.0])
+    assert watch([before, *longer], WatchConfig()) == Verdict(0, 0, "")  # a later round wins before it begins
+    assert watch([before, *longer, *seen(0.6, 0.6, 0.6, 0.6)[3:]], WatchConfig()) == Verdict(0, 40, "")
+    told = watch([before, *seen(0.6, 0.6, 0.6, length=[30.0, 90.0, 91.0])], WatchConfig())
+    assert told.reason == "its answers grew from 20 to 91 tokens (watch.longer = 4)"
+
+
 def test_what_a_judge_likes_at_a_faulty_step_is_not_the_best() -> None:
     assert watch(seen(0.6, 0.9, 0.65, ended=[1.0, 0.2, 1.0]), WatchConfig())[:2] == (30, 30)
 
@@ -154,6 +170,9 @@ def test_a_run_that_over_optimises_is_stopped_goes_on_stopped_and_keeps_its_best
     go(gamed(live, reference, tokenizer), until=7)
     last = go(gamed(small_model(vocab_size=tokenizer.vocab_size, context_length=64), reference, tokenizer))
     found = measured(run, "align-001")
+    assert found[0].step == 0
+    assert found[0].found["win_rate"] == 0.5
+    assert found[0].found["kl"] == 0
     verdict = watch(found, WatchConfig(ended=0.0, distinct=0.0))
     assert last == found[-1].step < 60
     assert 0 < verdict.best < last

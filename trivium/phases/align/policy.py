@@ -125,7 +125,7 @@ def policy_losses(model: Transformer, batch: RolloutBatch, settings: AlignConfig
 
 
 def compared_logprobs(logprobs: Tensor, batch: RolloutBatch, settings: AlignConfig) -> tuple[Tensor, Tensor]:
-    """(N,) nats now and (N,) under the policy that wrote: where it has not moved since, the same, so each ratio is 1."""
+    """(N,) nats now, and under the policy that wrote: where it has not moved since, the same, so each ratio is 1."""
     old = logprobs.detach() if batch.old_logprobs is None else batch.old_logprobs
     if settings.ratio == "sequence":
         return sequence_logprobs(logprobs, old, batch.answers.owners, len(batch.answers.ends)), old

@@ -53,18 +53,24 @@ class Desk:
     """Writes answers, and keeps the newest for whoever wants to look at them."""
 
     def __init__(self, task: Task) -> None:
-        self.task, self._newest = task, list[Rollout]()
+        self.task, self._newest, self._is_fresh = task, list[Rollout](), False
 
     def write(self, number: int) -> Rollout:
+        """What is learned from next; what was written to be looked at before the first step is learned from too."""
         task = self.task
         seed = stream_seed(task.recipe.seed, task.round)
-        self._newest[:] = [
-            roll_out(task.writers, task.learn, task.settings, task.compute, task.world, seed=seed, number=number)
-        ]
+        if not (number == 0 and self._is_fresh):
+            self._newest[:] = [
+                roll_out(task.writers, task.learn, task.settings, task.compute, task.world, seed=seed, number=number)
+            ]
+        self._is_fresh = False
         return self._newest[0]
 
     def describe(self) -> dict[str, float]:
-        return describe(self._newest[0], self.task.world) if self._newest else {}
+        if not self._newest:
+            self.write(0)
+            self._is_fresh = True
+        return describe(self._newest[0], self.task.world)
 
 
 def make_phase(
@@ -100,6 +106,7 @@ def make_phase(
         settings=settings,
         evaluations=task.recipe.evaluate.along_the_way,
         observe=observe,
+        from_start=True,
         stride=settings.stride,
     )
 

@@ -4,7 +4,7 @@ A pure function of what was measured along the way, so that a run that goes on d
 """
 
 from collections.abc import Sequence
-from math import sqrt
+from math import isfinite, sqrt
 
 from trivium.config import WatchConfig
 from trivium.train.phase import Measured, Verdict
@@ -17,7 +17,7 @@ EVEN = 0.5  # the win rate of the model that reinforcement starts from, against 
 def watch(seen: Sequence[Measured], settings: WatchConfig, *, comparisons: int = 100) -> Verdict:
     """What to keep so far, and why to stop.
 
-    seen         the evaluations in their order: reward, kl, length, ended, distinct, and win_rate where somebody judges
+    seen         the evaluations in their order, the first before any step: reward, kl, length, ended, distinct, and win_rate where somebody judges
     comparisons  of which each win rate is; of few, chance alone makes it fall far, and only more than that counts
     """
     chance = SURE * EVEN / sqrt(max(1, comparisons))
@@ -57,6 +57,8 @@ def fault(one: Measured, first: Measured, settings: WatchConfig) -> str:
     first  what was wrong then already is not the doing of reinforcement
     """
     found, start = one.found, max(1.0, first.found.get("length", 1.0))
+    if lost := [name for name, value in found.items() if not isfinite(value)]:
+        return f"its {lost[0]} is no number any more"
     if (ended := found.get("ended", 1.0)) < settings.ended <= first.found.get("ended", 1.0):
         return f"only {ended:.0%} of its answers end (watch.ended = {settings.ended:g})"
     if (distinct := found.get("distinct", 1.0)) < settings.distinct <= first.found.get("distinct", 1.0):
