@@ -132,7 +132,8 @@ def reward(
     settings: Flags = None,
 ) -> None:
     """Phase III, first half: votes → a model that scores answers, and the report that says how far to trust it."""
-    from trivium.story.rounds import collect_votes, current_round
+    from trivium.story.collecting import collect_votes
+    from trivium.story.rounds import current_round
     from trivium.story.trusting import make_reward
 
     with _third_phase(run, minutes, out, start, settings) as teller:

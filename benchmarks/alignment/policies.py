@@ -12,7 +12,8 @@ from trivium.evaluate.tasks import prompt_ids
 from trivium.phases.align.examine import blind_replies, gold_scores
 from trivium.runs import Run
 from trivium.shelf import open_model
-from trivium.story.rounds import collect_votes, make_aligned, measuring_questions
+from trivium.story.collecting import collect_votes
+from trivium.story.rounds import make_aligned, measuring_questions
 from trivium.story.trusting import NO_VOTES, make_reward
 from trivium.train.runner import measured
 

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 from trivium.config import Settings, merge
 from trivium.errors import DataError
 from trivium.feedback.store import LabelledPair
+from trivium.story.collecting import collect_votes
 from trivium.story.opening import open_story
-from trivium.story.rounds import collect_votes
 from trivium.story.stages import make_base, make_instruct
 from trivium.story.trusting import make_reward
 

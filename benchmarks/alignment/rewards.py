@@ -19,8 +19,9 @@ from trivium.phases.align import reward, trust
 from trivium.phases.align.examine import gold_scores
 from trivium.phases.align.scorer import Scorer, as_ensemble
 from trivium.shelf import open_model
+from trivium.story.collecting import collect_votes
 from trivium.story.members import seed_of, trunk_of
-from trivium.story.rounds import collect_votes, measuring_questions
+from trivium.story.rounds import measuring_questions
 from trivium.story.teller import Teller
 from trivium.story.trusting import EPOCHS, Votes, make_reward, open_scorer
 from trivium.train.loop import train

@@ -18,6 +18,7 @@ from trivium.model.shape import ModelConfig
 from trivium.publish import publish, write_text
 from trivium.runs import open_run
 from trivium.story import sizing
+from trivium.story.collecting import settle_votes
 from trivium.story.forecast import (
     Stage,
     flat,
@@ -28,7 +29,6 @@ from trivium.story.forecast import (
     size,
 )
 from trivium.story.opening import begin
-from trivium.story.rounds import settle_votes
 
 MACHINE = plan.Machine("a test machine", 2, 2**34, "bfloat16", 1e11)
 ONE_THREAD = {"compute": {"threads": 1, "device": "cpu"}}

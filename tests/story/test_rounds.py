@@ -1,6 +1,7 @@
 """Phase III goes round and round: votes on files, votes of a judge, votes of nobody, and a second round."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,9 @@ from trivium.publish import file_fingerprint, verify
 from trivium.records import Message
 from trivium.runs import Run, read_lineage
 from trivium.shelf import weights_fingerprint
-from trivium.story.rounds import part
+from trivium.story.collecting import part
+from trivium.story.opening import look_into
+from trivium.story.rounds import measuring_questions, reference_of
 from trivium.story.trusting import labelled_answers
 
 FROM_FILES = """
@@ -48,6 +51,15 @@ def preferences(count: int, *, tie: bool = False) -> list[dict[str, Any]]:
         {"prompt": f"Say {i}", "chosen": f"Gladly: {i}.", "rejected": f"No {i}!", **({"tie": True} if tie else {})}
         for i in range(count)
     ]
+
+
+def journaled(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "journal.jsonl").read_text().splitlines()]
+
+
+def reference_in(run: Path) -> Path:
+    with look_into(run, flags={}) as teller:
+        return reference_of(teller)
 
 
 def labelled(prompt: str, number: int) -> LabelledPair:
@@ -160,6 +172,10 @@ def test_pairs_on_file_are_imitated_first_and_a_kill_changes_nothing(
     assert not found["measures"]["votes"]["simulated"]
     with Store.open(whole / "feedback.db") as store:
         assert [rater.simulated for rater in store.raters()] == [False]
+    assert reference_in(whole) == Run(whole).round(1).imitator
+    stable.finish("align", whole, "--round", "--align.steps", "2", folder=whole)
+    begun = {line["phase"]: line["evaluation"] for line in journaled(whole) if line["step"] == 0}
+    assert begun["align-001"]["kl"] == 0 < abs(begun["align-002"]["kl"])  # both from what the first round started from
 
 
 def test_without_votes_the_run_ends_with_instruct_and_says_how_to_vote(
@@ -224,7 +240,8 @@ def test_nothing_learns_from_a_reward_model_that_nobody_can_trust(finished: Path
     assert again.code == 2
     more = stable.start("run", run.path, "--round", folder=run.path)  # as it said: other votes, another reward model
     assert f"{run.round(3).reward}: it agrees with" in " ".join(more.said.split())
-    stable.finish("run", run.path, "--round", "--align.no-gate", folder=run.path)
+    told = stable.finish("run", run.path, "--round", "--align.no-gate", folder=run.path)
+    assert "Learned from all the same, as align.gate = false says" in " ".join(told.said.split())
     assert [round.number for round in run.rounds() if round.aligned.exists()] == [1, 3]
     assert json.loads((run.round(3).path / "votes.json").read_text())["start"] == "rounds/001/aligned"
 
@@ -247,6 +264,11 @@ def test_rules_alone_need_no_votes_and_no_reward_model(recipe: Path, stable: Any
     verify(run.round(1).aligned)
     assert not run.round(1).reward.exists()
     assert not run.feedback.exists()
+    assert reference_in(run.path) == run.instruct
+    with look_into(run.path, flags={}) as teller:
+        measured = measuring_questions(teller)
+    assert len(measured) > 1
+    assert all(re.fullmatch(r"It is \d+\.", question.expected[0]) for question in measured)
     assert read_lineage(run.round(1).aligned).votes is None
     rewards = [json.loads(line).get("metrics", {}).get("reward") for line in run.journal.read_text().splitlines()]
     assert min(reward for reward in rewards if reward is not None) < 0

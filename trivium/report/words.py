@@ -266,7 +266,7 @@ def reward_rows(report: Measures, story: Story) -> list[tuple[str, str, str]]:
             (
                 f"ceiling of {_votes(story)}",
                 f"{report['ceiling']:.1%}",
-                "Voters err. This is what even the truth would reach against such votes.",
+                "Voters err. This is the most that even the truth would reach against such votes.",
             )
         )
     if curve := report.get("curve"):
@@ -299,7 +299,7 @@ def reward_rows(report: Measures, story: Story) -> list[tuple[str, str, str]]:
         ),
         (
             "pull of length",
-            f"{report['length_correlation']:+.2f}",
+            f"{pull:+.2f}" if (pull := report["length_correlation"]) is not None else "cannot be told",
             "Correlation of its score with length, at equal quality. Near 0: it looks at the words, not their number.",
         ),
     ]

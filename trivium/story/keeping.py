@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 from torch import nn
 
+from trivium.config import Recipe
 from trivium.evaluate.preference import golden
 from trivium.phases.align.examine import blind_replies
 from trivium.phases.align.questions import Question
@@ -61,12 +62,13 @@ def keep_best(teller: Teller, phase: Phase[Any], model: nn.Module, start: Path) 
     return AlignedReport(ended, verdict.keep if seen else ended, verdict.reason, [])
 
 
-def fooled(writers: Writers, questions: Sequence[Question], seed: int) -> list[Fooled]:
+def fooled(writers: Writers, questions: Sequence[Question], recipe: Recipe) -> list[Fooled]:
     """Held-out answers of the policy that rank high by their reward and low by the judge, the worst first."""
     asked = [question for question in questions if question.gold][:LOOKED_AT]
     if not asked:
         return []
-    replies = blind_replies(writers.policy, writers.tokenizer, asked, seed)
+    longest = recipe.align.max_new_tokens
+    replies = blind_replies(writers.policy, writers.tokenizer, asked, recipe.seed, max_new_tokens=longest)
     rewards = reward_answers(writers, asked, replies).tolist()
     golds = golden([question.gold for question in asked if question.gold], replies)
     return [

@@ -27,8 +27,9 @@ from trivium.records import Dialogue
 from trivium.runs import LINEAGE, Round, read_lineage
 from trivium.shelf import is_done, open_model
 from trivium.show import Show
+from trivium.story.collecting import has_judge
 from trivium.story.opening import look_at, look_into
-from trivium.story.rounds import has_judge, measuring_questions
+from trivium.story.rounds import measuring_questions
 from trivium.story.stages import encode_whole
 from trivium.story.teller import Teller
 from trivium.story.trusting import open_scorer

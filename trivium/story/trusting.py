@@ -14,6 +14,7 @@ from trivium.model.heads import RewardModel, add_reward_head
 from trivium.model.hub import load_reward
 from trivium.phases.align import reward, trust
 from trivium.phases.align.scorer import Scorer, as_ensemble
+from trivium.plan import GATE_FROM_MINUTES
 from trivium.records import Label, Pair
 from trivium.runs import Round
 from trivium.shelf import open_model, parent_at, stands
@@ -35,10 +36,10 @@ class Votes(NamedTuple):
     train: list[LabelledPair]
     held_out: list[LabelledPair]
     fingerprint: str
-    simulated: int  # how many of the pairs carry simulated votes
+    ceiling: float | None = None  # the most that even the truth would agree with those held out; None when unknown
 
 
-NO_VOTES = Votes([], [], "", 0)
+NO_VOTES = Votes([], [], "")
 
 
 def make_reward(teller: Teller, round: Round, votes: Votes) -> Path:
@@ -62,8 +63,8 @@ def make_reward(teller: Teller, round: Round, votes: Votes) -> Path:
     model, tokenizer = teach_member(teller, round, votes, labels, 1), Tokenizer.load(teller.run.instruct)
     first = Scorer(model, tokenizer, teller.compute)
     scorer = first._replace(ensemble=as_ensemble([model, *others], teller.recipe.reward)).levelled(votes.train)
-    ceiling = 1 - teller.recipe.votes.noise if votes.simulated == len(votes.train) + len(votes.held_out) else None
-    report = trust.measure(scorer, votes.held_out, ceiling=ceiling, debias_length=teller.recipe.reward.debias_length)
+    debias = teller.recipe.reward.debias_length
+    report = trust.measure(scorer, votes.held_out, ceiling=votes.ceiling, debias_length=debias)
     if teller.recipe.reward.learning_curve and len(votes.train) > 1:
         half = learned_from_half(teller, votes, tokenizer)
         report = report._replace(curve=trust.learning_curve(first, half, votes.held_out, votes=len(votes.train)))
@@ -205,8 +206,10 @@ def open_scorer(teller: Teller, round: Round) -> Scorer:
                 f"{round.reward}: {reason}; vote more (`trivium vote {teller.run.path}`, then `trivium run "
                 f"{teller.run.path} --round`), or set align.gate = false"
             )
+        short = teller.dial and teller.dial.minutes < GATE_FROM_MINUTES
+        told = f", which a run of less than {GATE_FROM_MINUTES:g} minutes begins with" if short else ""
         teller.show.say(
-            f"  do not trust this reward model: {reason}. Learned from all the same, as align.gate = false says"
+            f"  do not trust this reward model: {reason}. Learned from all the same, as align.gate = false says{told}"
         )
     return scorer_of(round, teller.recipe.reward, teller.compute)
 

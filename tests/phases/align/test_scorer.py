@@ -93,3 +93,10 @@ def test_the_report_tells_of_each_member_and_of_where_it_is_surest_and_wrong(sco
     assert found.accuracy == 0, "the worst member prefers the shorter"
     assert [one[:3] for one in found.mistaken[:1]] == [("Say so", "warm " * 5, "x")]
     assert [one[3] for one in found.mistaken] == sorted((one[3] for one in found.mistaken), reverse=True)
+
+
+def test_without_pairs_to_level_them_by_the_members_are_still_all_there(scorer: Scorer) -> None:
+    """Where all votes are on single answers."""
+    level = scorer.levelled([])
+    assert measure(level, [], ceiling=None).levels == (0.0, 0.0, 0.0)
+    assert torch.equal(level.rewards([PROMPT], ["yes"]), scorer.rewards([PROMPT], ["yes"]))

@@ -71,10 +71,10 @@ class Scorer(NamedTuple):
         return rewards[..., 0] - rewards[..., 1]
 
     def levelled(self, pairs: Sequence[LabelledPair]) -> "Scorer":
-        """The same, with what each member gives these answers on average taken off its scores."""
-        if not self.ensemble.others or not pairs:
+        """The same, with what each member gives these answers on average taken off its scores; without any, nothing."""
+        if not self.ensemble.others:
             return self
-        levels = self._each(self._read_pairs(pairs)).mean(1).tolist()
+        levels = self._each(self._read_pairs(pairs)).mean(1).tolist() if pairs else [0.0] * len(self.members)
         return self._replace(ensemble=self.ensemble._replace(levels=levels))
 
     def _read(self, prompts: Sequence[Sequence[Message]], answers: Sequence[str]) -> list[Read]:

@@ -42,7 +42,7 @@ class RewardReport(NamedTuple):
     accuracy_high: float
     ceiling: float | None  # the best that anything could reach against such votes; None when unknown
     ece: float  # expected calibration error, 0 to 1, of `confidence` as other votes taught it
-    length_correlation: float  # of reward and length difference, at equal quality
+    length_correlation: float | None  # of reward and length difference, at equal quality; None when it cannot be told
     longer_wins: float  # accuracy of "the longer answer wins"
     pairs: int  # decided held-out pairs
     by_margin: tuple[tuple[float, float, int], ...]  # (mean confidence, accuracy, pairs), least sure first
@@ -64,11 +64,14 @@ def measure(
 ) -> RewardReport:
     """The held-out report; tied votes say nothing about right and wrong and are left out.
 
+    ceiling  the most that even the truth would agree with these votes, where it is known: the rest of them is mistaken
+
     Temperature and slope are fitted on one half of the pairs and judged on the other, and the other way round.
     """
     decided = [pair for pair in pairs if pair.preference != 0.5]
     if not decided:
-        return RewardReport(0.5, 0.0, 1.0, ceiling, 0.0, 0.0, 0.5, 0, ())  # nothing is known
+        levels = tuple(scorer.ensemble.levels)
+        return RewardReport(0.5, 0.0, 1.0, ceiling, 0.0, None, 0.5, 0, (), levels=levels)  # nothing is known
     found, lengths = scorer.of_pairs(decided)
     margin, longer = found.numpy().astype(np.float64), lengths.numpy().astype(np.float64)
     vote = np.array([1.0 if pair.preference > 0.5 else -1.0 for pair in decided])
@@ -221,8 +224,10 @@ def calibrate(signed: Floats, mistaken: float | None = None) -> tuple[float, flo
     return float(scales[scale]), float(shares[share])
 
 
-def partial_correlation(x: Floats, y: Floats, given: Floats, *, reliability: float = 1.0) -> float:
-    """Pearson correlation of x and y with what `given` explains linearly taken out of both; 0 when one is constant.
+def partial_correlation(x: Floats, y: Floats, given: Floats, *, reliability: float = 1.0) -> float | None:
+    """Pearson correlation of x and y with what `given` explains linearly taken out of both.
+
+    returns  None where that leaves nothing of one of them: it is constant, or `given` says it all
 
     reliability  of `given`, as in `length_slope`
     r_xy.z = (r_xy - r_xz r_yz) / sqrt((1 - r_xz^2) (1 - r_yz^2))
@@ -234,4 +239,5 @@ def partial_correlation(x: Floats, y: Floats, given: Floats, *, reliability: flo
 
     xy, xz, yz = correlation(x, y), correlation(x, given) / reliability, correlation(y, given) / reliability
     rest = (1 - xz**2) * (1 - yz**2)
-    return max(-1.0, min(1.0, (xy - xz * yz) / sqrt(rest))) if xz**2 < 1 > yz**2 and rest > 0 else 0.0
+    defined = x.std() > 0 < y.std() and xz**2 < 1 > yz**2 and rest > 0
+    return max(-1.0, min(1.0, (xy - xz * yz) / sqrt(rest))) if defined else None

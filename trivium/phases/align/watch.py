@@ -17,7 +17,8 @@ EVEN = 0.5  # the win rate of the model that reinforcement starts from, against 
 def watch(seen: Sequence[Measured], settings: WatchConfig, *, comparisons: int = 100) -> Verdict:
     """What to keep so far, and why to stop.
 
-    seen         the evaluations in their order, the first before any step: reward, kl, length, ended, distinct, and win_rate where somebody judges
+    seen         the evaluations in their order, the first before any step: reward, kl, length, ended, distinct, and
+                 win_rate where somebody judges
     comparisons  of which each win rate is; of few, chance alone makes it fall far, and only more than that counts
     """
     chance = SURE * EVEN / sqrt(max(1, comparisons))

@@ -13,7 +13,7 @@ from trivium.records import Dialogue, Document, Pair
 from trivium.runs import Run, votes_of
 from trivium.shelf import is_done
 from trivium.show import Show
-from trivium.story.rounds import part
+from trivium.story.collecting import part
 from trivium.text.adoption import adopt
 from trivium.text.corpus import load_dialogues, load_documents, load_pairs
 from trivium.text.packing import PackedRows
