@@ -69,7 +69,8 @@ class Bench:
             like = whole if changes.get("reward", {}).get("members", 1) == 1 else None
 
             def run() -> Record:
-                return try_policy(base, place(name), seed, AGREEMENTS[0], scale, changes, like=like)
+                pushed = part == "over"
+                return try_policy(base, place(name), seed, AGREEMENTS[0], scale, changes, like=like, unseen=pushed)
 
             return Trial(f"{name}-{seed}", part, run)
 

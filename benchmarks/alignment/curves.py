@@ -8,7 +8,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from benchmarks.alignment.policies import HALVES
 from trivium.config import WatchConfig
+from trivium.evaluate.preference import GLANCE
 from trivium.phases.align.watch import watch
 from trivium.train.phase import Measured
 
@@ -78,43 +80,61 @@ def win_rate_at(points: Sequence[Point], kl: float) -> float | None:
     return None
 
 
-def final_over_peak(record: Record, kl: float | None = None) -> float | None:
-    """What the watch would keep, as a share of the best of the curve, both as gains over instruct.
+def kept_by_watch(record: Record, kl: float | None = None) -> tuple[Record, list[Record]]:
+    """The evaluation that the watch would keep, and the curve as far as it is followed.
 
     kl  nats; the curve is followed until it is that far; None: to its end
     """
     far = next((i for i, one in enumerate(record["curve"]) if kl is not None and (one["kl"] or 0.0) >= kl), None)
     curve = record["curve"][: None if far is None else far + 1]
     seen = [Measured(one["step"], {k: v for k, v in one.items() if v is not None}) for one in curve]
-    for end in range(1, len(seen) + 1):
-        verdict = watch(seen[:end], WatchConfig())
+    verdicts = (watch(seen[: i + 1], WatchConfig(), comparisons=GLANCE) for i in range(len(seen)))
+    keep = 0
+    for verdict in verdicts:
+        keep = verdict.keep
         if verdict.reason:
             break
-    else:
-        end = len(seen)
-    if not seen:
+    return next(one for one in curve if one["step"] == keep), curve
+
+
+def final_over_peak(record: Record, kl: float | None = None) -> float | None:
+    """What the watch would keep, as a share of the best of the curve, both as gains over the start in gold.
+
+    Both are measured on questions that the watch does not see; the best is chosen on one half of them and measured on
+    the other, and the other way round: so neither is flattered by having been chosen for what chance gave it.
+    None where that was not measured, or nothing is gained.
+    """
+    kept, curve = kept_by_watch(record, kl)
+    if any(one.get(half) is None for one in curve for half in HALVES):
         return None
-    verdict = watch(seen[:end], WatchConfig())
-    start = record["gold_at_first"]
-    kept = next((one["gold"] for one in curve if one["step"] == verdict.keep), start) - start
-    peak = max(one["gold"] for one in curve) - start
-    return kept / peak if peak > 0 else None
+    gained, most = 0.0, 0.0
+    for chosen_on, judged_on in (HALVES, HALVES[::-1]):
+        best = max(curve, key=lambda one: one[chosen_on])
+        gained += kept[judged_on] - curve[0][judged_on]
+        most += best[judged_on] - curve[0][judged_on]
+    return gained / most if most > 0 else None
 
 
-def votes_ratio(record: Record) -> float | None:
-    """How many votes at random are worth one where the members disagree: at the best accuracy that both reach."""
-    reached = min(max(accuracy for _, accuracy in record[way]) for way in ("random", "active"))
-    first, second = (votes_at(record[way], reached) for way in ("random", "active"))
+ACCURACY, WIN_RATE = 1, 2  # columns, behind the votes
+
+
+def votes_ratio(record: Record, column: int = WIN_RATE) -> float | None:
+    """How many votes at random are worth one where the members disagree: at the best figure that both reach."""
+    ways = [[(one[0], one[column]) for one in record[way] if len(one) > column] for way in ("random", "active")]
+    if not all(ways):
+        return None
+    reached = min(max(figure for _, figure in points) for points in ways)
+    first, second = (votes_at(points, reached) for points in ways)
     return first / second if first and second else None
 
 
-def votes_at(points: Sequence[Sequence[float]], accuracy: float) -> float | None:
+def votes_at(points: Sequence[Point], figure: float) -> float | None:
     """The fewest votes that reach it, by straight lines between those that were tried."""
-    before: Sequence[float] | None = None
+    before: Point | None = None
     for votes, reached in points:
-        if reached >= accuracy:
+        if reached >= figure:
             if before is None or reached == before[1]:
                 return votes
-            return before[0] + (votes - before[0]) * (accuracy - before[1]) / (reached - before[1])
+            return before[0] + (votes - before[0]) * (figure - before[1]) / (reached - before[1])
         before = (votes, reached)
     return None

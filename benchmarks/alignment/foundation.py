@@ -49,13 +49,14 @@ class Scale(NamedTuple):
     evaluations: int  # along the way
     fresh: int  # prompts for pairs whose truth is known
     comparisons: int
+    unseen: int  # comparisons where reinforcement is pushed: the watch sees the first of them, the others judge it
     best_of: int  # answers to each prompt, of which the best are taken
     asked: int  # votes at which active and random choice are compared, and as many again each time
     threads: int = 0  # 0: as many as there are cores
 
 
-FULL = Scale(2000, 120, 300, 128, 12, 6000, 300, 64, 250)
-QUICK = Scale(60, 4, 6, 16, 2, 60, 20, 4, 20)
+FULL = Scale(2000, 120, 300, 128, 12, 6000, 300, 700, 64, 250)
+QUICK = Scale(60, 4, 6, 16, 2, 60, 20, 120, 4, 20)
 
 
 def make_foundation(out: Path, *, run: Path | None, minutes: float, quick: bool) -> Path:

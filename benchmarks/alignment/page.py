@@ -60,7 +60,9 @@ def figures(found: Summary) -> list[Markup]:
         told = f"Win rate against instruct by {ROOT}. Line: best-of-n; dots: " + ", ".join(found.outcomes) + "."
         drawn += _figure("Best-of-n and reinforcement at equal KL", told, sorted(points), sorted(ends), SHARE)
     if found.votes:
-        told = "Agreement with the truth by votes. Line: where members disagree; dots: at random."
+        told = (
+            "Win rate of the best of n by the votes its judge has seen. Line: where members disagree; dots: at random."
+        )
         drawn += _figure("Which pairs to ask about", told, found.votes["active"], found.votes["random"], SHARE)
     if found.rewards:
         points = [(float(agreement), one["share_of_ceiling"].value) for agreement, one in sorted(found.rewards.items())]

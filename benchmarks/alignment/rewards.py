@@ -1,33 +1,37 @@
 """Reward models against the truth, best-of-n under them, and what it saves to ask where they disagree."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from benchmarks.alignment.foundation import MEMBERS, Floats, Fresh, Scale, noise_at, trial
 from trivium.config import Settings
 from trivium.evaluate.preference import compare
-from trivium.evaluate.tasks import reply_to
+from trivium.evaluate.tasks import Reply, reply_to
 from trivium.feedback.pairs import Candidate, choose_pairs
 from trivium.feedback.store import LabelledPair
 from trivium.generate.sampling import Sampling, stream_seed
 from trivium.model.heads import add_reward_head
 from trivium.phases.align import reward, trust
-from trivium.phases.align.examine import gold_scores
+from trivium.phases.align.examine import gold_scores, golden_of
+from trivium.phases.align.questions import Question
 from trivium.phases.align.scorer import Scorer, as_ensemble
 from trivium.shelf import open_model
 from trivium.story.collecting import collect_votes
 from trivium.story.members import seed_of, trunk_of
 from trivium.story.rounds import measuring_questions
 from trivium.story.teller import Teller
-from trivium.story.trusting import EPOCHS, Votes, make_reward, open_scorer
+from trivium.story.trusting import EPOCHS, make_reward, open_scorer
 from trivium.train.loop import train
 
 Record = dict[str, Any]
 FEWER = 1500  # fresh pairs, where many models are asked
+CHOSEN_FROM = 16  # answers, likewise
 
 
 def settings_of(agreement: int, scale: Scale, *, members: int = 1) -> Settings:
@@ -79,55 +83,79 @@ def try_reward(foundation: Path, place: Path, fresh: Fresh, seed: int, agreement
     }
 
 
-def try_best_of(foundation: Path, place: Path, seed: int, agreement: int, scale: Scale) -> Record:
-    """Of n answers of instruct the one that the reward model likes best; KL = log n - (n - 1) / n."""
-    with trial(foundation, place, seed, settings_of(agreement, scale)) as teller:
-        scorer, questions = judged(teller), measuring_questions(teller)
-        model, tokenizer = open_model(teller.run.instruct)
-    asked = [question for question in questions for _ in range(scale.best_of)]
+class Sampled(NamedTuple):
+    """Answers of instruct, so many to each question, from which a reward model chooses."""
+
+    questions: list[Question]
+    replies: list[Reply]  # those to the first question, those to the second, ...
+    gold: Tensor  # (questions, answers)
+    plain: list[float]  # the gold of one answer to each, against which the chosen are compared
+
+    def best_of(self, scorer: Scorer, counts: Sequence[int]) -> list[Record]:
+        """Of the first n answers the one that the reward model likes best; KL = log n - (n - 1) / n."""
+        each = self.gold.shape[1]
+        prompts = [question.prompt for question in self.questions for _ in range(each)]
+        proxy = scorer.rewards(prompts, [reply.text for reply in self.replies]).view(-1, each)
+        return [self._chosen(proxy, n) for n in counts]
+
+    def _chosen(self, proxy: Tensor, n: int) -> Record:
+        best = proxy[:, :n].argmax(1, keepdim=True)
+        taken = self.gold.gather(1, best)[:, 0].tolist()
+        return {
+            "n": n,
+            "kl": math.log(n) - (n - 1) / n,
+            "gold": sum(taken) / len(taken),
+            "reward": float(proxy.gather(1, best).mean()),
+            "win_rate": compare(taken, self.plain).rate,
+        }
+
+
+def sample(teller: Teller, seed: int, each: int) -> Sampled:
+    questions = measuring_questions(teller)
+    model, tokenizer = open_model(teller.run.instruct)
+    asked = [question for question in questions for _ in range(each)]
     seeds = [stream_seed(seed, 9, i) for i in range(len(asked))]
     replies = reply_to(model, tokenizer, [q.prompt for q in asked], Sampling(max_new_tokens=96), seeds=seeds)
-    proxy = scorer.rewards([q.prompt for q in asked], [r.text for r in replies]).view(len(questions), -1)
-    worth = [q.gold(r.text, r.ended) for q, r in zip(asked, replies, strict=True) if q.gold]
-    gold, plain = torch.tensor(worth).view(len(questions), -1), gold_scores(model, tokenizer, questions, seed)
-    points = []
-    n = 2
-    while n <= scale.best_of:
-        best = proxy[:, :n].argmax(1, keepdim=True)
-        taken = gold.gather(1, best)[:, 0].tolist()
-        points.append(
-            {
-                "n": n,
-                "kl": math.log(n) - (n - 1) / n,
-                "gold": sum(taken) / len(taken),
-                "reward": float(proxy.gather(1, best).mean()),
-                "win_rate": compare(taken, plain).rate,
-            }
-        )
-        n *= 2
-    return {"points": points, "gold_of_instruct": sum(plain) / len(plain)}
+    worth = torch.tensor(golden_of(asked, replies)).view(-1, each)
+    return Sampled(questions, replies, worth, gold_scores(model, tokenizer, questions, seed))
+
+
+def try_best_of(foundation: Path, place: Path, seed: int, agreement: int, scale: Scale) -> Record:
+    """Of 2, 4, 8, … answers of instruct the one that the reward model likes best."""
+    with trial(foundation, place, seed, settings_of(agreement, scale)) as teller:
+        scorer, sampled = judged(teller), sample(teller, seed, scale.best_of)
+    counts = [2**i for i in range(1, scale.best_of.bit_length())]
+    plain = sampled.plain
+    return {"points": sampled.best_of(scorer, counts), "gold_of_instruct": sum(plain) / len(plain)}
 
 
 def try_votes(foundation: Path, place: Path, fresh: Fresh, seed: int, agreement: int, scale: Scale) -> Record:
-    """Agreement with the truth after so many votes: on pairs drawn at random, and where three members disagree."""
+    """What so many votes are worth, on pairs drawn at random, and where three members disagree.
+
+    Each way a list of (votes, accuracy against the truth, win rate against instruct of the best of 16 of its answers).
+    """
     with trial(foundation, place, seed, settings_of(agreement, scale)) as teller:
-        votes = collect_votes(teller, teller.run.round(1))
+        votes, sampled = (
+            collect_votes(teller, teller.run.round(1)),
+            sample(teller, seed, min(scale.best_of, CHOSEN_FROM)),
+        )
         pool = [pair for pair in [*votes.train, *votes.held_out] if pair.preference != 0.5]
         some = fresh.some(FEWER)
-        return {way: grow(teller, votes, pool, some, scale, way, seed) for way in ("random", "active")}
+        return {way: grow(teller, pool, some, sampled, scale, way, seed) for way in ("random", "active")}
 
 
 def grow(
-    teller: Teller, votes: Votes, pool: list[LabelledPair], fresh: Fresh, scale: Scale, way: str, seed: int
-) -> list[tuple[int, float]]:
-    """(votes, accuracy) as the votes become more; both ways begin with the same ones."""
+    teller: Teller, pool: list[LabelledPair], fresh: Fresh, sampled: Sampled, scale: Scale, way: str, seed: int
+) -> list[tuple[int, float, float]]:
+    """As the votes become more; both ways begin with the same ones."""
     order = np.random.default_rng(seed).permutation(len(pool)).tolist()
     known, rest = order[: scale.asked], order[scale.asked :]
     found = []
     while True:
         scorer = taught(teller, [pool[i] for i in known])
         right = scorer.of_pairs(fresh.pairs)[0].numpy() * fresh.gap > 0
-        found.append((len(known), float(right.mean())))
+        (chosen,) = sampled.best_of(scorer, [sampled.gold.shape[1]])
+        found.append((len(known), float(right.mean()), chosen["win_rate"]))
         if len(known) >= 0.6 * len(pool):  # beyond, nothing is left to choose from
             return found
         if way == "active":

@@ -4,7 +4,20 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from benchmarks.alignment.curves import Fit, Mean, Point, final_over_peak, fit, gains, mean, votes_ratio, win_rate_at
+from benchmarks.alignment.curves import (
+    ACCURACY,
+    WIN_RATE,
+    Fit,
+    Mean,
+    Point,
+    final_over_peak,
+    fit,
+    gains,
+    kept_by_watch,
+    mean,
+    votes_ratio,
+    win_rate_at,
+)
 
 Record = dict[str, Any]
 ALGORITHMS = ("grpo", "rloo", "ppo", "grpo-long", "length")
@@ -34,6 +47,7 @@ class Pushed(NamedTuple):
     gold_fit: Fit | None
     reward_fit: Fit | None
     final_over_peak: Mean | None
+    kept_at: Mean  # nats of KL of what the watch keeps
     seeds: int
 
 
@@ -42,8 +56,9 @@ class Summary(NamedTuple):
     outcomes: dict[str, Outcome]
     pushed: dict[str, Pushed]  # one, ensemble
     best: dict[int, dict[str, Mean]]  # n → kl, win_rate, gold
-    votes: dict[str, list[Point]]  # way → mean accuracy by votes
+    votes: dict[str, list[Point]]  # way → mean win rate by votes, of the best of n by such a reward model
     votes_ratio: Mean | None
+    votes_ratio_in_accuracy: Mean | None
     real: list[Record]
 
     def as_json(self) -> Record:
@@ -61,7 +76,9 @@ class Summary(NamedTuple):
             },
             "best_of": {n: {key: one._asdict() for key, one in found.items()} for n, found in self.best.items()},
             "votes_ratio": self.votes_ratio.value if self.votes_ratio else None,
+            "votes_ratio_in_accuracy": self.votes_ratio_in_accuracy.value if self.votes_ratio_in_accuracy else None,
             "final_over_peak": ensemble.final_over_peak.value if ensemble and ensemble.final_over_peak else None,
+            "kept_at_kl": {name: one.kept_at.value for name, one in self.pushed.items()},
             "turns_over_at_kl": {name: _turn(one) for name, one in self.pushed.items()},
             "real": self.real,
         }
@@ -91,7 +108,7 @@ def summarise(records: Sequence[Record]) -> Summary:
     for record in records:
         parts[record["part"]][record["name"].rpartition("-")[0]].append(record)
     best = {_seed(record): record for record in parts["best"]["best"]}
-    ratios = [ratio for record in parts["votes"]["votes"] if (ratio := votes_ratio(record))]
+    asked = parts["votes"]["votes"]
     return Summary(
         rewards={int(name.split("-")[1]): _means(found) for name, found in sorted(parts["reward"].items())},
         outcomes={
@@ -101,8 +118,9 @@ def summarise(records: Sequence[Record]) -> Summary:
         },
         pushed=_both_pushed(parts["over"]),
         best=_best(list(best.values())),
-        votes={way: _grown(parts["votes"]["votes"], way) for way in ("random", "active") if ratios},
-        votes_ratio=mean(ratios) if ratios else None,
+        votes={way: _grown(asked, way) for way in ("random", "active")},
+        votes_ratio=_ratios(asked, WIN_RATE),
+        votes_ratio_in_accuracy=_ratios(asked, ACCURACY),
         real=[record for found in parts["real"].values() for record in found],
     )
 
@@ -153,7 +171,8 @@ def _pushed(records: Sequence[Record], kl: float | None = None) -> Pushed:
     """kl  how far the watch is followed, in nats; None: to the end"""
     gold, reward = gains(records, "gold"), gains(records, "reward")
     shares = [share for record in records if (share := final_over_peak(record, kl)) is not None]
-    return Pushed(gold, reward, fit(gold), fit(reward), mean(shares) if shares else None, len(records))
+    kept = mean([kept_by_watch(record, kl)[0]["kl"] for record in records])
+    return Pushed(gold, reward, fit(gold), fit(reward), mean(shares) if shares else None, kept, len(records))
 
 
 def _best(records: Sequence[Record]) -> dict[int, dict[str, Mean]]:
@@ -166,11 +185,17 @@ def _best(records: Sequence[Record]) -> dict[int, dict[str, Mean]]:
     }
 
 
+def _ratios(records: Sequence[Record], column: int) -> Mean | None:
+    ratios = [ratio for record in records if (ratio := votes_ratio(record, column))]
+    return mean(ratios) if ratios else None
+
+
 def _grown(records: Sequence[Record], way: str) -> list[Point]:
     by_votes: dict[int, list[float]] = defaultdict(list)
     for record in records:
-        for votes, accuracy in record[way]:
-            by_votes[votes].append(accuracy)
+        for one in record[way]:
+            if len(one) > WIN_RATE:
+                by_votes[one[0]].append(one[WIN_RATE])
     return [(votes, sum(found) / len(found)) for votes, found in sorted(by_votes.items())]
 
 
@@ -240,18 +265,20 @@ def _outcomes(found: Summary) -> Table:
 
 
 def _pushes(found: Summary) -> Table:
-    head = ("reward", "seeds", "the gold turns over at", "what the watch keeps, of the peak")
+    head = ("reward", "seeds", "the gold turns over at", "the watch keeps what is at", "of the peak's gain")
     rows = []
     for name, pushed in found.pushed.items():
         turn = _turn(pushed)
         kept = told(pushed.final_over_peak) if pushed.final_over_peak else ""
-        rows.append((name, str(pushed.seeds), f"{turn:.1f} nats" if turn else "not at all", kept))
+        at = f"{told(pushed.kept_at, share=False, digits=1)} nats"
+        rows.append((name, str(pushed.seeds), f"{turn:.1f} nats" if turn else "not at all", at, kept))
     return Table("Without a price on KL", head, rows)
 
 
 def _asking(found: Summary) -> Table:
-    head = ("seeds", "votes at random for each vote where members disagree")
-    rows = [(str(ratio.seeds), told(ratio, share=False))] if (ratio := found.votes_ratio) else []
+    head = ("to reach", "seeds", "votes at random for each vote where members disagree")
+    ways = (("a win rate, best of n", found.votes_ratio), ("an accuracy", found.votes_ratio_in_accuracy))
+    rows = [(name, str(ratio.seeds), told(ratio, share=False)) for name, ratio in ways if ratio]
     return Table("Which pairs to ask about", head, rows)
 
 
@@ -273,9 +300,9 @@ def seeds_told(count: int) -> str:
     return "1 seed" if count == 1 else f"{count} seeds"
 
 
-def told(one: Mean, *, share: bool = True) -> str:
+def told(one: Mean, *, share: bool = True, digits: int = 3) -> str:
     def written(value: float) -> str:
-        return f"{value:.1%}" if share else f"{value:.3f}"
+        return f"{value:.1%}" if share else f"{value:.{digits}f}"
 
     between = "" if one.low is None or one.high is None else f" ({written(one.low)} to {written(one.high)})"
     return written(one.value) + between

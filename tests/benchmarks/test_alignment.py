@@ -6,9 +6,20 @@ from typing import Any
 
 import pytest
 
-from benchmarks.alignment.curves import Fit, final_over_peak, fit, mean, votes_at, votes_ratio, win_rate_at
+from benchmarks.alignment.curves import (
+    ACCURACY,
+    Fit,
+    final_over_peak,
+    fit,
+    kept_by_watch,
+    mean,
+    votes_at,
+    votes_ratio,
+    win_rate_at,
+)
 from benchmarks.alignment.foundation import noise_at
 from benchmarks.alignment.page import write_page
+from benchmarks.alignment.policies import HALVES
 from benchmarks.alignment.summary import summarise, tell
 
 MEASURED = {"reward": 1.0, "length": 20.0, "ended": 1.0, "distinct": 0.8}
@@ -17,8 +28,8 @@ MEASURED = {"reward": 1.0, "length": 20.0, "ended": 1.0, "distinct": 0.8}
 def curve(*golds: float) -> list[dict[str, Any]]:
     """The judge prefers whoever is worth more; a nat further each time."""
     return [
-        {"step": 10 * (i + 1), "kl": float(i + 1), "gold": gold, "win_rate": gold, **MEASURED}
-        for i, gold in enumerate(golds)
+        {"step": 10 * i, "kl": float(i), "gold": gold, "win_rate": gold, **dict.fromkeys(HALVES, gold), **MEASURED}
+        for i, gold in enumerate([0.5, *golds])
     ]
 
 
@@ -54,18 +65,33 @@ def test_the_curve_of_over_optimisation_is_found_again() -> None:
 
 
 def test_what_the_watch_keeps_stands_beside_the_best_of_the_curve() -> None:
-    record = {"curve": curve(0.6, 0.7, 0.68, 0.55, 0.55, 0.9), "gold_at_first": 0.5}
+    record = {"curve": curve(0.6, 0.7, 0.68, 0.55, 0.55, 0.9)}
     assert final_over_peak(record) == pytest.approx(0.2 / 0.4), "it is stopped before it rises again"
     assert final_over_peak(record, kl=4.5) == pytest.approx(1.0)
     assert final_over_peak(record, kl=2.5) == pytest.approx(0.18 / 0.2), "it is followed until it is that far"
-    assert final_over_peak({"curve": curve(0.4, 0.45), "gold_at_first": 0.5}) is None
+    assert kept_by_watch(record)[0]["kl"] == 2.0
+    assert final_over_peak({"curve": curve(0.4, 0.45)}) is None
 
 
-def test_votes_are_compared_at_an_accuracy_that_both_reach() -> None:
-    ways = {"random": [(100, 0.6), (200, 0.7), (300, 0.72)], "active": [(100, 0.6), (200, 0.72), (300, 0.8)]}
-    assert votes_at(ways["random"], 0.65) == pytest.approx(150)
-    assert votes_ratio(ways) == pytest.approx(300 / 200)
-    assert votes_at(ways["random"], 0.9) is None
+def test_neither_what_is_kept_nor_the_best_is_measured_where_it_was_chosen() -> None:
+    """The watch keeps step 20; of one half step 10 is best, worth .1 to the other, of the other step 30, likewise."""
+    record = {"curve": curve(0.6, 0.8, 0.7)}
+    for one, worth, other in zip(record["curve"], (0.5, 0.7, 0.65, 0.6), (0.5, 0.6, 0.65, 0.7), strict=True):
+        one.update(zip(HALVES, (worth, other), strict=True))
+    assert final_over_peak(record) == pytest.approx((0.15 + 0.15) / (0.1 + 0.1))
+    record["curve"][1].pop(HALVES[0])
+    assert final_over_peak(record) is None, "where it was not measured"
+
+
+def test_votes_are_compared_at_what_both_reach() -> None:
+    ways = {
+        "random": [(100, 0.6, 0.5), (200, 0.7, 0.6), (300, 0.72, 0.65)],
+        "active": [(100, 0.6, 0.5), (200, 0.72, 0.65), (300, 0.8, 0.7)],
+    }
+    assert votes_at([(100, 0.6), (200, 0.7)], 0.65) == pytest.approx(150)
+    assert votes_ratio(ways) == votes_ratio(ways, ACCURACY) == pytest.approx(300 / 200)
+    assert votes_at([(100, 0.6), (200, 0.7)], 0.9) is None
+    assert votes_ratio({way: [one[:2] for one in points] for way, points in ways.items()}) is None
 
 
 def test_best_of_n_is_read_at_the_kl_of_the_policy() -> None:
@@ -86,7 +112,12 @@ def test_records_so_far_are_summed_up_with_their_number_of_seeds(tmp_path: Path)
         policy("grpo", 1, 0.3),
         policy("over-ensemble", 0, 0.6, part="over"),
         {"name": "best-0", "part": "best", "points": points, "gold_of_instruct": 0.5},
-        {"name": "votes-0", "part": "votes", "random": [(10, 0.5), (20, 0.6)], "active": [(10, 0.5), (15, 0.6)]},
+        {
+            "name": "votes-0",
+            "part": "votes",
+            "random": [(10, 0.5, 0.5), (20, 0.6, 0.6)],
+            "active": [(10, 0.5, 0.5), (15, 0.6, 0.6)],
+        },
         {
             "name": "real-x",
             "part": "real",

@@ -1,6 +1,7 @@
 """Phase III as stages of a run: votes → reward → aligned, round after round."""
 
 import dataclasses
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -90,8 +91,13 @@ def lessons(teller: Teller, tokenizer: Tokenizer) -> Replay | None:
     return Replay(lesson, teller.objective)
 
 
-def make_aligned(teller: Teller, round: Round, votes: Votes) -> Path:
-    """Learning from the reward model and what else the recipe rewards, or from the votes themselves → aligned."""
+def make_aligned(
+    teller: Teller, round: Round, votes: Votes, *, beside: Callable[[Transformer], dict[str, float]] = lambda _: {}
+) -> Path:
+    """Learning from the reward model and what else the recipe rewards, or from the votes themselves → aligned.
+
+    beside  what else is measured of the policy along the way
+    """
     if teller.is_done(round.aligned, f"align-{round.number:03}"):
         return round.aligned
     device = teller.compute.device
@@ -117,6 +123,7 @@ def make_aligned(teller: Teller, round: Round, votes: Votes) -> Path:
             made,
             watch=partial(watch, settings=teller.recipe.watch, comparisons=compared),
             observe=lambda: made.observe() | rules.observed(),
+            evaluate=lambda: made.evaluate() | beside(model),
         )
 
     if teller.recipe.align.algorithm == "dpo":
