@@ -384,3 +384,7 @@ def test_a_mistake_ends_the_process_with_code_two_and_no_traceback(tmp_path: Pat
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "ConfigError: none.toml: no such recipe\n"
+
+
+def test_a_mistake_cannot_steer_the_terminal(here: Path, typed: Type) -> None:
+    assert "\ufffd[2J" in typed("fill", "nope\x1b[2J", "The ___.").err

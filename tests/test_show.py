@@ -71,3 +71,13 @@ def test_on_a_terminal_it_is_a_bar_that_goes_away(
         assert show._bar is not None
     assert show._bar is None
     assert "encoded" in capsys.readouterr().err
+
+
+def test_what_a_model_said_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    show = Show(stderr=False)
+    show.say("a\x1b[2Jb")
+    show.quote("a\x1b[2Jb", "c\x1b]0;title\x07d")
+    show.compare("", ["prompt"], [["e\x9bf"]])
+    told = capsys.readouterr().out
+    assert "a\ufffd[2Jb" in told
+    assert all(letter.isprintable() or letter == "\n" for letter in told)

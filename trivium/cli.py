@@ -354,6 +354,8 @@ def unused(words: Sequence[str]) -> str:
 
 
 def complain(reason: BaseException, code: int) -> int:
+    from trivium.show import printable
+
     kind = "trivium" if isinstance(reason, (Interrupted, cyclopts.CycloptsError)) else type(reason).__name__
-    print(f"{kind}: {' '.join(str(reason).split())}", file=sys.stderr)
+    print(f"{kind}: {printable(' '.join(str(reason).split()))}", file=sys.stderr)
     return code

@@ -37,7 +37,7 @@ class Show:
         self._doing = ""
 
     def say(self, line: str) -> None:
-        self.console.print(Text(line), style="dim" if line.startswith(" ") else "", soft_wrap=True)
+        self.console.print(Text(printable(line)), style="dim" if line.startswith(" ") else "", soft_wrap=True)
 
     def heading(self, title: str, told: str) -> None:
         self.console.print()
@@ -160,7 +160,8 @@ def number(value: float) -> str:
 
 
 def shorten(text: str, limit: int) -> str:
-    flat = " ".join(text.split())
+    """In one line that is safe to show."""
+    flat = printable(" ".join(text.split()))
     return flat if len(flat) <= limit else flat[: limit - 1] + "…"
 
 

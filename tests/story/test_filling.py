@@ -46,3 +46,12 @@ def test_the_blanks_of_a_text_that_are_filled_together_are_printed_below_it(caps
     ]
     print_fillings({"text": "The cat sat.", "texts": texts, "blanks": [cat]})
     assert capsys.readouterr().out.splitlines() == ["The cat sat.", "  cat 70%   dog 30%"]
+
+
+@pytest.mark.parametrize("blanks", [1, 2])
+def test_fillings_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str], blanks: int) -> None:
+    text, filling = "The \x1b[2Jcat.", {"fillings": [{"text": " \x1b[2Jcat", "probability": 0.7}]}
+    print_fillings({"text": text, "texts": [{"text": text, "probability": 0.7}], "blanks": [filling] * blanks})
+    told = capsys.readouterr().out
+    assert told.count("\ufffd[2Jcat") == 1 + blanks
+    assert "\x1b" not in told

@@ -9,7 +9,7 @@ from trivium.compute import best_device
 from trivium.errors import ConfigError
 from trivium.evaluate.blanks import fill_together, likely
 from trivium.shelf import Opened, open_model
-from trivium.show import console_for
+from trivium.show import console_for, printable
 from trivium.story.voices import latest_model
 from trivium.text import blanks
 
@@ -44,14 +44,16 @@ def fill_with(opened: Opened, text: str, *, best: int) -> dict[str, Any]:
 def print_fillings(found: dict[str, Any]) -> None:
     console = console_for()
     if len(found["blanks"]) == 1:
-        console.print(Text(found["text"], style="bold"))
+        console.print(Text(printable(found["text"]), style="bold"))
         console.print(Text(f"  {_told(found['blanks'][0])}"))
         return
     for place, each in enumerate(found["texts"]):
-        console.print(Text(f"{each['probability']:>4.0%}  {each['text']}", style="" if place else "bold"))
+        console.print(Text(f"{each['probability']:>4.0%}  {printable(each['text'])}", style="" if place else "bold"))
     for number, blank in enumerate(found["blanks"], start=1):
         console.print(Text(f"  blank {number}:  {_told(blank)}"))
 
 
 def _told(blank: dict[str, Any]) -> str:
-    return "   ".join(f"{filling['text'].strip()} {filling['probability']:.0%}" for filling in blank["fillings"])
+    return "   ".join(
+        f"{printable(filling['text']).strip()} {filling['probability']:.0%}" for filling in blank["fillings"]
+    )
