@@ -5,6 +5,7 @@ layers, H heads of size d, rows of T positions; causal masking is not credited. 
 table 1.
 """
 
+import re
 import statistics
 import tempfile
 import time
@@ -29,11 +30,13 @@ from trivium.train.loop import train
 from trivium.train.optimizer import build_optimizers
 from trivium.train.phase import Phase
 
-# Dense bfloat16, TFLOP/s, from the makers' data sheets; the first name that the card's name holds counts
+# Dense bfloat16, TFLOP/s, from the makers' data sheets; the first name that the card's name holds in whole words counts
 PEAKS = {
-    "H100 PCIe": 756, "H100 NVL": 835, "H100": 989, "H200": 989, "GH200": 989, "B200": 2250, "A100": 312, "A10G": 70,
-    "A10": 125, "L40S": 362, "L4": 121, "RTX 6000 Ada": 364, "RTX 5090": 209, "RTX 4090": 165, "RTX 3090": 71,
+    "H100 PCIe": 756, "H100 NVL": 835, "H100": 989, "H200 NVL": 835, "H200": 989, "GH200": 989, "B200": 2250,
+    "GB200": 2500, "A100": 312, "A10G": 70, "A10": 125, "L40S": 362, "L40": 181, "L4": 121,
+    "RTX 6000 Ada": 364, "RTX 5090": 209, "RTX 4090": 165, "RTX 3090": 71,
 }  # fmt: skip
+ANOTHER_CHIP = re.compile(r"\b(Ti|D|Laptop|MIG)\b")  # beside the same name: a variant, or a part of the card
 
 
 class Size(NamedTuple):
@@ -63,7 +66,9 @@ def sizes(device: str) -> dict[str, Size]:
 
 def peak_of(name: str) -> float | None:
     """What the maker promises of a GPU, FLOP/s; None for one that is not in the table, and for processors."""
-    return next((peak * 1e12 for chip, peak in PEAKS.items() if chip in name), None)
+    if ANOTHER_CHIP.search(name):
+        return None
+    return next((peak * 1e12 for chip, peak in PEAKS.items() if re.search(rf"\b{chip}\b", name)), None)
 
 
 def measure_speed(device: str, *, quick: bool) -> dict[str, Any]:
