@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from trivium import plan
-from trivium.compute import Compute
-from trivium.config import read_settings, resolve, to_toml
+from trivium.compute import Compute, prepare
+from trivium.config import ComputeConfig, read_settings, resolve, to_toml
 from trivium.errors import ConfigError, RunError
 from trivium.model.shape import ModelConfig
 from trivium.publish import publish, write_text
@@ -165,3 +165,13 @@ def test_of_a_run_it_says_what_is_done_settled_and_open(tmp_path: Path, capsys: 
 def test_numbers_for_people_are_short() -> None:
     assert (size(3 * 2**20), size(1.5 * 2**30)) == ("3 MiB", "1.5 GiB")
     assert (short(999), short(12_345), short(2_500_000)) == ("999", "12k", "2.5M")
+
+
+def test_a_plan_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def compile_into(settings: ComputeConfig, device: torch.device, cache: Path) -> Compute:
+        (cache / "code").mkdir(parents=True)
+        return prepare(settings, device, cache)
+
+    monkeypatch.setattr("trivium.story.forecast.prepare", compile_into)
+    forecast(None, minutes=3.0, flags=ONE_THREAD)
+    assert [*tmp_path.iterdir()] == []

@@ -6,6 +6,7 @@ Steps and tokens are estimates from the speed of large products; a run settles t
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import msgspec
@@ -58,8 +59,8 @@ def forecast(target: Path | None, *, minutes: float | None, flags: Settings) -> 
     out = Path("runs") / name_of(target)
     first = resolve(said)
     check_files(first.data)
-    with join_world(first.compute.device) as world:
-        compute = prepare(first.compute, world.device, out / ".cache" / "compiled")
+    with join_world(first.compute.device) as world, TemporaryDirectory() as folder:
+        compute = prepare(first.compute, world.device, Path(folder))
         settings, dial = begin(with_start(said), DEFAULT_MINUTES if minutes is None else minutes, compute)
     recipe = resolve(settings)
     found = describe(recipe, dial, stages_of(recipe, dial, done=set()), device=compute.device.type)
