@@ -3,10 +3,12 @@
     python benchmarks/pretrain.py [--json] [--quick]
 
 A step is 4,096 tokens in rows of 256, data and optimizer included; ours is the whole phase I, with isolated documents,
-blanks and Muon. Peers run Qwen3 in the same shape with AdamW (fused). Every way of both is tried for a few steps, and
-the fastest of each are repeated, interleaved, in one process whose freed memory is kept, which helps peers too; default
-is what the peer does on a CPU unless told otherwise: Trainer in float32. The ceiling is the time of the step's own
-matrix products in bfloat16 where the processor has them, and nothing else. Run it on a quiet machine.
+blanks and Muon. Peers run Qwen3 in the same shape with AdamW (fused), eager and compiled, in bfloat16 where the
+processor has it; compiled with both attentions, PyTorch's own (sdpa) and the one written out, which the compiler fuses.
+As it comes is what a peer does on a CPU unless told otherwise: float32, nothing compiled, Trainer with 8 rows. Each
+contender runs in its best setting, the fastest by the median of interleaved tries; then all of them are repeated,
+interleaved, in one process whose freed memory is kept, which helps peers too. Only steps are timed, after others to
+warm up. The ceiling is the time of the step's own matrix products and nothing else. Run it on a quiet machine.
 """
 
 import argparse
@@ -16,7 +18,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,7 +26,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "2000")  # as the command line does, bef
 
 import numpy as np
 import torch
-from transformers import PrinterCallback, Qwen3Config, Qwen3ForCausalLM, Trainer, TrainingArguments
+from transformers import PrinterCallback, Qwen3Config, Qwen3ForCausalLM, Trainer, TrainerCallback, TrainingArguments
 from transformers.utils import logging
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # started by its path, it finds its siblings
@@ -42,41 +44,95 @@ from trivium.text.tokenizer import train as train_tokenizer
 from trivium.train.loop import train
 from trivium.worlds.tinyworld import stories as tinyworld
 
+torch._dynamo.config.recompile_limit = 64  # beyond it a setting would run uncompiled
+torch._dynamo.config.automatic_dynamic_shapes = False  # else one setting's rows would unfix those of the next
+
 ROW, ROWS = 256, 16
-BLOCK = 8  # steps timed at once
-Steps = Callable[[int], None]  # take so many optimizer steps
+WARM = 2  # steps that are not timed
+TRIES, TRIED = 3, 4  # of each setting, and steps in each
+REPEATS, QUICK_REPEATS, BLOCK = 7, 3, 8  # of each contender's best setting, and steps in each
+CHARACTERS = 1_500_000
+ATTENTIONS = ("sdpa", "eager")
+TRAINER_ROWS = 8  # the Trainer's own per_device_train_batch_size
+AT_ONCE = (4, TRAINER_ROWS, ROWS)
+Timed = Callable[[int], float]  # takes so many optimizer steps; their seconds
 
 
-class Way(NamedTuple):
+class Contender(NamedTuple):
     name: str
-    rows: int  # in one pass; a step is always ROWS rows
-    steps: Steps
+    settings: dict[str, Timed]  # of which the fastest counts
+    as_it_comes: bool = False
+
+
+class Result(NamedTuple):
+    """What a contender's best setting came to."""
+
+    name: str
+    setting: str
+    as_it_comes: bool
+    speeds: list[float]  # tokens per second, of each repeat
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.speeds)
 
 
 class Found(NamedTuple):
-    ours: list[float]  # tokens per second, of each repeat
-    best: list[float]
-    default: list[float]
-    peer: str  # the fastest way of the peers
+    tried: dict[str, list[float]]  # tokens per second of each setting
+    results: list[Result]  # ours, then the peers
     ceiling: float  # tokens per second, if a step were its matrix products
 
+    def ratios(self, theirs: Result) -> list[float]:
+        return [a / b for a, b in zip(self.results[0].speeds, theirs.speeds, strict=True)]
 
-def texts(characters: int) -> list[str]:
-    found, index = list[str](), 0
+    def fastest(self, *, as_it_comes: bool) -> Result:
+        return max((one for one in self.results[1:] if one.as_it_comes == as_it_comes), key=lambda one: one.median)
+
+
+class Text(NamedTuple):
+    """What everybody learns."""
+
+    tokenizer: Tokenizer
+    shard: shards.Shard
+    ids: torch.Tensor  # (rows, ROW) the same, from end to end
+
+    @classmethod
+    def learned(cls, vocab_size: int, folder: Path) -> "Text":
+        stories = list(tinyworld_texts(CHARACTERS))
+        tokenizer = train_tokenizer(stories, vocab_size=vocab_size)
+        shard = shards.write(stories, tokenizer, folder, key="benchmark")
+        whole = np.concatenate([shard.document(index) for index in range(len(shard))])
+        ids = torch.from_numpy(whole[: len(whole) // ROW * ROW].reshape(-1, ROW).astype(np.int64))
+        return cls(tokenizer, shard, ids)
+
+
+def tinyworld_texts(characters: int) -> Iterator[str]:
+    index = 0
     while characters > 0:
-        found.append(tinyworld.story(0, index))
-        characters, index = characters - len(found[-1]), index + 1
-    return found
+        yield (story := tinyworld.story(0, index))
+        characters, index = characters - len(story), index + 1
 
 
-def our_steps(shape: dict[str, Any], tokenizer: Tokenizer, shard: shards.Shard, compute: Compute, rows: int) -> Steps:
+def by_the_clock(steps: Callable[[int], None]) -> Timed:
+    """After steps to warm up."""
+    steps(WARM)
+
+    def timed(number: int) -> float:
+        start = time.perf_counter()
+        steps(number)
+        return time.perf_counter() - start
+
+    return timed
+
+
+def ours(text: Text, shape: dict[str, Any], compute: Compute, rows: int) -> Timed:
     """Phase I as it is, so many rows at once, which the dial tries too."""
-    model_shape = {**shape, "vocab_size": tokenizer.vocab_size, "context_length": ROW}
+    model_shape = {**shape, "context_length": ROW}
     recipe = resolve({"model": model_shape, "pretrain": {"rows_per_step": ROWS, "microbatch_rows": rows}})
     model = initialise(Transformer(recipe.model), 0)
     objective = pretrain.next_token_objective(compute)
     settings = recipe.model_copy(update={"pretrain": recipe.pretrain.model_copy(update={"echo_steps": 0})})
-    phase = pretrain.build(settings, model, tokenizer, shard, [], objective, compute, alone())
+    phase = pretrain.build(settings, model, text.tokenizer, text.shard, [], objective, compute, alone())
     place = 0
 
     def steps(number: int) -> None:
@@ -85,109 +141,144 @@ def our_steps(shape: dict[str, Any], tokenizer: Tokenizer, shard: shards.Shard, 
             pass
         place += number
 
-    return steps
+    return by_the_clock(steps)
 
 
-def our_ways(shape: dict[str, Any], tokenizer: Tokenizer, shard: shards.Shard, compute: Compute) -> Iterator[Way]:
-    for rows in (8, ROWS):
-        yield Way(f"{rows} rows at once", rows, our_steps(shape, tokenizer, shard, compute, rows))
+class Peer(NamedTuple):
+    """How transformers trains."""
+
+    begin: Callable[["Peer", dict[str, Any], torch.Tensor], Timed]
+    dtype: torch.dtype
+    compiled: bool
+    attention: str  # sdpa, or eager: written out
+    rows: int  # in one pass; a step is always ROWS rows
+
+    def __str__(self) -> str:
+        return f"{str(self.dtype).removeprefix('torch.')}, {self.attention}, {self.rows} rows"
+
+    def model(self, shape: dict[str, Any]) -> Qwen3ForCausalLM:
+        config = Qwen3Config(
+            vocab_size=shape["vocab_size"],
+            hidden_size=shape["width"],
+            intermediate_size=shape["mlp_width"],
+            num_hidden_layers=shape["num_layers"],
+            num_attention_heads=shape["num_heads"],
+            num_key_value_heads=shape["num_kv_heads"],
+            head_dim=shape["width"] // shape["num_heads"],
+            max_position_embeddings=ROW,
+            tie_word_embeddings=True,
+            use_cache=False,
+        )
+        model = Qwen3ForCausalLM(config)
+        model.set_attn_implementation(self.attention)
+        return model
 
 
-def qwen(shape: dict[str, Any], vocab_size: int) -> Qwen3ForCausalLM:
-    config = Qwen3Config(
-        vocab_size=vocab_size,
-        hidden_size=shape["width"],
-        intermediate_size=shape["mlp_width"],
-        num_hidden_layers=shape["num_layers"],
-        num_attention_heads=shape["num_heads"],
-        num_key_value_heads=shape["num_kv_heads"],
-        head_dim=shape["width"] // shape["num_heads"],
-        max_position_embeddings=ROW,
-        tie_word_embeddings=True,
-        use_cache=False,
-    )
-    return Qwen3ForCausalLM(config)
-
-
-def plain_loop(shape: dict[str, Any], ids: torch.Tensor, rows: int, dtype: torch.dtype, *, compiled: bool) -> Steps:
+def plain_loop(peer: Peer, shape: dict[str, Any], ids: torch.Tensor) -> Timed:
     """The loop that everybody writes: forward with labels, backward, clip, step."""
-    model = qwen(shape, int(ids.max()) + 1)
+    model = peer.model(shape)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
-    forward = torch.compile(model, dynamic=False) if compiled else model
+    forward = torch.compile(model, dynamic=False) if peer.compiled else model
     place = 0
 
     def steps(number: int) -> None:
         nonlocal place
         for _ in range(number):
-            for _ in range(ROWS // rows):
-                batch = ids[torch.arange(place, place + rows) % len(ids)]
-                place += rows
-                with torch.autocast("cpu", dtype=dtype, enabled=dtype != torch.float32):
+            for _ in range(ROWS // peer.rows):
+                batch = ids[torch.arange(place, place + peer.rows) % len(ids)]
+                place += peer.rows
+                with torch.autocast("cpu", dtype=peer.dtype, enabled=peer.dtype != torch.float32):
                     loss = forward(input_ids=batch, labels=batch).loss
-                (loss * rows / ROWS).backward()
+                (loss * peer.rows / ROWS).backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
 
-    return steps
+    return by_the_clock(steps)
 
 
-def trainer(shape: dict[str, Any], ids: torch.Tensor, *, bf16: bool) -> Steps:
-    """transformers' Trainer: each call trains anew for so many steps."""
-    model = qwen(shape, int(ids.max()) + 1)
+class StepEnds(TrainerCallback):
+    """The time at the end of each step."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+
+    def on_step_end(self, *_: object, **__: object) -> None:
+        self.times.append(time.perf_counter())
+
+
+def trainer(peer: Peer, shape: dict[str, Any], ids: torch.Tensor) -> Timed:
+    """transformers' Trainer, which begins anew each time, warms up, and is timed from step to step."""
+    ends = StepEnds()
+    arguments = TrainingArguments(
+        output_dir=tempfile.gettempdir(),  # where nothing is saved
+        per_device_train_batch_size=peer.rows,
+        gradient_accumulation_steps=ROWS // peer.rows,
+        use_cpu=True,
+        bf16=peer.dtype == torch.bfloat16,
+        torch_compile=peer.compiled,
+        report_to=[],
+        save_strategy="no",
+        logging_strategy="no",
+        disable_tqdm=True,
+    )
     rows = [{"input_ids": row, "labels": row} for row in ids]
+    asked = Trainer(model=peer.model(shape), args=arguments, train_dataset=rows, callbacks=[ends])
+    asked.remove_callback(PrinterCallback)  # it would tell its progress on stdout, where the results belong
 
-    def steps(number: int) -> None:
-        with tempfile.TemporaryDirectory() as folder:
-            arguments = TrainingArguments(
-                output_dir=folder,
-                max_steps=number,
-                per_device_train_batch_size=ROWS,
-                use_cpu=True,
-                bf16=bf16,
-                report_to=[],
-                save_strategy="no",
-                logging_strategy="no",
-                disable_tqdm=True,
-            )
-            asked = Trainer(model=model, args=arguments, train_dataset=rows)
-            asked.remove_callback(PrinterCallback)  # it would tell its progress on stdout, where the results belong
-            asked.train()
+    def timed(number: int) -> float:
+        asked.args.max_steps = WARM + number
+        asked.train()
+        return ends.times[-1] - ends.times[-1 - number]
 
-    return steps
+    timed(1)  # compiles
+    return timed
 
 
-def peers(shape: dict[str, Any], ids: torch.Tensor, *, quick: bool) -> Iterator[Way]:
-    for dtype in (torch.bfloat16,) if quick else (torch.bfloat16, torch.float32):
-        name = str(dtype).removeprefix("torch.")
-        for compiled in (True,) if quick else (True, False):
-            for rows in (ROWS,) if quick else (4, ROWS):
-                way = f"plain loop, {'compiled' if compiled else 'eager'}, {name}, {rows} rows"
-                yield Way(way, rows, plain_loop(shape, ids, rows, dtype, compiled=compiled))
-    yield Way("Trainer, bfloat16", ROWS, trainer(shape, ids, bf16=True))
+def peers(dtype: torch.dtype, *, quick: bool) -> dict[str, list[Peer]]:
+    """The settings of each contender; quick leaves most of them out."""
+    if quick:
+        return {
+            "plain loop, compiled": [Peer(plain_loop, dtype, True, attention, 4) for attention in ATTENTIONS],
+            "Trainer, eager": [Peer(trainer, dtype, False, "sdpa", ROWS)],
+            "Trainer as it comes": [Peer(trainer, torch.float32, False, "sdpa", TRAINER_ROWS)],
+        }
+    found = {}
+    for name, begin in (("plain loop", plain_loop), ("Trainer", trainer)):
+        found[f"{name}, compiled"] = [Peer(begin, dtype, True, a, rows) for a in ATTENTIONS for rows in AT_ONCE]
+        found[f"{name}, eager"] = [Peer(begin, dtype, False, "sdpa", rows) for rows in AT_ONCE]
+    found["plain loop as it comes"] = [Peer(plain_loop, torch.float32, False, "sdpa", rows) for rows in AT_ONCE]
+    found["Trainer as it comes"] = [Peer(trainer, torch.float32, False, "sdpa", TRAINER_ROWS)]
+    return found
 
 
-def speed(steps: Steps, number: int) -> float:
-    """Tokens per second."""
-    start = time.perf_counter()
-    steps(number)
-    return number * ROWS * ROW / (time.perf_counter() - start)
+def contenders(text: Text, shape: dict[str, Any], compute: Compute, *, quick: bool) -> Iterator[Contender]:
+    """Ours, then the peers, each setting compiled and warm."""
+    yield Contender(
+        "ours", {f"{rows} rows": ours(text, shape, compute, rows) for rows in ((ROWS,) if quick else (8, ROWS))}
+    )
+    for name, settings in peers(compute.dtype, quick=quick).items():
+        begun = {str(peer): peer.begin(peer, shape, text.ids) for peer in settings}
+        yield Contender(name, begun, as_it_comes="as it comes" in name)
 
 
-def fastest(ways: Iterable[Way]) -> Way:
-    """Each takes two steps to warm up."""
-    tried = {way: (speed(way.steps, 2), speed(way.steps, BLOCK))[1] for way in ways}
-    return max(tried, key=lambda way: tried[way])
+def interleaved(ways: dict[str, Timed], turns: int, steps: int) -> dict[str, list[float]]:
+    """Tokens per second of each way, in each turn."""
+    found: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(turns):
+        for name, timed in ways.items():
+            found[name].append(steps * ROWS * ROW / timed(steps))
+    return found
 
 
-def ceiling(shape: dict[str, Any], vocab_size: int, dtype: torch.dtype) -> float:
+def ceiling(shape: dict[str, Any], dtype: torch.dtype) -> float:
     """Tokens per second of the step's own products, forward and both backward ones, each shape at its best of five."""
-    model = ModelConfig(**{**shape, "vocab_size": vocab_size, "context_length": ROW})
+    model = ModelConfig(**shape, context_length=ROW)
     tokens, width, head = ROWS * ROW, model.width, model.head_dim
     queries, keys = model.num_heads * head, model.num_kv_heads * head
     layer = [(width, queries + 2 * keys), (queries, width), (width, 2 * model.mlp_width), (model.mlp_width, width)]
     seconds = model.num_layers * sum(product_seconds(tokens, *sizes, dtype) for sizes in layer)
-    seconds += product_seconds(tokens, width, vocab_size, dtype)
+    seconds += product_seconds(tokens, width, model.vocab_size, dtype)
     scores = torch.randn(ROWS * model.num_heads, ROW, head, dtype=dtype)
     weights = torch.randn(ROWS * model.num_heads, ROW, ROW, dtype=dtype)
     seconds += 3 * model.num_layers * (least(lambda: scores @ scores.mT) + least(lambda: weights @ scores))
@@ -209,54 +300,65 @@ def least(product: Callable[[], torch.Tensor]) -> float:
     return min(times)
 
 
-def compare(shape: dict[str, Any], *, quick: bool, repeats: int) -> Found:
-    with tempfile.TemporaryDirectory() as folder:
-        corpus = texts(1_500_000)
-        tokenizer = train_tokenizer(corpus, vocab_size=shape["vocab_size"])
-        shard = shards.write(corpus, tokenizer, Path(folder), key="benchmark")
-        whole = np.concatenate([shard.document(index) for index in range(len(shard))])
-        ids = torch.from_numpy(whole[: len(whole) // ROW * ROW].reshape(-1, ROW).astype(np.int64))
-        compute = prepare(resolve({}).compute, torch.device("cpu"), Path(folder) / "cache")
-        shape = {**shape, "vocab_size": tokenizer.vocab_size}
-        ours = fastest(our_ways(shape, tokenizer, shard, compute))
-        best = fastest(peers(shape, ids, quick=quick))
-        default = trainer(shape, ids, bf16=False)
-        speed(default, 2)
-        found = Found([], [], [], best.name, ceiling(shape, tokenizer.vocab_size, compute.dtype))
-        for _ in range(repeats):
-            for steps, speeds in ((ours.steps, found.ours), (best.steps, found.best), (default, found.default)):
-                speeds.append(speed(steps, BLOCK))
-        return found
+def compare(text: Text, shape: dict[str, Any], compute: Compute, *, quick: bool) -> Found:
+    every = list(contenders(text, shape, compute, quick=quick))
+    ways = {f"{who.name}, {setting}": timed for who in every for setting, timed in who.settings.items()}
+    tried = interleaved(ways, TRIES, TRIED)
+    best = {
+        who.name: max(who.settings, key=lambda setting: statistics.median(tried[f"{who.name}, {setting}"]))
+        for who in every
+    }
+    repeats = QUICK_REPEATS if quick else REPEATS
+    speeds = interleaved({who.name: who.settings[best[who.name]] for who in every}, repeats, BLOCK)
+    results = [Result(who.name, best[who.name], who.as_it_comes, speeds[who.name]) for who in every]
+    return Found(tried, results, ceiling(shape, compute.dtype))
 
 
-def ratios(ours: list[float], theirs: list[float]) -> list[float]:
-    return [a / b for a, b in zip(ours, theirs, strict=True)]
+def summary(found: Found) -> dict[str, float]:
+    best, default = (found.fastest(as_it_comes=default) for default in (False, True))
+    return {
+        "ratio": statistics.median(found.ratios(best)),
+        "ratio_default": statistics.median(found.ratios(default)),
+        "ceiling": found.results[0].median / found.ceiling,
+    }
+
+
+def told(speeds: list[float]) -> str:
+    return f"{statistics.median(speeds):,.0f} ({min(speeds):,.0f} to {max(speeds):,.0f})"
+
+
+def show(name: str, found: Found) -> None:
+    print(f"{name}: the ceiling is {found.ceiling:,.0f} tokens/s")
+    print(f"  {'contender':<23} {'its best setting':<25} {'tokens/s (least to most)':<26} ceiling  ours / theirs")
+    for one in found.results:
+        ratio = "" if one is found.results[0] else spread(found.ratios(one))
+        print(f"  {one.name:<23} {one.setting:<25} {told(one.speeds):<26} {one.median / found.ceiling:>7.0%}  {ratio}")
+    print(f"  {'tried':<49} tokens/s (least to most)")
+    for way, speeds in found.tried.items():
+        print(f"  {way:<49} {told(speeds)}")
+    print(flush=True)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="S alone, fewer ways and repeats")
+    parser.add_argument("--quick", action="store_true", help="S alone, few settings of the peers, fewer repeats")
     parser.add_argument("--json", action="store_true")
     chosen = parser.parse_args()
     logging.set_verbosity_error()
     result = {}
-    for name, shape in SHAPES.items():
-        if chosen.quick and name != "S":
-            continue
-        found = compare(shape, quick=chosen.quick, repeats=3 if chosen.quick else 7)
-        best, default = ratios(found.ours, found.best), ratios(found.ours, found.default)
-        ours = statistics.median(found.ours)
-        result[name] = {
-            "ratio": statistics.median(best),
-            "ratio_default": statistics.median(default),
-            "ceiling": ours / found.ceiling,
-        }
-        if not chosen.json:
-            print(f"{name}: ours {ours:,.0f} tokens/s, {ours / found.ceiling:.0%} of the ceiling {found.ceiling:,.0f}")
-            print(f"   {spread(best)} times {found.peer} ({statistics.median(found.best):,.0f})")
-            print(f"   {spread(default)} times Trainer as it comes, float32 ({statistics.median(found.default):,.0f})")
+    with tempfile.TemporaryDirectory() as folder:
+        compute = prepare(resolve({}).compute, torch.device("cpu"), Path(folder) / "cache")
+        for name in ["S"] if chosen.quick else SHAPES:
+            text = Text.learned(SHAPES[name]["vocab_size"], Path(folder) / name)
+            shape = {**SHAPES[name], "vocab_size": text.tokenizer.vocab_size}
+            found = compare(text, shape, compute, quick=chosen.quick)
+            result[name] = summary(found)
+            if not chosen.json:
+                show(name, found)
     if chosen.json:
         print(json.dumps(result))
+    elif chosen.quick:
+        print("quick: S alone, and most settings of the peers left out")
     return 0
 
 
