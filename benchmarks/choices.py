@@ -1,10 +1,10 @@
 """What each choice of phase I is worth at equal time: ours, and ours with one choice undone, over sizes and seeds.
 
-    python benchmarks/choices.py DATA [--minutes 1] [--seeds 3] [--only NAME …] [--json] [--quick]
+    python benchmarks/choices.py DATA [--minutes 1] [--seeds 3] [--only NAME …] [--keep FILE] [--json] [--quick]
 
 DATA holds pre_chilit/docs.jsonl.gz. Printed is by how many percent a way's held-out bits per byte lie above ours (less
 is better, and a choice is worth keeping where undoing it costs), the mean over the seeds with its standard error where
-there are several, on TinyWorld and on the books, for two sizes.
+there are several, on TinyWorld and on the books, for two sizes. What FILE knows already is not done again.
 """
 
 import argparse
@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # started by its path, it fi
 import torch
 from torch import nn
 
+from benchmarks.notes import Notes
 from benchmarks.school import QUICK, TURNS, WHOLE, Restyle, School, Way, corpus, model_of, shape
 from trivium.compute import prepare
 from trivium.config import DataConfig, Settings, merge, resolve
@@ -121,6 +122,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=1.0, help="of each run")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--only", nargs="*", default=[], help="names of the ways to compare with ours")
+    parser.add_argument("--keep", type=Path, help="a file for what was measured; what it knows is not done again")
     parser.add_argument("--quick", action="store_true", help="a second each, one size and seed, nothing compiled")
     parser.add_argument("--json", action="store_true")
     chosen = parser.parse_args()
@@ -129,13 +131,13 @@ def main() -> int:
         "tinyworld": DataConfig(stories=3000 if chosen.quick else 40_000),
         "chilit": DataConfig(text=(str((chosen.data / "pre_chilit" / "docs.jsonl.gz").resolve()),)),
     }
-    result: dict[str, Any] = {}
+    result, notes = dict[str, Any](), Notes(chosen.keep)
     with tempfile.TemporaryDirectory() as folder:
         settings = resolve({"compute": {"compile": not chosen.quick}}).compute
         compute = prepare(settings, torch.device("cpu"), Path(folder) / "compiled")
         for name, data in configs.items():
             text = corpus(name, data, most=QUICK if chosen.quick else WHOLE)
-            school = School(text, compute, Path(folder), turns=1 if chosen.quick else TURNS)
+            school = School(text, compute, Path(folder), turns=1 if chosen.quick else TURNS, notes=notes)
             for size in SIZES[: 1 if chosen.quick else None]:
                 found = compare(school, size, minutes, seeds, chosen.only)
                 title = f"{name}, {size[0]} layers of {size[1]}, {minutes:g} minutes, {seeds} seeds"

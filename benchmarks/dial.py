@@ -16,14 +16,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # started by its path, it finds its siblings
 
 import torch
 
+from benchmarks.notes import Notes
 from benchmarks.school import CONTEXT, School, Way, corpus, shape
 from trivium import plan
 from trivium.compute import Compute, prepare
@@ -56,24 +57,6 @@ class Size(NamedTuple):
         return statistics.mean(self.bits)
 
 
-class Notes:
-    """What was measured, line by line in a file, so that a long benchmark may be stopped and go on."""
-
-    def __init__(self, path: Path | None) -> None:
-        self.path = path
-        lines = path.read_text().splitlines() if path and path.exists() else []
-        self.known: dict[str, Any] = {json.dumps(line["what"]): line["found"] for line in map(json.loads, lines)}
-
-    def find(self, what: list[Any], measure: Callable[[], Any]) -> Any:
-        key = json.dumps(what)
-        if key not in self.known:
-            self.known[key] = measure()
-            if self.path:
-                with self.path.open("a") as file:
-                    file.write(json.dumps({"what": what, "found": self.known[key]}) + "\n")
-        return self.known[key]
-
-
 def run_dial(minutes: float, data: list[str]) -> Chosen:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run"
@@ -95,14 +78,14 @@ def rungs_near(rung: Rung, reach: int) -> list[Rung]:
 class Sweep:
     """Sizes taught for equal times on one corpus, compiled or not."""
 
-    def __init__(self, school: School, chosen: Chosen, minutes: float, notes: Notes, *, name: str, reach: int) -> None:
-        self.school, self.minutes, self.notes, self.name = school, minutes, notes, name
+    def __init__(self, school: School, chosen: Chosen, minutes: float, *, reach: int) -> None:
+        self.school, self.minutes = school, minutes
         self.rows_at_once = chosen.rows_at_once
         self.chosen = chosen.layers, chosen.width
         self.rungs = rungs_near(self.chosen, reach)
 
     def sizes(self) -> list[Size]:
-        paces = self.notes.find([self.name, self.minutes, "paces"], self.paces)
+        paces = self.paces()
         found = [self.taught(rung, pace, [0]) for rung, pace in zip(self.rungs, paces, strict=True)]
         best = min(size.mean for size in found)
         return [
@@ -129,14 +112,7 @@ class Sweep:
         following = plan.follow(resolve(shape(*rung)).model, tokens)._asdict()
         steps = max(10, int(tokens / (following["rows_per_step"] * CONTEXT)))
         way = self.way(rung, following)
-        bits = [
-            self.notes.find(
-                [self.name, self.minutes, rung, steps, seed],
-                lambda seed=seed: self.school.teach(way, steps, seed=seed).bits,  # type: ignore[misc]
-            )
-            for seed in seeds
-        ]
-        return Size(rung, steps, bits)
+        return Size(rung, steps, [self.school.teach(way, steps, seed=seed).bits for seed in seeds])
 
 
 def main() -> int:
@@ -150,16 +126,16 @@ def main() -> int:
     asked = parser.parse_args()
     data = DataConfig(text=(str(asked.data.resolve()),)) if asked.data else DataConfig(stories=STORIES)
     flags = ["--data.text", str(asked.data.resolve())] if asked.data else []
-    notes, result, name = Notes(asked.keep), {}, asked.data.stem if asked.data else "tinyworld"
+    notes, result = Notes(asked.keep), {}
     with tempfile.TemporaryDirectory() as folder:
         schools = dict[bool, School]()
         text = corpus("dial", DataConfig(stories=5000) if asked.quick and not asked.data else data)
         for minutes in [0.1] if asked.quick else asked.minutes:
-            chosen = Chosen(*notes.find([name, minutes, "dial"], lambda m=minutes: run_dial(m, flags)))  # type: ignore[misc]
+            chosen = Chosen(*notes.find(partial(run_dial, minutes, flags), dial=minutes, corpus=text.fingerprint))
             compiled = minutes / plan.share_through("pretrain") >= plan.COMPILE_FROM_MINUTES
             if compiled not in schools:
-                schools[compiled] = School(text, computing(Path(folder), compiled=compiled), Path(folder))
-            sweep = Sweep(schools[compiled], chosen, minutes, notes, name=name, reach=asked.reach)
+                schools[compiled] = School(text, computing(Path(folder), compiled=compiled), Path(folder), notes=notes)
+            sweep = Sweep(schools[compiled], chosen, minutes, reach=asked.reach)
             sizes = sweep.sizes()
             mine = next(size for size in sizes if size.rung == (chosen.layers, chosen.width))
             best = min(sizes, key=lambda size: size.mean)

@@ -1,13 +1,13 @@
 """How much is learned in the same time: our choices beside a tuned GPT-2-style baseline, in held-out bits per byte.
 
-    python benchmarks/learn.py DATA [--minutes 3] [--json] [--quick]
+    python benchmarks/learn.py DATA [--minutes 3] [--keep FILE] [--json] [--quick]
 
 DATA holds pre_chilit/docs.jsonl.gz. The baseline is the same code with the choices that everybody begins with: AdamW
 for every weight, weights drawn with spread 0.02 and nothing started at zero, a learning rate that falls all the way, no
 blanks and no words said twice. It begins at the size that the dial chooses for that time; then its learning rate, its
 size, the rate again and the rows of its steps are changed by one place at a time until both neighbours are worse. Ours
 is tuned no further. How long ours takes to the baseline's bits per byte follows from runs of shorter and shorter time,
-each with its learning rate brought down to zero.
+each with its learning rate brought down to zero. What FILE knows already is not done again.
 """
 
 import argparse
@@ -23,9 +23,11 @@ from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # started by its path, it finds its siblings
 
+import msgspec
 import torch
 from torch import nn
 
+from benchmarks.notes import Notes
 from benchmarks.school import QUICK, TURNS, WHOLE, Learned, Restyle, School, Way, corpus, model_of, shape
 from trivium import plan
 from trivium.compute import prepare
@@ -140,6 +142,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path)
     parser.add_argument("--minutes", type=float, default=3.0, help="of each baseline run")
+    parser.add_argument("--keep", type=Path, help="a file for what was measured; what it knows is not done again")
     parser.add_argument("--quick", action="store_true", help="seconds, only the learning rate tuned, nothing compiled")
     parser.add_argument("--json", action="store_true")
     chosen = parser.parse_args()
@@ -148,14 +151,15 @@ def main() -> int:
         "tinyworld": DataConfig(stories=3000 if chosen.quick else 100_000),
         "chilit": DataConfig(text=(str((chosen.data / "pre_chilit" / "docs.jsonl.gz").resolve()),)),
     }
-    result = {}
+    result, notes = {}, Notes(chosen.keep)
     with tempfile.TemporaryDirectory() as folder:
         settings = resolve({"compute": {"compile": compiled}}).compute
         compute = prepare(settings, torch.device("cpu"), Path(folder) / "compiled")
-        machine = plan.measure_machine(compute)
+        measured = notes.find(lambda: msgspec.to_builtins(plan.measure_machine(compute)), compiled=compiled)
+        machine = msgspec.convert(measured, plan.Machine)
         for name, data in configs.items():
             text = corpus(name, data, most=QUICK if chosen.quick else WHOLE)
-            school = School(text, compute, Path(folder), turns=1 if chosen.quick else TURNS)
+            school = School(text, compute, Path(folder), turns=1 if chosen.quick else TURNS, notes=notes)
             rung = rung_of(dial(name, minutes, machine, compiled=compiled))
             theirs = baseline(school, minutes, rung=rung, order=ORDER[: 1 if chosen.quick else None])
             best = min(theirs, key=lambda run: run.bits)

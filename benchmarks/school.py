@@ -2,10 +2,11 @@
 
 How long a way's step takes is measured before anything is learned, in turns with the other ways, and the best of the
 turns counts: a way then gets as many steps as fit into its time. So what is compared is not disturbed by what else the
-machine does meanwhile. Compiling and measuring are not counted, for anyone.
+machine does meanwhile. Compiling and measuring are not counted, for anyone. What notes know is not done again.
 """
 
 import copy
+import hashlib
 import os
 import statistics
 import time
@@ -19,6 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from benchmarks.notes import Notes
 from trivium import plan
 from trivium.batch import TokenBatch
 from trivium.compute import Compute
@@ -58,11 +60,18 @@ class Corpus(NamedTuple):
     texts: list[str]
     held_out: list[str]
 
+    @property
+    def fingerprint(self) -> str:
+        digest = hashlib.sha256()
+        for text in (*self.texts, "", *self.held_out):
+            digest.update(text.encode() + b"\0")
+        return digest.hexdigest()[:16]
+
 
 class Way(NamedTuple):
     """Some choices to compare."""
 
-    name: str
+    name: str  # says what restyle does, for the notes
     settings: Settings
     restyle: Restyle = lambda phase: phase
 
@@ -108,18 +117,25 @@ def model_of(phase: Phase[Any]) -> Transformer:
 class School:
     """Teaches on one corpus."""
 
-    def __init__(self, corpus: Corpus, compute: Compute, folder: Path, *, turns: int = TURNS) -> None:
+    def __init__(
+        self, corpus: Corpus, compute: Compute, folder: Path, *, turns: int = TURNS, notes: Notes | None = None
+    ) -> None:
         self.corpus, self.compute, self.folder, self.turns = corpus, compute, folder, turns
+        self.notes = notes or Notes(None)
+        self.where = {
+            "corpus": [corpus.name, corpus.fingerprint],
+            "compute": [str(compute.device), str(compute.dtype), compute.compiled, torch.get_num_threads()],
+        }
         self.objective: Objective[TokenBatch] = pretrain.next_token_objective(compute)
         self._books: dict[int, tuple[Tokenizer, shards.Shard, list[NDArray[np.int32]]]] = {}
 
     def paces(self, ways: Sequence[Way]) -> dict[str, float]:
         """Seconds of a step of each way."""
-        phases = {way.name: self._phase(way, seed=0) for way in ways}
-        for phase in phases.values():  # compiles
-            self._time(phase, 2)
-        turns = [{name: self._time(phase, TIMED) for name, phase in phases.items()} for _ in range(self.turns)]
-        return {name: min(turn[name] for turn in turns) for name in phases}
+        timed = [[way.name, way.settings] for way in ways]
+        found: dict[str, float] = self.notes.find(
+            lambda: self._paces(ways), paces=timed, turns=self.turns, **self.where
+        )
+        return found
 
     def learn(self, way: Way, minutes: float, pace: float, *, seed: int = 0) -> Learned:
         """What as many steps as fit come to."""
@@ -127,9 +143,10 @@ class School:
 
     def teach(self, way: Way, steps: int, *, seed: int = 0) -> Learned:
         """What so many steps come to."""
-        begun = time.monotonic()
-        model = self.model(way, steps, seed=seed)
-        return Learned(way.name, (time.monotonic() - begun) / 60, steps, seed, self.bits(model))
+        found = self.notes.find(
+            lambda: self._teach(way, steps, seed), way=[way.name, way.settings], steps=steps, seed=seed, **self.where
+        )
+        return Learned(*found)
 
     def model(self, way: Way, steps: int, *, seed: int = 0) -> Transformer:
         """Fresh weights, after so many steps."""
@@ -158,6 +175,18 @@ class School:
         """Of the text to learn from."""
         _, shard, _ = self._book(vocab_size)
         return sum(len(text.encode()) for text in self.corpus.texts) / int(shard.lengths.sum())
+
+    def _paces(self, ways: Sequence[Way]) -> dict[str, float]:
+        phases = {way.name: self._phase(way, seed=0) for way in ways}
+        for phase in phases.values():  # compiles
+            self._time(phase, 2)
+        turns = [{name: self._time(phase, TIMED) for name, phase in phases.items()} for _ in range(self.turns)]
+        return {name: min(turn[name] for turn in turns) for name in phases}
+
+    def _teach(self, way: Way, steps: int, seed: int) -> Learned:
+        begun = time.monotonic()
+        model = self.model(way, steps, seed=seed)
+        return Learned(way.name, (time.monotonic() - begun) / 60, steps, seed, self.bits(model))
 
     def _phase(self, way: Way, *, seed: int) -> Phase[Any]:
         recipe = resolve(merge({"seed": seed}, way.settings))
