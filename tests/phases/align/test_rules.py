@@ -54,15 +54,67 @@ def test_a_weighted_sum_by_hand_and_the_reward_models_own_weight() -> None:
     assert read_rules(["exact"], Path()).model == 0
 
 
+def write_rules(folder: Path, body: str, *, before: str = "") -> str:
+    """A file with a function of the user's; the recipe's term for it."""
+    (folder / "my_rules.py").write_text(f"{before}\ndef score(asked, said):\n    {body}\n")
+    return "function my_rules.py:score"
+
+
 def test_a_function_of_the_users(tmp_path: Path) -> None:
-    body = "return len(asked) / 100 if '42' in said else None"
-    (tmp_path / "my_rules.py").write_text(f"def score(asked, said):\n    {body}\n")
-    assert earned("42", "2 * function my_rules.py:score", folder=tmp_path) == pytest.approx(0.36)
-    with pytest.raises(ConfigError, match=r"align.rewards: score gave None; a reward is a finite number"):
-        earned("41", "function my_rules.py:score", folder=tmp_path)
+    term = write_rules(tmp_path, "return len(asked) / 100 if '42' in said else 0")
+    assert earned("42", f"2 * {term}", folder=tmp_path) == pytest.approx(0.36)
     for place in ("my_rules.py:other", "none.py:score", "no_such_module:score"):
         with pytest.raises(ConfigError, match=f'align.rewards: "function {place}" cannot be loaded: .*; mend the name'):
             earned("", f"function {place}", folder=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("number", "reward"),
+    [
+        ("2", 2), ("True", 1), ("1.5", 1.5), ("np.float32(.5)", 0.5), ("np.int64(3)", 3), ("np.bool_(True)", 1),
+        ("np.array(.25)", 0.25), ("torch.tensor(.5)", 0.5), ("torch.tensor([2])", 2), ("Fraction(1, 4)", 0.25),
+    ],
+)  # fmt: skip
+def test_a_function_may_give_a_number_of_any_kind(tmp_path: Path, number: str, reward: float) -> None:
+    known = "import numpy as np, torch\nfrom fractions import Fraction"
+    assert earned("", write_rules(tmp_path, f"return {number}", before=known), folder=tmp_path) == reward
+
+
+@pytest.mark.parametrize(
+    ("body", "complaint"),
+    [
+        ("return None", "gave None; let it return a finite number"),
+        ("return '0.5'", "gave '0.5'; let"),
+        ("return float('nan')", "gave nan; let"),
+        ("return 10**400", "gave 1000"),
+        ("import torch; return torch.ones(2)", r"gave tensor([1., 1.]); let"),
+        ("return [0.5]", "gave [0.5]; let"),
+        ("return 1 / 0", "raised ZeroDivisionError: division by zero (my_rules.py:3); mend the function"),
+        ("return int('x' * 900)", "raised ValueError: invalid literal"),
+    ],
+)
+def test_a_function_that_fails_or_gives_no_number_is_named_with_its_prompt(
+    tmp_path: Path, body: str, complaint: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        earned("41", write_rules(tmp_path, body), folder=tmp_path)
+    told = str(caught.value)
+    assert told.startswith(f'align.rewards: "function my_rules.py:score", asked "What is 20 and 22?", {complaint}')
+    assert len(told) < 400
+
+
+@pytest.mark.parametrize(
+    ("before", "complaint"),
+    [
+        ("score = 3", "is of type int, and cannot be called"),
+        ("1 / 0", "cannot be loaded: ZeroDivisionError"),
+        ("(", "Syntax"),
+    ],
+)
+def test_what_is_no_function_is_said(tmp_path: Path, before: str, complaint: str) -> None:
+    (tmp_path / "my_rules.py").write_text(before)
+    with pytest.raises(ConfigError, match=f'align.rewards: "function my_rules.py:score" .*{complaint}'):
+        read_rules(["function my_rules.py:score"], tmp_path)
 
 
 @pytest.mark.parametrize(

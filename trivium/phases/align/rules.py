@@ -2,11 +2,14 @@
 
 import importlib
 import importlib.util
+import math
 import re
+import traceback
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from types import ModuleType
+from typing import NamedTuple, SupportsFloat, cast
 
 import torch
 from torch import Tensor
@@ -15,6 +18,7 @@ from trivium.errors import ConfigError
 from trivium.evaluate.tasks import Reply, exact_match
 from trivium.phases.align.opinion import Opinion
 from trivium.phases.align.questions import Question
+from trivium.show import shorten
 from trivium.terms import read_term
 
 Rule = Callable[[Question, Reply], float]
@@ -82,7 +86,7 @@ def rule_of(kind: str, argument: str, folder: Path) -> Rule:
         "ended": lambda: lambda _, reply: float(reply.ended),
         "pattern": lambda: partial(matches, re.compile(argument)),
         "length": lambda: partial(near_length, int(argument)),
-        "function": lambda: partial(called, load_function(argument, folder)),
+        "function": lambda: partial(called, load_function(argument, folder), argument),
     }
     return rules[kind]()
 
@@ -113,30 +117,63 @@ def near_length(wanted: int, question: Question, reply: Reply) -> float:
     return max(0.0, 1 - abs(len(reply.tokens) - wanted) / wanted)
 
 
-def called(function: Callable[[str, str], object], question: Question, reply: Reply) -> float:
+def called(function: Callable[[str, str], object], place: str, question: Question, reply: Reply) -> float:
     """What a function of the user's gives for the last turn of the prompt and the answer.
 
-    raises  ConfigError when that is no number
+    raises  ConfigError when it raises anything, or gives no finite number
     """
-    found = function(question.prompt[-1].content, reply.text)
-    if isinstance(found, (bool, int, float)) and abs(found) < float("inf"):
-        return float(found)
-    raise ConfigError(f"align.rewards: {function.__name__} gave {found!r}; a reward is a finite number")
+    asked = question.prompt[-1].content if question.prompt else ""
+    where = f'align.rewards: "function {place}", asked "{shorten(asked, 60)}",'
+    try:
+        found = function(asked, reply.text)
+    except Exception as error:
+        raise ConfigError(f"{where} raised {told(error)}; mend the function") from error
+    number = finite(found)
+    if number is None:
+        raise ConfigError(f"{where} gave {shorten(repr(found), 60)}; let it return a finite number")
+    return number
+
+
+def finite(found: object) -> float | None:
+    """A number of any kind, NumPy's and a tensor's of one element too; None for what is none, or is not finite."""
+    try:
+        number = float(found) if isinstance(found, SupportsFloat) else math.nan
+    except (TypeError, ValueError, OverflowError, RuntimeError):  # several elements, or more than a float can hold
+        return None
+    return number if math.isfinite(number) else None
+
+
+def told(error: Exception) -> str:
+    """`ZeroDivisionError: division by zero (my_rules.py:3)`: the line of the function that was called."""
+    lines = [f" ({Path(frame.filename).name}:{frame.lineno})" for frame in traceback.extract_tb(error.__traceback__)]
+    return f"{type(error).__name__}: {shorten(str(error), 200)}{''.join(lines[1:2])}"  # the first line is our call
 
 
 def load_function(place: str, folder: Path) -> Callable[[str, str], object]:
-    """`my_rules.py:score` of a file, or `package.module:score` of what Python can import."""
+    """`my_rules.py:score` of a file, or `package.module:score` of what Python can import.
+
+    raises  ConfigError when its module cannot be run, or has no function of that name
+    """
     where, _, name = place.rpartition(":")
     try:
-        if where.endswith(".py"):
-            spec = importlib.util.spec_from_file_location(Path(where).stem, folder / where)
-            assert spec
-            assert spec.loader
-            module = importlib.util.module_from_spec(spec)
-            spec.loader.exec_module(module)
-        else:
-            module = importlib.import_module(where)
-        function: Callable[[str, str], object] = getattr(module, name)
-    except (OSError, ImportError, AttributeError, SyntaxError) as reason:
-        raise ConfigError(f'align.rewards: "function {place}" cannot be loaded: {reason}; mend the name') from reason
-    return function
+        function = getattr(load_module(where, folder), name)
+    except Exception as error:  # a module may raise anything
+        reason = f"{type(error).__name__}: {error}"
+        raise ConfigError(
+            f'align.rewards: "function {place}" cannot be loaded: {reason}; mend the name or the file'
+        ) from error
+    if not callable(function):
+        kind = type(function).__name__
+        raise ConfigError(f'align.rewards: "function {place}" is of type {kind}, and cannot be called; name a function')
+    return cast(Callable[[str, str], object], function)
+
+
+def load_module(where: str, folder: Path) -> ModuleType:
+    if not where.endswith(".py"):
+        return importlib.import_module(where)
+    spec = importlib.util.spec_from_file_location(Path(where).stem, folder / where)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
