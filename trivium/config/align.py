@@ -41,7 +41,8 @@ class AlignConfig(OptimizerConfig):
     asks a value model what to expect; dpo learns from the votes themselves"""
     rewards: tuple[str, ...] = ("model",)
     """what an answer earns, as a sum of terms such as "model", "0.5 * exact", "number", "ended", "pattern ^[A-Z]",
-    "length 40", "function my_rules.py:score", "judge http://127.0.0.1:8000/v1 NAME"; only "model" needs votes"""
+    "length 40", "function my_rules.py:score", "judge http://127.0.0.1:8000/v1 NAME"; only "model" needs votes;
+    "exact" and "number" give nothing to an answer that never ends"""
     gate: bool = True
     """whether a reward model must be better than chance and than the longer answer before anything learns from it"""
     rows_per_step: int = Field(128, ge=2)

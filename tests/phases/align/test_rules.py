@@ -8,7 +8,7 @@ from trivium.config import resolve
 from trivium.errors import ConfigError
 from trivium.evaluate.tasks import Reply
 from trivium.phases.align.questions import Question
-from trivium.phases.align.rules import read_rules
+from trivium.phases.align.rules import last_number, read_rules
 from trivium.records import Message
 from trivium.terms import read_term
 
@@ -32,8 +32,8 @@ def test_a_rule_knows_right_from_wrong(term: str, right: str, wrong: str) -> Non
     assert (earned(right, term), earned(wrong, term)) == (1, 0)
 
 
-def test_an_answer_is_exact_only_when_it_ends() -> None:
-    assert earned("42", "exact", ended=False) == 0
+def test_an_answer_is_right_only_when_it_ends() -> None:
+    assert [earned("42", rule, ended=False) for rule in ("exact", "number")] == [0, 0]
     assert (earned("42", "ended", ended=False), earned("", "ended")) == (0, 1)
 
 
@@ -42,6 +42,19 @@ def test_a_number_with_thousands_and_a_sign() -> None:
     asked = [Question((), None, ("-1,250.5",))] * 2
     said = [Reply("so -1250.5", True, []), Reply("1250.5", True, [])]
     assert rules.rewards(asked, said).tolist() == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("5-3", 3), ("5 - 3 = 2", 2), ("is -3", -3), ("(-3)", -3), ("f(x)-3", 3), ("\u22122", -2), ("5\u22122", 2),
+        ("1,2,3", 3), ("1,234", 1234), ("so 12,345,678.25!", 12345678.25), ("1,2345", 2345), ("1234,567", 567),
+        (".5", 0.5), ("-.5", -0.5), ("0.5", 0.5), ("so...5.", 5), ("It is 5.", 5), ("1.2.3", 3), ("none", None),
+        ("it3", 3), ("+7", 7),
+    ],
+)  # fmt: skip
+def test_the_last_number_of_a_text(text: str, number: float | None) -> None:
+    assert last_number(text) == number
 
 
 def test_a_length_is_best_where_it_is_wanted() -> None:

@@ -22,7 +22,11 @@ from trivium.show import shorten
 from trivium.terms import read_term
 
 Rule = Callable[[Question, Reply], float]
-NUMBER = re.compile(r"[-+]?\d[\d,]*(?:\.\d+)?")
+NUMBER = re.compile(
+    r"(?:(?<![\w)\]])[-+])?"  # after a word or a bracket it is no sign: 5-3
+    r"(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?"  # a comma stands only between thousands
+    r"|(?<![\w.])\.\d+)"
+)
 
 
 class Weighed(NamedTuple):
@@ -97,13 +101,15 @@ def exact(question: Question, reply: Reply) -> float:
 
 
 def number(question: Question, reply: Reply) -> float:
-    """1 when the last number of the answer is the last number of one that is expected."""
+    """1 when the answer ends and its last number is the last number of one that is expected; 0 otherwise."""
     said = last_number(reply.text)
-    return float(said is not None and said in [last_number(text) for text in question.expected])
+    known = said is not None and said in [last_number(text) for text in question.expected]
+    return float(reply.ended and known)
 
 
 def last_number(text: str) -> float | None:
-    found = NUMBER.findall(text)
+    """`so -1,250.5.` → -1250.5, `1,2,3` → 3; None where there is none."""
+    found = NUMBER.findall(text.replace("\u2212", "-"))  # the minus sign of typography
     return float(found[-1].replace(",", "")) if found else None
 
 
