@@ -5,8 +5,9 @@
 Needs trl and accelerate. Both have the same fresh weights in shape M (--quick: S), the same prompts (English from
 Python's own documentation) and pairs, answers of equally many tokens, and for GRPO the same reward, a function of the
 text; neither computes a KL, as TRL does not by default. TRL is given its best: bfloat16 where the processor has it,
-fused AdamW, no gradient checkpointing, and of several micro-batches the fastest. They take turns; a ratio is TRL's time
-over ours, the median over the turns.
+fused AdamW, no gradient checkpointing, and the fastest of several micro-batches, with weights in float32 as ours or in
+bfloat16. DPO's reference is asked beside each step by both: in one pass over the pairs it costs as much beforehand.
+They take turns; a ratio is TRL's time over ours, the median over the turns.
 """
 
 import argparse
@@ -19,7 +20,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
+from itertools import islice, product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -197,6 +198,16 @@ def our_dpo(bench: Bench) -> Ours:
     return Ours(algorithms.build(task))
 
 
+class Setting(NamedTuple):
+    """What TRL is tried with."""
+
+    at_once: int  # answers, or pairs, of a micro-batch
+    weights: torch.dtype  # with bfloat16 the optimizer's moments are no wider either
+
+    def __str__(self) -> str:
+        return f"{self.at_once} at once, {str(self.weights).removeprefix('torch.')} weights"
+
+
 class Clock(TrainerCallback):  # type: ignore[misc, unused-ignore]
     """When each step of TRL ended, and how much of the time until then had gone into writing."""
 
@@ -221,12 +232,12 @@ class Clock(TrainerCallback):  # type: ignore[misc, unused-ignore]
         return Took((self.times[-1] - self.times[WARM - 1]) / steps, writing / steps)
 
 
-def arguments(bench: Bench, out: str, rows: int, at_once: int, steps: int) -> dict[str, Any]:
+def arguments(bench: Bench, out: str, rows: int, setting: Setting, steps: int) -> dict[str, Any]:
     return {
         "output_dir": out,
         "max_steps": WARM + steps,
-        "per_device_train_batch_size": at_once,
-        "gradient_accumulation_steps": rows // at_once,
+        "per_device_train_batch_size": setting.at_once,
+        "gradient_accumulation_steps": rows // setting.at_once,
         "learning_rate": 1e-4,
         "use_cpu": True,
         "bf16": bench.compute.dtype == torch.bfloat16,
@@ -245,7 +256,7 @@ def run(trainer: Any, clock: Clock, steps: int) -> Took:
     return clock.took(steps)
 
 
-def their_grpo(bench: Bench, at_once: int, steps: int) -> Took:
+def their_grpo(bench: Bench, setting: Setting, steps: int) -> Took:
     size, clock = bench.size, Clock()
     data = Dataset.from_dict({"prompt": [[{"role": "user", "content": asked}] for asked in bench.prompts]})
 
@@ -254,13 +265,13 @@ def their_grpo(bench: Bench, at_once: int, steps: int) -> Took:
 
     with tempfile.TemporaryDirectory() as out:
         settings = GRPOConfig(
-            **arguments(bench, out, size.prompts * size.group, at_once, steps),
+            **arguments(bench, out, size.prompts * size.group, setting, steps),
             num_generations=size.group,
             max_completion_length=size.written,
             temperature=1.0,
             beta=0.0,
         )
-        model = AutoModelForCausalLM.from_pretrained(bench.folder, dtype=torch.float32)
+        model = AutoModelForCausalLM.from_pretrained(bench.folder, dtype=setting.weights)
         model.generate = clock.timed(model.generate)
         tokenizer = AutoTokenizer.from_pretrained(bench.folder, padding_side="left")
         trainer = GRPOTrainer(
@@ -269,19 +280,19 @@ def their_grpo(bench: Bench, at_once: int, steps: int) -> Took:
         return run(trainer, clock, steps)
 
 
-def their_reward(bench: Bench, at_once: int, steps: int) -> Took:
+def their_reward(bench: Bench, setting: Setting, steps: int) -> Took:
     read, clock = [reward.read_pair(pair, bench.tokenizer, CONTEXT) for pair in bench.pairs], Clock()
     ids = [[[*one.prompt, *one.answer] for one in pair] for pair in read]
     data = Dataset.from_dict({"chosen_ids": [one for one, _ in ids], "rejected_ids": [other for _, other in ids]})
     with tempfile.TemporaryDirectory() as out:
-        settings = RewardConfig(**arguments(bench, out, bench.size.pairs, at_once, steps), max_length=CONTEXT)
-        model = AutoModelForSequenceClassification.from_pretrained(bench.folder, dtype=torch.float32, num_labels=1)
+        settings = RewardConfig(**arguments(bench, out, bench.size.pairs, setting, steps), max_length=CONTEXT)
+        model = AutoModelForSequenceClassification.from_pretrained(bench.folder, dtype=setting.weights, num_labels=1)
         tokenizer = AutoTokenizer.from_pretrained(bench.folder)
         trainer = RewardTrainer(model, args=settings, train_dataset=data, processing_class=tokenizer, callbacks=[clock])
         return run(trainer, clock, steps)
 
 
-def their_dpo(bench: Bench, at_once: int, steps: int) -> Took:
+def their_dpo(bench: Bench, setting: Setting, steps: int) -> Took:
     clock = Clock()
     data = Dataset.from_list(
         [
@@ -294,8 +305,8 @@ def their_dpo(bench: Bench, at_once: int, steps: int) -> Took:
         ]
     )
     with tempfile.TemporaryDirectory() as out:
-        settings = DPOConfig(**arguments(bench, out, bench.size.pairs, at_once, steps), max_length=CONTEXT)
-        model, reference = (AutoModelForCausalLM.from_pretrained(bench.folder, dtype=torch.float32) for _ in range(2))
+        settings = DPOConfig(**arguments(bench, out, bench.size.pairs, setting, steps), max_length=CONTEXT)
+        model, reference = (AutoModelForCausalLM.from_pretrained(bench.folder, dtype=setting.weights) for _ in range(2))
         tokenizer = AutoTokenizer.from_pretrained(bench.folder)
         trainer = DPOTrainer(
             model, reference, args=settings, train_dataset=data, processing_class=tokenizer, callbacks=[clock]
@@ -308,7 +319,7 @@ class Match(NamedTuple):
 
     name: str
     peer: str
-    at_once: int  # TRL's fastest micro-batch
+    best: Setting  # TRL's fastest
     ours: list[Took]
     theirs: list[Took]
 
@@ -322,12 +333,13 @@ def compare(
     name: str,
     peer: str,
     begin: Callable[[Bench], Ours],
-    theirs: Callable[[Bench, int, int], Took],
+    theirs: Callable[[Bench, Setting, int], Took],
     rows: int,
 ) -> Match:
     ours, size = begin(bench), bench.size
-    tried = {at_once: theirs(bench, at_once, 1).whole for at_once in (rows, rows // 4)}
-    best = min(tried, key=lambda at_once: tried[at_once])
+    settings = [Setting(*pair) for pair in product((rows, rows // 4), {torch.float32, bench.compute.dtype})]
+    tried = {setting: theirs(bench, setting, 1).whole for setting in settings}
+    best = min(tried, key=lambda setting: tried[setting])
     match = Match(name, peer, best, [], [])
     for _ in range(size.turns):
         match.ours.append(ours.turn(2 * size.steps))
@@ -336,7 +348,7 @@ def compare(
 
 
 def show(match: Match) -> None:
-    for who, every in (("ours", match.ours), (f"TRL's {match.peer}, {match.at_once} at once", match.theirs)):
+    for who, every in (("ours", match.ours), (f"TRL's {match.peer}, {match.best}", match.theirs)):
         whole, writing = (statistics.median(values) for values in zip(*every, strict=True))
         told = f", {writing:.2f} of it writing and {whole - writing:.2f} learning" if match.name == "grpo" else ""
         print(f"{match.name}: {who}: {whole:.2f} s a step{told}")

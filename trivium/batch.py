@@ -107,6 +107,7 @@ class RolloutBatch(NamedTuple):
     items: Tensor  # () float32; how many items these weights are of: tokens, or answers
     old_logprobs: Tensor | None  # (N,) nats, under the policy that wrote them; None: as it is now
     reference_logprobs: Tensor | None  # (N,) nats, under the reference; None where nobody asks
+    sampled_logprobs: Tensor | None = None  # (N,) nats, by the sampler that wrote them; None: as the policy has them
     values: Tensor | None = None  # (N,) what the value model expected before each token
     returns: Tensor | None = None  # (N,) what it should have expected
     lesson: TokenBatch | None = None  # what phase II taught, to be learned beside it

@@ -21,6 +21,7 @@ class Reply(NamedTuple):
     text: str
     ended: bool
     tokens: list[int]  # with the end token, if it ended: what the policy wrote
+    logprobs: Sequence[float] = ()  # nats, of each of them, at the temperature: by what wrote them
 
 
 def reply_to(
@@ -49,7 +50,7 @@ def prompt_ids(model: Transformer, tokenizer: Tokenizer, prompts: Sequence[Seque
 
 def as_reply(answer: Answer, tokenizer: Tokenizer) -> Reply:
     ending = [answer.stop] if answer.stop is not None else []
-    return Reply(tokenizer.decode(answer.tokens).strip(), answer.ended, [*answer.tokens, *ending])
+    return Reply(tokenizer.decode(answer.tokens).strip(), answer.ended, [*answer.tokens, *ending], answer.logprobs)
 
 
 def exact_match(answer: str, accepted: Sequence[str]) -> bool:

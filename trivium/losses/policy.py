@@ -170,6 +170,18 @@ def clipped_policy_loss(
     return -torch.minimum(ratio * advantages, clipped * advantages)
 
 
+def truncated_importance(logprobs: Tensor, sampled_logprobs: Tensor, *, most: float) -> Tensor:
+    """What a token counts for that the sampler, which computes a little differently, drew more or less often.
+
+    logprobs          (N,) nats under the policy that wrote, by the pass that learns
+    sampled_logprobs  (N,) nats of the same tokens by the sampler
+    most              >= 1; no token counts for more
+    returns           (N,), no gradient; 1 where both agree
+    Espeholt et al. 2018, section 4.1, arXiv:1802.01561
+    """
+    return torch.exp((logprobs - sampled_logprobs).detach()).clamp(max=most)
+
+
 def sequence_logprobs(logprobs: Tensor, old_logprobs: Tensor, owners: Tensor, count: int) -> Tensor:
     """Log-probabilities whose every token has its answer's mean log-ratio to the old ones, and its own gradient.
 

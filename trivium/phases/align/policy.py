@@ -25,12 +25,14 @@ from trivium.losses.policy import (
     kl_k2_loss,
     leave_one_out_advantages,
     sequence_logprobs,
+    truncated_importance,
 )
 from trivium.model.transformer import Transformer
 from trivium.phases.align.rollout import Rollout
 from trivium.phases.align.task import Desk, Task, in_turns, make_phase
 from trivium.train.phase import Metrics, Phase
 
+MOST_IMPORTANT = 2.0  # times that a token counts which the sampler drew less often than the policy would
 Advantages = Callable[[Tensor], Tensor]  # rewards (P, G) -> advantages (P, G)
 
 ADVANTAGES: dict[str, Advantages] = {
@@ -83,14 +85,16 @@ def learning_batches(
     """
     if settings.overlong == "skip":
         learned = learned & torch.tensor([reply.ended for reply in rollout.replies])
-    sizes, found = [len(answers.ends) for answers in rollout.written], []
+    sizes, found, replies = [len(answers.ends) for answers in rollout.written], [], rollout.replies
     for i, (answers, mine, which) in enumerate(
         zip(rollout.written, gained.split(sizes), learned.to(device).split(sizes), strict=True)
     ):
         weights, items = weights_of(answers.owners, which, settings)
         old = rollout.old_logprobs[i] if rollout.old_logprobs else None
         reference = rollout.reference_logprobs[i] if rollout.reference_logprobs else None
-        found.append(RolloutBatch(answers, mine[answers.owners], weights, items, old, reference))
+        first = sum(sizes[:i])
+        drawn = torch.tensor([p for reply in replies[first : first + sizes[i]] for p in reply.logprobs], device=device)
+        found.append(RolloutBatch(answers, mine[answers.owners], weights, items, old, reference, drawn))
     return found
 
 
@@ -140,4 +144,6 @@ def token_losses(logprobs: Tensor, batch: RolloutBatch, settings: AlignConfig) -
         assert batch.reference_logprobs is not None
         drift = kl_k2_loss(logprobs, old, batch.reference_logprobs, batch.answers.owners)
         losses = losses + settings.kl_loss * drift
+    if batch.sampled_logprobs is not None:
+        losses = losses * truncated_importance(old, batch.sampled_logprobs, most=MOST_IMPORTANT)
     return losses
