@@ -31,6 +31,7 @@ class Server(ThreadingHTTPServer):
     """Answers as it is told, in OpenAI's form, and keeps what it was asked."""
 
     answering: Answering
+    stalled: threading.Event | None = None  # until when a text does not come after its header
     asked: list[tuple[dict[str, Any], str]]
 
     def handle_error(self, *ignored: object) -> None:
@@ -52,6 +53,8 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Length", str(len(told)))
         self.end_headers()
+        if self.server.stalled:
+            self.server.stalled.wait(5)
         self.wfile.write(told)
 
     def log_message(self, *ignored: object) -> None:
@@ -88,7 +91,9 @@ def kind(body: dict[str, Any]) -> tuple[int, str]:
     [
         ("8", 0.8), ("Mark: 7.5.", 0.75), ("8/10", 0.8), ("10 out of 10", 1.0), ("0", 0.0),
         ("<think>3 or 4?</think> 6", 0.6), ("", None), ("good", None), ("11", None), ("between 3 and 5", None),
-        ("it3 was", None), ("I would give it a 7", 0.7), ("**9**", 0.9), ("-", None),
+        ("it3 was", None), ("I would give it a 7", 0.7), ("**9**", 0.9), ("-", None), ("-5", None),
+        ("\u22125", None), (".5", None), ("- 5", 0.5), ("I think 3.</think>\n6", 0.6), ("<think>5", None),
+        ("<thinking>so 3</thinking>8", 0.8), ("Mark: -5/10", None),
     ],
 )  # fmt: skip
 def test_a_mark_is_read_or_it_is_none(said: str, mark: float | None) -> None:
@@ -108,11 +113,29 @@ def test_each_answer_earns_its_mark_and_equal_ones_are_asked_about_once(
     assert rules.observed() == {"judge_mark": pytest.approx(2 / 3), "judge_unread": 0, "judge_retries": 0}
 
 
-def test_a_server_that_is_busy_is_asked_again(server: Server) -> None:
-    server.answering = lambda body: (503, "busy") if len(server.asked) < 3 else (200, "4")
+@pytest.mark.parametrize("status", [408, 409, 425, 429, 500, 503])
+def test_a_server_that_is_busy_is_asked_again(server: Server, status: int) -> None:
+    server.answering = lambda body: (status, "busy") if len(server.asked) < 3 else (200, "4")
     opinion = Opinion(server.address, "m", pause=0.01)
     assert marks(opinion, "a") == [0.4]
     assert opinion.last == (0.4, 0, 2)
+
+
+@pytest.mark.parametrize(("status", "reason"), [(503, "HTTP 503: TimeoutError: "), (200, "TimeoutError: ")])
+def test_a_text_that_does_not_come_is_waited_for_anew_and_then_ends_the_run(
+    server: Server, status: int, reason: str
+) -> None:
+    server.answering = lambda body: (status, "5")
+    server.stalled = threading.Event()
+    with pytest.raises(RewardError, match=rf"no answer in 4 tries \({reason}.*start it"):
+        marks(Opinion(server.address, "m", timeout=0.05, pause=0.001), "a")
+    server.stalled.set()
+    assert len(server.asked) == 4
+
+
+def test_a_model_that_thinks_has_room_for_it(server: Server) -> None:
+    server.answering = lambda body: (200, "<think>hm</think> 7" if body["max_tokens"] >= 1000 else "<think>hm")
+    assert marks(Opinion(server.address, "m"), "a") == [0.7]
 
 
 def test_an_answer_without_a_mark_counts_as_the_mean_of_the_others(server: Server) -> None:
@@ -142,7 +165,7 @@ def test_a_judge_that_is_not_there_refuses_or_never_answers_ends_the_run(server:
 @pytest.fixture
 def tiny(tokenizer: Tokenizer, small_model: Callable[..., Transformer]) -> Iterator[str]:
     """A small model of ours, served as `trivium serve` does."""
-    desk = Desk(small_model(vocab_size=tokenizer.vocab_size, context_length=400), tokenizer)
+    desk = Desk(small_model(vocab_size=tokenizer.vocab_size, context_length=1500), tokenizer)
     listening = listen("127.0.0.1", 0)
     app = build_api({"tiny": desk}, hosts={"127.0.0.1"}, api_key=None)
     serving = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))

@@ -22,6 +22,8 @@ from trivium.records import Message
 KEY = "TRIVIUM_JUDGE_KEY"  # of the environment: sent as a bearer token, where it is set
 AT_ONCE = 8  # requests under way
 TRIES = 4
+ROOM = 1024  # tokens for an answer, of a model that thinks first too
+PASSING = (408, 409, 425, 429)  # of HTTP, beside 500 and more: another try may succeed
 LONGEST_PAUSE = 30.0  # seconds between two tries
 MOST_UNREAD = 0.5  # of a step's answers may have no mark
 BEST = 10
@@ -30,8 +32,10 @@ ASK = (
     f"said? Reply with one number from 0 (useless) to {BEST} (could not be better), and with nothing else.\n\n"
     "Conversation:\n{asked}\n\nAnswer:\n{said}\n\nMark from 0 to {best}:"
 )
-NOISE = re.compile(rf"<think>.*?</think>|(?:/|out of)\s*{BEST}\b", re.DOTALL)  # thoughts, and what a mark is out of
-MARK = re.compile(r"\W*(?:[A-Za-z]+\W+){0,8}(\d+(?:\.\d+)?)\W*")  # a few words may lead to it, none follow
+THOUGHTS = r".*</think(?:ing)?>|<think(?:ing)?>.*"  # their beginning may stand in the prompt, their end be cut off
+NOISE = re.compile(rf"{THOUGHTS}|(?:/|out of)\s*{BEST}\b", re.DOTALL)  # and what a mark is out of
+# a few words may lead to it, none follow; with a sign it is none
+MARK = re.compile(r"\W*(?:[A-Za-z]+\W+){0,8}(?<![-.\u2212\u2013])(\d+(?:\.\d+)?)\W*")
 
 
 class Marked(NamedTuple):
@@ -45,7 +49,7 @@ class Marked(NamedTuple):
 class Opinion:
     """A judge that is asked over HTTP."""
 
-    def __init__(self, address: str, model: str, *, timeout: float = 60.0, pause: float = 0.5) -> None:
+    def __init__(self, address: str, model: str, *, timeout: float = 120.0, pause: float = 0.5) -> None:
         """timeout  seconds until an answer is given up
         pause    seconds before the second try; each further one waits twice as long
         """
@@ -89,7 +93,7 @@ class Opinion:
             "messages": [{"role": "user", "content": text}],
             "temperature": temperature,
             "seed": 0,
-            "max_tokens": 16,
+            "max_tokens": ROOM,
         }
         headers = {"Content-Type": "application/json"}
         if key := os.environ.get(KEY):
@@ -102,8 +106,8 @@ class Opinion:
                 with urllib.request.urlopen(request, timeout=self._timeout) as answer:
                     return str(json.load(answer)["choices"][0]["message"]["content"] or "")
             except HTTPError as error:
-                reason = f"HTTP {error.code}: {' '.join(error.read(300).decode(errors='replace').split())}"
-                if error.code != 429 and error.code < 500:
+                reason = f"HTTP {error.code}: {said_with(error)}"
+                if error.code < 500 and error.code not in PASSING:
                     raise RewardError(f"judge {self.address}: refused ({reason}); mend align.rewards") from None
                 asked_for = error.headers.get("Retry-After", "")
                 pause = max(pause, float(asked_for) if asked_for.isdecimal() else 0.0)
@@ -116,6 +120,14 @@ class Opinion:
         raise RewardError(f"judge {self.address}: no answer in {TRIES} tries ({reason}); start it, then run again")
 
 
+def said_with(error: HTTPError) -> str:
+    """The beginning of a refusal's text, in one line; as much as comes."""
+    try:
+        return " ".join(error.read(300).decode(errors="replace").split())
+    except (OSError, HTTPException) as broken:
+        return f"{type(broken).__name__}: {broken}"
+
+
 def as_request(prompt: Sequence[Message], answer: str) -> str:
     """What the model reads: the conversation, the answer, and what is wanted of it."""
     asked = "\n".join(f"{message.role}: {message.content}" for message in prompt)
@@ -123,6 +135,6 @@ def as_request(prompt: Sequence[Message], answer: str) -> str:
 
 
 def read_mark(text: str) -> float | None:
-    """`8`, `Mark: 7.5`, `8/10` → 0 to 1; None for what is no number, says more than one, or is beyond the best."""
+    """`8`, `Mark: 7.5`, `8/10` → 0 to 1; None for what is no number, says several, or is below 0 or beyond the best."""
     found = MARK.fullmatch(NOISE.sub(" ", text))
     return float(found[1]) / BEST if found and float(found[1]) <= BEST else None
