@@ -40,7 +40,7 @@ class Dialogue(NamedTuple):
 class Pair(NamedTuple):
     """Two answers to one prompt, and which of them was preferred."""
 
-    prompt: tuple[Message, ...]
+    prompt: tuple[Message, ...]  # empty where two texts were compared by themselves
     chosen: str
     rejected: str
     source: str

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from tests.feedback.ballots import pair, vote
+from tests.feedback.ballots import PROMPT, pair, vote
 from trivium.errors import DataError
 from trivium.feedback.exchange import KINDS, Carried, Kind, carried, rows_of
 from trivium.feedback.importing import import_votes, read_votes
@@ -77,10 +77,13 @@ def test_votes_come_in_by_the_hundred_and_not_one_by_one(store: Store) -> None:
     assert [(one.attempt, one.withdrawn_at) for one in store.history()] == [(0, "2026-01-01"), (1, None)] * 300
 
 
+@pytest.mark.parametrize("prompt", [PROMPT, ()])
 @pytest.mark.parametrize("kind", ["trl", "trl-conversational", "trl-implicit", "hh", "arena"])
-def test_what_we_write_is_recognised_as_pairs_without_our_column(tmp_path: Path, store: Store, kind: Kind) -> None:
+def test_what_we_write_is_recognised_as_pairs_without_our_column(
+    store: Store, kind: Kind, prompt: tuple[Message, ...]
+) -> None:
     ann = store.add_rater("Ann")
-    ids = store.add_pairs([pair(1), pair(2)])
+    ids = store.add_pairs([pair(number)._replace(prompt=prompt) for number in (1, 2)])
     store.add_votes([vote(ids[0], ann.id, "second", swapped=True), vote(ids[1], ann.id, "tie")])
     found = []
     for number, row in enumerate(rows_of(carried(store), kind)):
@@ -89,6 +92,7 @@ def test_what_we_write_is_recognised_as_pairs_without_our_column(tmp_path: Path,
         found += preferences.recognise(at).read(at)
     assert (found[0].chosen, found[0].rejected, found[0].tie) == (pair(1).second, pair(1).first, False)
     assert found[1].tie
+    assert {one.prompt for one in found} == {prompt}
 
 
 def test_battles_of_an_arena_keep_their_models_their_judge_and_who_won(tmp_path: Path) -> None:

@@ -158,9 +158,11 @@ def test_a_vote_out_of_range_is_refused(store: Store, bad: dict[str, object], me
     assert store.votes() == []
 
 
-def test_a_pair_without_a_prompt_is_refused(store: Store) -> None:
-    with pytest.raises(DataError, match=r"answers\.jsonl:3: the prompt is empty"):
-        store.add_pairs([pair()._replace(prompt=(), source="answers.jsonl:3")])
+def test_a_pair_without_a_prompt_is_kept_and_learned_from(store: Store) -> None:
+    (pair_id,), rater = store.add_pairs([pair()._replace(prompt=())]), store.add_rater("Ann")
+    store.add_vote(vote(pair_id, rater.id))
+    (learned,) = store.labelled_pairs()
+    assert (learned.prompt, learned.first, learned.preference) == ((), pair().first, 1.0)
 
 
 def test_votes_are_leafed_through_newest_first_by_choice_and_rater(store: Store) -> None:

@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
-from trivium.config import resolve
+from trivium.config import read_settings, resolve
 from trivium.evaluate.measures import models_in
 from trivium.feedback.store import LabelledPair, NewPair, NewVote, Store
 from trivium.publish import file_fingerprint, verify
 from trivium.records import Message
 from trivium.runs import Run, read_lineage
 from trivium.shelf import weights_fingerprint
+from trivium.story.choosing import learning_prompts
 from trivium.story.collecting import part
 from trivium.story.opening import look_into
 from trivium.story.rounds import measuring_questions, reference_of
@@ -176,6 +177,20 @@ def test_pairs_on_file_are_imitated_first_and_a_kill_changes_nothing(
     stable.finish("align", whole, "--round", "--align.steps", "2", folder=whole)
     begun = {line["phase"]: line["evaluation"] for line in journaled(whole) if line["step"] == 0}
     assert begun["align-001"]["kl"] == 0 < abs(begun["align-002"]["kl"])  # both from what the first round started from
+
+
+def test_pairs_without_a_prompt_are_learned_from_and_the_policy_is_asked_what_instruct_was(
+    recipe: Path, stable: Any, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    bare = [{key: row[key] for key in ("chosen", "rejected")} for row in preferences(40)]
+    stable.finish("run", written_recipe(recipe, tmp_path, pairs=bare), "--out", run, folder=run)
+    verify(run / "rounds" / "001" / "aligned")
+    assert not (run / "rounds" / "001" / "imitator").exists(), "a text by itself is no answer to imitate"
+    with Store.look(run / "feedback.db") as store:
+        assert {pair.prompt for pair in store.pairs()} == {()}
+    ask = learning_prompts(resolve(read_settings(run / "recipe.toml")))
+    assert all(ask(i).prompt[-1].content.startswith("What is") for i in range(20))
 
 
 def test_without_votes_the_run_ends_with_instruct_and_says_how_to_vote(

@@ -281,6 +281,12 @@ def test_prompts_from_files_are_the_dialogues_own(tmp_path: Path) -> None:
     assert len(asked) > 20
 
 
+def test_a_pair_without_a_prompt_says_so() -> None:
+    console = screen(80)
+    show_pair(console, showing("yes", "no")._replace(prompt=()), title="1 of 2")
+    assert "no prompt: two texts by themselves" in shown_on(console)
+
+
 @pytest.mark.parametrize("width", [60, 140])
 def test_answers_stand_side_by_side_where_there_is_room(width: int) -> None:
     console = screen(width)

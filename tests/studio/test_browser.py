@@ -1,5 +1,6 @@
 """A person's way through the studio in Chromium, at a desk and on a phone: watch, talk, fill, vote, go round."""
 
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -93,6 +94,28 @@ def test_two_presses_of_a_key_are_not_two_votes(chromium: Any, served: Served) -
     visit.page.wait_for_function("old => document.getElementById('count').textContent != old", arg=str(before))
     visit.page.wait_for_timeout(200)
     assert visit.page.inner_text("#count") == str(before + 1)
+    visit.context.close()
+
+
+def test_a_pair_without_a_prompt_says_so(chromium: Any, served: Served) -> None:
+    """On both pages that show pairs, whose prompts are taken out on their way."""
+
+    def without_prompts(route: Any) -> None:
+        found = route.fetch()
+        bare = re.sub(r'"prompt": ?("[^"]*"|\[[^\]]*\])', lambda at: f'"prompt":{at[1][0]}{at[1][-1]}', found.text())
+        route.fulfill(response=found, body=bare)
+
+    visit = Visit(chromium, served, SIZES["desktop"])
+    for pattern in ("**/vote", "**/api/pairs?*", "**/api/votes?*"):
+        visit.page.route(pattern, without_prompts)
+    visit.go("Vote")
+    visit.page.wait_for_selector(".answer")
+    assert visit.page.inner_text(".turns") == "No prompt: two texts by themselves"
+    visit.go("Data")
+    visit.page.get_by_role("tab", name="Votes").click()
+    visit.page.wait_for_selector(".vote-record")
+    assert visit.page.inner_text(".vote-record .prompt") == "no prompt"
+    assert visit.trouble == []
     visit.context.close()
 
 

@@ -125,17 +125,19 @@ def _is_tie(vote: Carried) -> bool:
     return vote.choice not in ("first", "second")
 
 
+def _asked(vote: Carried, written: Callable[[Sequence[Message]], object]) -> Json:
+    """The column of the prompt; none where there is no prompt, as readers know it."""
+    return {"prompt": written(vote.pair.prompt)} if vote.pair.prompt else {}
+
+
 def _trl(vote: Carried) -> Iterator[Json]:
     chosen, rejected = _sides(vote)
-    yield {"prompt": _text(vote.pair.prompt), "chosen": chosen, "rejected": rejected, "tie": _is_tie(vote)} | _extra(
-        vote
-    )
+    yield _asked(vote, _text) | {"chosen": chosen, "rejected": rejected, "tie": _is_tie(vote)} | _extra(vote)
 
 
 def _trl_conversational(vote: Carried) -> Iterator[Json]:
     chosen, rejected = ([{"role": "assistant", "content": text}] for text in _sides(vote))
-    prompt = _turns(vote.pair.prompt)
-    yield {"prompt": prompt, "chosen": chosen, "rejected": rejected, "tie": _is_tie(vote)} | _extra(vote)
+    yield _asked(vote, _turns) | {"chosen": chosen, "rejected": rejected, "tie": _is_tie(vote)} | _extra(vote)
 
 
 def _trl_implicit(vote: Carried) -> Iterator[Json]:

@@ -216,8 +216,6 @@ def label(pair: StoredPair, votes: Sequence[Vote]) -> LabelledPair:
 
 
 def check_pair(pair: NewPair) -> None:
-    if not pair.prompt:
-        raise DataError(f"{pair.source}: the prompt is empty; a pair needs at least one message")
     for field in ("first_model", "second_model", "source"):
         if value := getattr(pair, field):
             check_name(f"{pair.source}: {field}", value)

@@ -12,7 +12,14 @@ from trivium.model.hub import load_reward
 from trivium.model.transformer import Transformer
 from trivium.phases import instruct
 from trivium.phases.align import algorithms
-from trivium.phases.align.questions import Expected, Question, Questions, listed_questions, world_questions
+from trivium.phases.align.questions import (
+    Expected,
+    Question,
+    Questions,
+    listed_questions,
+    prompts_of,
+    world_questions,
+)
 from trivium.phases.align.rollout import Writers
 from trivium.phases.align.rules import read_rules
 from trivium.phases.align.task import Replay, Task
@@ -62,11 +69,7 @@ def known_answers(teller: Teller, *, held_out: bool) -> Expected:
 
 
 def _prompts(teller: Teller, *, held_out: bool) -> list[tuple[Message, ...]]:
-    """Of the pairs on file, else of the dialogues."""
-    pairs = load_pairs(teller.recipe.data, quiet)
-    if pairs.train:
-        return [pair.prompt for pair in (pairs.held_out if held_out else pairs.train)]
-    return list(known_answers(teller, held_out=held_out))
+    return prompts_of(load_pairs(teller.recipe.data, quiet), teller.dialogues(), held_out=held_out)
 
 
 def repeated(teller: Teller) -> list[Dialogue]:
@@ -195,7 +198,7 @@ def make_imitator(teller: Teller, round: Round, votes: Votes) -> Path:
             (*pair.prompt, Message("assistant", pair.first if pair.preference > 0.5 else pair.second)), pair.source
         )
         for pair in votes.train
-        if pair.preference != 0.5 and pair.source != "sampled"
+        if pair.prompt and pair.preference != 0.5 and pair.source != "sampled"
     ]
     if round.number > 1 or not preferred or not epochs:
         return before

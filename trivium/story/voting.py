@@ -130,6 +130,8 @@ def show_pair(console: Console, showing: Showing, *, title: str, told: str = "")
     """The prompt, and the answers under 1 and 2: side by side where there is room, else one above the other."""
     console.print(Rule(Text.assemble((title, "bold"), (f"   {told}" if told else "", "dim")), style="dim"))
     turns = Table.grid(padding=(0, 3))
+    if not showing.prompt:
+        turns.add_row(Text("no prompt: two texts by themselves", style="dim"))
     for message in showing.prompt:
         turns.add_row(Text(message.role, style="cyan"), Text(printable(message.content), style="bold"))
     console.print("", turns, "")

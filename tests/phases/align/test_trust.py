@@ -48,6 +48,13 @@ class Lengths(RewardModel):
         return answers.owners.bincount().float()
 
 
+def test_a_pair_without_a_prompt_is_measured_as_any_other(tokenizer: Tokenizer, small_model: MakeModel) -> None:
+    judge = Scorer(Lengths(small_model(vocab_size=tokenizer.vocab_size)), tokenizer, COMPUTE)
+    found = measure(judge, [pair(i, "x", "so warm", i % 2)._replace(prompt=()) for i in range(4)], ceiling=0.9)
+    assert found.accuracy == 0.5
+    assert [told[:3] for told in found.mistaken] == [("", "x", "so warm")] * 2
+
+
 def test_the_report_of_a_model_that_loves_length(tokenizer: Tokenizer, small_model: MakeModel) -> None:
     judge = Scorer(Lengths(small_model(vocab_size=tokenizer.vocab_size)), tokenizer, COMPUTE)
     long_wins = [pair(i, "warm " * (i + 2), "x", 1.0) for i in range(6)]

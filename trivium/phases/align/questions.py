@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from trivium.config import Recipe
-from trivium.records import Message
+from trivium.records import Dialogue, Message, Pair
+from trivium.text.split import Split
 from trivium.worlds import tinyworld
 
 Gold = Callable[[str, bool], float]  # (answer, ended) -> what the answer is truly worth
@@ -31,6 +32,12 @@ def world_questions(recipe: Recipe, *, held_out: bool) -> Questions:
         return Question(task.dialogue.prompt, gold, task.dialogue.accepted)
 
     return question
+
+
+def prompts_of(pairs: Split[Pair], dialogues: Split[Dialogue], *, held_out: bool) -> list[tuple[Message, ...]]:
+    """Of the pairs that have one; where no pair has, of the dialogues: a text by itself is no answer to a question."""
+    asked = pairs if any(pair.prompt for pair in pairs.train) else dialogues
+    return [each.prompt for each in (asked.held_out if held_out else asked.train) if each.prompt]
 
 
 Expected = Mapping[tuple[Message, ...], tuple[str, ...]]  # prompt → the answers that are right

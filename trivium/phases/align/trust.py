@@ -118,7 +118,7 @@ def mistaken(pairs: Sequence[LabelledPair], margin: Floats) -> tuple[tuple[str, 
         first_wins = pair.preference > 0.5
         if points and first_wins != (points > 0):
             answers = (pair.first, pair.second) if first_wins else (pair.second, pair.first)
-            found.append((pair.prompt[-1].content, *answers, abs(points)))
+            found.append(("".join(turn.content for turn in pair.prompt[-1:]), *answers, abs(points)))
     return tuple(sorted(found, key=lambda one: -one[3])[:MISTAKEN])
 
 

@@ -46,7 +46,7 @@ function showVote(vote) {
   const answers = ["first", "second"].map((name) =>
     el("p", { class: vote.choice === name ? "better" : "", dir: "auto" }, vote[name] || el("i", {}, "says nothing"), vote.choice === name ? el("span", { class: "visually-hidden" }, " (chosen)") : null));
   return el("article", { class: `record vote-record${vote.withdrawn ? " withdrawn" : ""}` },
-    el("p", { class: "prompt", dir: "auto" }, vote.prompt),
+    el("p", { class: "prompt", dir: "auto" }, vote.prompt || el("i", {}, "no prompt")),
     el("div", { class: "two" }, ...answers),
     vote.comment ? el("p", { class: "said-why", dir: "auto" }, `“${vote.comment}”`) : null,
     el("p", { class: "facts" }, ...[vote.withdrawn ? "taken back" : TOLD[vote.choice], vote.rater, `round ${vote.round}`, vote.seconds ? `${vote.seconds.toFixed(1)} s` : "", vote.at].filter(Boolean).map((fact) => el("span", {}, fact))));

@@ -29,7 +29,8 @@ function show() {
     ballot.replaceChildren(el("p", { class: "waiting" }, empty ? "There is no prompt left that you have not voted on." : "Two answers are being written …"));
     return;
   }
-  const turns = el("div", { class: "turns" }, ...pair.prompt.map((turn) =>
+  const alone = pair.prompt.length ? null : el("p", { class: "asked-turn none" }, "No prompt: two texts by themselves");
+  const turns = el("div", { class: "turns" }, alone, ...pair.prompt.map((turn) =>
     el("p", { class: `asked-turn ${turn.role}`, dir: "auto" }, pair.prompt.length > 1 ? el("small", {}, turn.role) : null, turn.content)));
   const sides = ["left", "right"].map((side, i) =>
     el("button", { class: "answer", "data-choice": side, "aria-label": `Answer ${i + 1}: ${pair[side]}`, onclick: () => vote(side) },
