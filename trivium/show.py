@@ -39,6 +39,9 @@ class Show:
     def say(self, line: str) -> None:
         self.console.print(Text(printable(line)), style="dim" if line.startswith(" ") else "", soft_wrap=True)
 
+    def warn(self, line: str) -> None:
+        self.console.print(Text(printable(f"Warning: {line}.")), style="bold yellow", soft_wrap=True)
+
     def heading(self, title: str, told: str) -> None:
         self.console.print()
         self.console.print(Text.assemble((title, "bold"), f"  {told}"))

@@ -25,3 +25,13 @@ def test_the_second_look_fits_the_steps_to_their_speed_so_far(spent: float, step
 def test_steps_that_have_become_slower_are_fewer() -> None:
     assert LOOK.steps_by(22.5, [0.4] * 15 + [0.5] * 10) == 85  # a quarter more: .625 seconds a step from now on
     assert LOOK.steps_by(22.5, [0.5] * 25) == LOOK.steps_by(22.5, [9.0]) == LOOK.steps_by(22.5)
+
+
+def test_with_the_minutes_to_ask_for_a_stage_has_the_seconds_that_it_needs() -> None:
+    machine = plan.Machine("a test machine", 2, 2**34, "bfloat16", 1e11)
+    for through in ("pretrain", "measure"):
+        dial = plan.Dial(minutes=1.0, open=[], machine=machine, spent=19.0, through=through)
+        for stage in ("pretrain", "instruct"):
+            asked = dial.minutes_with(stage, 60.0)
+            longer = plan.Dial(asked / plan.share_through(through), [], machine, spent=19.0, through=through)
+            assert longer.seconds_for(stage) == pytest.approx(60.0)

@@ -16,7 +16,16 @@ from trivium.plan.choices import (
     set_default,
     set_key,
 )
-from trivium.plan.clock import COMPILE_FROM_MINUTES, SHARES, Dial, Look, Pace, share_through
+from trivium.plan.clock import (
+    COMPILE_FROM_MINUTES,
+    ENOUGH_STEPS,
+    FEWEST_STEPS,
+    SHARES,
+    Dial,
+    Look,
+    Pace,
+    share_through,
+)
 from trivium.plan.ladder import (
     LADDER,
     Budget,
@@ -35,6 +44,8 @@ from trivium.plan.steps import Follow, follow
 
 __all__ = [
     "COMPILE_FROM_MINUTES",
+    "ENOUGH_STEPS",
+    "FEWEST_STEPS",
     "GATE_FROM_MINUTES",
     "LADDER",
     "LAWS",

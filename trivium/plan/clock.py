@@ -32,10 +32,14 @@ class Pace(NamedTuple):
     def steps_in(self, seconds: float, evaluations: int) -> int:
         return max(1, int((seconds - evaluations * self.evaluation) / self.step))
 
+    def seconds_of(self, steps: int, evaluations: int) -> float:
+        return evaluations * self.evaluation + steps * self.step
+
 
 SECOND_LOOK = 0.25  # of the steps first chosen: then the dial looks at the clock again
 STILL_FLAT = 0.8  # of the steps before the learning rate falls may be taken by then
-FEWEST_STEPS = 20  # that are worth a second look
+FEWEST_STEPS = 20  # that are worth a second look, and in which a model learns something
+ENOUGH_STEPS = 100  # to see whether it learns
 MOST_GROWTH = 1.5  # of the steps first chosen
 
 
@@ -92,8 +96,17 @@ class Dial(msgspec.Struct):
 
     def seconds_for(self, stage: str) -> float:
         """What the stage may take: its share of the time that is left."""
+        last, share = self._share_of(stage)
+        return share * max(0.0, 60 * self.minutes * share_through(last) - self.spent)
+
+    def minutes_with(self, stage: str, seconds: float) -> float:
+        """The --minutes with which the stage, had it begun as late as now, could take so long."""
+        last, share = self._share_of(stage)
+        return (self.spent + seconds / share) / 60 * share_through(self.through) / share_through(last)
+
+    def _share_of(self, stage: str) -> tuple[str, float]:
+        """The stage at whose end the time is over, and of what is left until then the share that this one may take."""
         stages = list(SHARES)
         last = self.through if stages.index(stage) <= stages.index(self.through) else stages[-1]
-        left = max(0.0, 60 * self.minutes * share_through(last) - self.spent)
         to_come = stages[stages.index(stage) : stages.index(last) + 1]
-        return left * SHARES[stage] / sum(SHARES[name] for name in to_come)
+        return last, SHARES[stage] / sum(SHARES[name] for name in to_come)

@@ -5,6 +5,7 @@ import hashlib
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from math import ceil
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,7 +25,7 @@ from trivium.publish import write_text
 from trivium.records import Dialogue
 from trivium.runs import Run
 from trivium.shelf import Origin, Parent, is_done, publish_model
-from trivium.show import Show
+from trivium.show import Show, duration
 from trivium.text.corpus import load_dialogues, load_documents
 from trivium.text.documents import Corpus
 from trivium.text.schemas import Say, quiet
@@ -34,6 +35,7 @@ from trivium.train.interrupt import Interrupt
 from trivium.train.loop import train
 from trivium.train.phase import Phase
 from trivium.train.runner import measured, run_phase, seconds_of_steps
+from trivium.wording import counted
 
 M = TypeVar("M", bound=nn.Module)
 TIMED_STEPS = 6  # the first also compiles
@@ -129,18 +131,29 @@ class Teller:
         """
         if self.dial is None:
             return
-        if self.is_open(key := f"{stage}.steps"):
-            pace = self.measure_pace(build(copy.deepcopy(model)))
-            self.keep_time()
-            seconds, begun = self.dial.seconds_for(stage), self.dial.spent
-            if stage == "pretrain":
-                seconds /= self.recipe.reward.pretrainings
-            steps = self.world.from_first(pace.steps_in(seconds, self.recipe.evaluate.along_the_way))
-            look = plan.Look(stage, steps, 1 - getattr(self.recipe, stage).decay, begun, begun + seconds)
-            self.dial.look = look if look.pays else None
-            self.settle(key, steps)
-            self.show.say(f"  {steps:,} steps of {pace.step * 1000:.0f} ms fit into {seconds / 60:.1f} minutes")
+        if self.is_open(f"{stage}.steps"):
+            self._choose_steps(stage, self.measure_pace(build(copy.deepcopy(model))))
         self.settle_warmup(stage)
+
+    def _choose_steps(self, stage: str, pace: plan.Pace) -> None:
+        assert self.dial is not None
+        self.keep_time()
+        seconds, begun = self.dial.seconds_for(stage), self.dial.spent
+        evaluations = self.recipe.evaluate.along_the_way
+        times = self.recipe.reward.pretrainings if stage == "pretrain" else 1.0
+        steps = self.world.from_first(pace.steps_in(seconds / times, evaluations))
+        look = plan.Look(stage, steps, 1 - getattr(self.recipe, stage).decay, begun, begun + seconds / times)
+        self.dial.look = look if look.pays else None
+        self.settle(f"{stage}.steps", steps)
+        fit = f"fit{'s' * (steps == 1)} into {seconds / times / 60:.1f} minutes"
+        self.show.say(f"  {counted(steps, 'step')} of {pace.step * 1000:.0f} ms {fit}")
+        if steps < plan.FEWEST_STEPS:
+            enough = self.dial.minutes_with(stage, times * pace.seconds_of(plan.ENOUGH_STEPS, evaluations))
+            self.show.warn(
+                f"{stage} takes {counted(steps, 'step')}, too few to learn from: {duration(seconds)} were left for it "
+                f"when it began, {duration(begun)} were spent on what comes before, such as reading and measuring; "
+                f"give --minutes {ceil(10 * enough) / 10:g} or more and another --out, or less text"
+            )
 
     def settle_warmup(self, stage: str) -> None:
         """In how many steps the learning rate rises, once the phase's steps are known."""
