@@ -134,7 +134,7 @@ def test_a_path_that_is_no_run_is_refused_with_the_nearest_name(tmp_path: Path) 
         pass
     with pytest.raises(RunError) as caught:
         read_run(tmp_path / "tinywrld")
-    assert str(caught.value) == f"{tmp_path}/tinywrld: there is no such run; did you mean tinyworld?"
+    assert str(caught.value) == f"{tmp_path}/tinywrld: there is no such run; did you mean {tmp_path}/tinyworld?"
     (tmp_path / "photos").mkdir()
     assert refusal(tmp_path / "photos", create=False) == (
         f"{tmp_path}/photos: is not a run folder; start one with `trivium run --out {tmp_path}/photos`"

@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class TriviumError(Exception):
@@ -39,7 +40,10 @@ class Interrupted(BaseException):
     """
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """`; did you mean X?` when a known name is near, else nothing."""
+def did_you_mean(name: str, known: Iterable[str], *, folder: Path = Path()) -> str:
+    """`; did you mean X?` when a known name is near, else nothing.
+
+    folder  that the names lie in, where they are files
+    """
     near = difflib.get_close_matches(name, list(known), n=1)
-    return f"; did you mean {near[0]}?" if near else ""
+    return f"; did you mean {folder / near[0] if folder.parts else near[0]}?" if near else ""

@@ -157,7 +157,10 @@ def read_run(path: Path) -> Run:
         around = next((above for above in path.parents[:3] if (above / "recipe.toml").exists()), None)
         if around and not path.exists():
             raise RunError(f"{path}: the run {around} has no such model yet; go on with `trivium run {around}`")
-        near = did_you_mean(path.name, _runs_beside(path)) or f"; start one with `trivium run --out {path}`"
+        near = (
+            did_you_mean(path.name, _runs_beside(path), folder=path.parent)
+            or f"; start one with `trivium run --out {path}`"
+        )
         raise RunError(f"{path}: {'is not a run folder' if path.exists() else 'there is no such run'}{near}")
 
 

@@ -102,8 +102,12 @@ def test_an_archive_stands_for_its_files_and_each_of_them_can_be_named(tmp_path:
     assert files_of(f"{archive}/sub") == files_of(f"{archive}/sub/a.txt") == [archive / "sub" / "a.txt"]
     assert files_of(f"{archive}/*.txt") == [archive / "b.txt", archive / "sub" / "a.txt"]
     assert read(f"{archive}/d.jsonl:text")[0] == Document("one", "z.zip/d.jsonl:1")
-    with pytest.raises(ConfigError, match=r"z.zip/c.txt\": no such file"):
+    with pytest.raises(
+        ConfigError, match=r'z.zip/c.txt": the archive ".*z.zip" has no such member; did you mean .*z.zip/b.txt\?'
+    ):
         read(f"{archive}/c.txt")
+    with pytest.raises(ConfigError, match=r"has no such member; it holds b.txt, d.jsonl, sub/a.txt, x.pdf"):
+        read(f"{archive}/nothing/like/it")
 
 
 def test_answers_may_lie_in_an_archive_too(tmp_path: Path) -> None:

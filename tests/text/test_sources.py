@@ -132,8 +132,8 @@ def test_of_a_folder_named_twice_one_line_is_said(texts: Path) -> None:
 
 
 def test_a_missing_file_is_named_with_the_nearest_one(texts: Path) -> None:
-    assert fault(texts / "bb.txt") == f'data.text = "{texts}/bb.txt": no such file; did you mean b.txt?'
-    assert fault(f"{texts}/subs/*.txt").endswith("no such file; did you mean sub?")
+    assert fault(texts / "bb.txt") == f'data.text = "{texts}/bb.txt": no such file; did you mean {texts}/b.txt?'
+    assert fault(f"{texts}/subs/*.txt").endswith(f"no such file; did you mean {texts}/sub?")
     assert fault(texts / "sub" / "zzz").endswith(f'no such file; the folder "{texts / "sub"}" holds b.txt')
     assert fault(f"{texts}/*.rst").endswith("holds a.md, b.txt, c.TXT.gz, d.jsonl, e.csv, …")
     assert fault(" ") == 'data.text = " ": no such file; name a file, a folder or a glob such as texts/*.txt'

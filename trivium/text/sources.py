@@ -148,7 +148,7 @@ def _exists(path: Path) -> bool:
 
 def _of_kinds(spec: str, found: list[Path], *, field: str, kinds: Collection[str], say: Say) -> list[Path]:
     if not found:
-        raise ConfigError(f'{field} = "{spec}": no such file{_nearest(spec)}')
+        raise ConfigError(f'{field} = "{spec}": {_missing(spec)}')
     files = [file for path in found for file in (_walk(path) if path.is_dir() else [path])]
     files = list(dict.fromkeys(Path(os.path.normpath(file)) for file in files))
     files = [inside for file in files for inside in (members(file) if is_archive(file) else [file])]
@@ -171,10 +171,14 @@ def _walk(folder: Path) -> Iterator[Path]:
         yield from (Path(here, name) for name in sorted(files) if not name.startswith("."))
 
 
-def _nearest(spec: str) -> str:
-    """What to do about a path that does not exist: the nearest name beside the first part of it that is missing."""
+def _missing(spec: str) -> str:
+    """What is wrong with a path that does not exist, and the nearest name beside the first part that is missing."""
     if not spec.strip() or "\0" in spec:
-        return "; name a file, a folder or a glob such as texts/*.txt"
+        return "no such file; name a file, a folder or a glob such as texts/*.txt"
+    if (archive := archive_of(_path(spec))) is not None:
+        names = [path.relative_to(archive).as_posix() for path in members(archive)]
+        wanted = _path(spec).relative_to(archive).as_posix()
+        return f'the archive "{archive}" has no such member{_nearest(wanted, names, folder=archive, holder="it")}'
     known, missing = Path(), ""
     for part in _path(spec).parts:
         if not _exists(known / part):
@@ -184,10 +188,14 @@ def _nearest(spec: str) -> str:
     listable = known.is_dir() and os.access(known, os.R_OK)
     siblings = [entry.name for entry in islice(os.scandir(known), 10_000)] if listable else []
     siblings = [name for name in siblings if not name.startswith(".")]
-    if near := did_you_mean(missing, siblings):
-        return near
-    shown = ", ".join(sorted(siblings)[:5])
-    return f'; the folder "{known}" holds {shown or "nothing"}{", …" if len(siblings) > 5 else ""}'
+    holder = f'the folder "{known}"'
+    return f"no such file{_nearest(missing, siblings, folder=known, holder=holder)}"
+
+
+def _nearest(name: str, known: Sequence[str], *, folder: Path, holder: str) -> str:
+    """The nearest of the names in a folder, else some of them."""
+    shown = f"{', '.join(sorted(known)[:5])}{', …' if len(known) > 5 else ''}"
+    return did_you_mean(name, known, folder=folder) or f"; {holder} holds {shown or 'nothing'}"
 
 
 def _names(paths: list[Path]) -> dict[Path, str]:
