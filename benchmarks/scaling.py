@@ -1,6 +1,7 @@
 """How bits per byte fall with size and with text read: the sweeps from which the dial's law was fitted, and the fit.
 
-    python benchmarks/scaling.py --keep FOLDER [--data FOLDER_OF_TEXT] [--study sizes|rates|repeats] [--fit]
+    python benchmarks/scaling.py [--keep FOLDER] [--data FOLDER_OF_TEXT] [--study sizes|rates|repeats] [--fit]
+                                 [--json] [--quick]
 
 Every lesson is one size taught with so many tokens, from fresh weights, with the learning rate brought down to zero.
 What is counted is text, not time, so a machine may do other things meanwhile. Lessons that FOLDER knows already are not
@@ -22,13 +23,14 @@ import numpy as np
 import torch
 
 from benchmarks.school import CONTEXT, Corpus, School, Way, corpus, shape
-from trivium.compute import prepare
+from trivium.compute import Compute, prepare
 from trivium.config import DataConfig, PretrainConfig, Settings, merge, resolve
 from trivium.plan import Law, choose_echoes
 
 FEWEST_TOKENS = 2**20  # with less a model has hardly begun, and obeys no law
+FEWEST_LESSONS = 4  # the law has three constants
 POWERS = (0.3, 0.35, 0.4, 0.45, 0.5, 0.6, 0.7)
-STORIES = 60_000
+STORIES, QUICK_STORIES = 60_000, 5_000
 PIECE, PIECES = 2000, 150  # characters of what is held out, and how many such pieces are measured on
 MILLION = 2**20
 USUAL = PretrainConfig()
@@ -62,6 +64,12 @@ def rates() -> Iterator[Lesson]:
         yield Lesson(2, 64, 4 * MILLION, rows, rate)
 
 
+def few() -> Iterator[Lesson]:
+    """Whether it works; too little text for the law."""
+    for layers, width in ((2, 64), (3, 96)):
+        yield Lesson(layers, width, MILLION // 16)
+
+
 def repeats() -> Iterator[Lesson]:
     """The same text again and again, and what weight decay then does."""
     for share in (1 / 16, 1 / 128):
@@ -69,7 +77,8 @@ def repeats() -> Iterator[Lesson]:
             yield Lesson(3, 96, 2 * MILLION, weight_decay=weight_decay, share=share)
 
 
-STUDIES = {"sizes": sizes, "rates": rates, "repeats": repeats}
+QUICK = "quick"
+STUDIES = {"sizes": sizes, "rates": rates, "repeats": repeats, QUICK: few}
 
 
 def teach(school: School, lesson: Lesson) -> dict[str, Any]:
@@ -122,12 +131,21 @@ def show(known: list[dict[str, Any]]) -> None:
         print(f"{told}  {one['rate']:>4}  {one['weight_decay']:>5}  {one['share']:>7.4f}  {one['bits']:>9.4f}")
 
 
-def show_fit(known: list[dict[str, Any]]) -> None:
+class Fitted(NamedTuple):
+    law: Law
+    error: float
+
+
+def laws(known: list[dict[str, Any]]) -> list[Fitted]:
+    """One for each power; none from fewer lessons than it takes to tell a law from its error."""
     lessons = [one for one in known if one["tokens"] >= FEWEST_TOKENS]
-    for power in POWERS:
-        law, error = fit(lessons, power)
+    return [Fitted(*fit(lessons, power)) for power in POWERS] if len(lessons) >= FEWEST_LESSONS else []
+
+
+def show_laws(fitted: list[Fitted]) -> None:
+    for law, error in fitted:
+        constants = f"{law.floor:.3f} + {law.size:.3g} N^-{law.power} + {law.text:.3g} D^-{law.power}"
         ratio = law.bytes_per_parameter / law.bytes_per_token
-        constants = f"{law.floor:.3f} + {law.size:.3g} N^-{power} + {law.text:.3g} D^-{power}"
         print(f"{constants:<44} error {100 * error:.1f} %, {ratio:.0f} tokens a parameter")
 
 
@@ -136,45 +154,73 @@ def measured_pieces(texts: list[str]) -> list[str]:
     return pieces[:: max(1, len(pieces) // PIECES)]
 
 
+class Study:
+    """Lessons on one corpus, kept in a file."""
+
+    def __init__(self, name: str, text: str, keep: Path) -> None:
+        self.lessons, self.text, self.keep = list(STUDIES[name]()), text, keep
+        self.file = keep / f"{text}-{name}.jsonl"
+
+    @property
+    def known(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.file.read_text().splitlines()] if self.file.exists() else []
+
+    def missing(self) -> list[Lesson]:
+        known = self.known
+        return [one for one in self.lessons if not any(one._asdict().items() <= other.items() for other in known)]
+
+    def teach(self, data: DataConfig, compute: Compute, seconds: float) -> bool:
+        """All that is missing; whether the time was enough."""
+        begun = time.monotonic()
+        whole = corpus(self.text, data, self.keep / "texts")
+        whole = whole._replace(held_out=measured_pieces(whole.held_out))
+        schools: dict[float, School] = {}
+        for lesson in self.missing():
+            if time.monotonic() - begun > seconds:
+                return False
+            if lesson.share not in schools:
+                schools[lesson.share] = School(part_of(whole, lesson.share), compute, self.keep)
+            found = json.dumps(teach(schools[lesson.share], lesson))
+            with self.file.open("a") as file:
+                file.write(found + "\n")
+            print(found, file=sys.stderr, flush=True)
+        return True
+
+
+def part_of(whole: Corpus, share: float) -> Corpus:
+    """Texts from beginning to end of it."""
+    few = [text for index, text in enumerate(whole.texts) if int(index * share) != int((index - 1) * share)]
+    return whole._replace(name=f"{whole.name}-{share}", texts=few)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--keep", type=Path, required=True, help="where what was measured is kept")
+    parser.add_argument("--keep", type=Path, default=Path("runs/scaling"), help="where what was measured is kept")
     parser.add_argument("--data", type=Path, help="a folder or file of text, in place of TinyWorld")
-    parser.add_argument("--study", choices=STUDIES, default="sizes")
+    parser.add_argument("--study", choices=[name for name in STUDIES if name != QUICK], default="sizes")
     parser.add_argument("--fit", action="store_true", help="teach nothing; show what is known, and the law of sizes")
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--seconds", type=float, default=1e9)
+    parser.add_argument("--quick", action="store_true", help="a study of two short lessons, nothing compiled")
+    parser.add_argument("--json", action="store_true")
     asked = parser.parse_args()
-    begun, name = time.monotonic(), asked.data.stem if asked.data else "tinyworld"
     asked.keep.mkdir(parents=True, exist_ok=True)
-    kept = asked.keep / f"{name}-{asked.study}.jsonl"
-    known = [json.loads(line) for line in kept.read_text().splitlines()] if kept.exists() else []
-    missing = [
-        lesson for lesson in STUDIES[asked.study]() if not any(lesson._asdict().items() <= one.items() for one in known)
-    ]
-    if asked.fit:
-        show(known)
-        if asked.study == "sizes":
-            show_fit(known)
-        return 0
-    data = DataConfig(text=(str(asked.data.resolve()),)) if asked.data else DataConfig(stories=STORIES)
-    compute = prepare(
-        resolve({"compute": {"threads": asked.threads}}).compute, torch.device("cpu"), asked.keep / "code"
-    )
-    text = corpus(name, data, asked.keep / "texts")
-    text = text._replace(held_out=measured_pieces(text.held_out))
-    schools: dict[float, School] = {}
-    for lesson in missing:
-        if time.monotonic() - begun > asked.seconds:
-            return 3
-        if lesson.share not in schools:
-            few = [t for i, t in enumerate(text.texts) if int(i * lesson.share) != int((i - 1) * lesson.share)]
-            schools[lesson.share] = School(Corpus(f"{name}-{lesson.share}", few, text.held_out), compute, asked.keep)
-        found = teach(schools[lesson.share], lesson)
-        with kept.open("a") as file:
-            file.write(json.dumps(found) + "\n")
-        print(json.dumps(found), flush=True)
-    return 0
+    name = QUICK if asked.quick else asked.study
+    study, done = Study(name, asked.data.stem if asked.data else "tinyworld", asked.keep), True
+    if not asked.fit:
+        settings = resolve({"compute": {"threads": asked.threads, "compile": not asked.quick}}).compute
+        compute = prepare(settings, torch.device("cpu"), asked.keep / "code")
+        stories = QUICK_STORIES if asked.quick else STORIES
+        data = DataConfig(text=(str(asked.data.resolve()),)) if asked.data else DataConfig(stories=stories)
+        done = study.teach(data, compute, asked.seconds)
+    fitted = laws(study.known) if name == "sizes" else []
+    if asked.json:
+        said = [law._asdict() | {"error": error} for law, error in fitted]
+        print(json.dumps({"lessons": study.known, "laws": said}))
+    else:
+        show(study.known)
+        show_laws(fitted)
+    return 0 if done else 3
 
 
 if __name__ == "__main__":
