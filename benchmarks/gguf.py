@@ -1,10 +1,10 @@
 """Does llama.cpp do with an exported file what we do with the model? Token ids, logits and greedy tokens.
 
-    python benchmarks/gguf.py [MODEL ...] [--json]
+    python benchmarks/gguf.py [MODEL ...] [--json] [--quick]
 
 Needs llama-cpp-python. Without a model it makes three of random weights, one of each architecture, over a vocabulary
-learned from TinyWorld. Keys and values are kept in float32; with q8_0, llama.cpp rounds the
-other factor to 8 bits too.
+learned from TinyWorld. Logits: their greatest difference, as a share of their spread. Keys and values are kept in
+float32; with q8_0, llama.cpp rounds the other factor to 8 bits too.
 """
 
 import argparse
@@ -38,6 +38,7 @@ SORTS: dict[str, dict[str, Any]] = {
     "qwen2": {"tie_embeddings": False, "rope_scaling": [2.0]},
     "llama": {"tie_embeddings": False, "rope_scaling": [8.0, 1.0, 4.0, 64.0], "rope_theta": 500.0},
 }
+NUMBERS = ("f32", "f16", "q8_0")
 GREEDY = 48  # tokens
 
 
@@ -99,28 +100,28 @@ def their_logits(theirs: Llama, prompt: list[int]) -> torch.Tensor:
 
 
 def line(found: dict[str, Any]) -> str:
-    return (
-        f"{found['model']:<12}{found['type']:<6}texts with equal ids {found['same_ids']} of {found['texts']}   "
-        f"greatest difference of logits {found['difference']:.2g} of their spread   "
-        f"greedy tokens equal {found['same_tokens']} of {found['tokens']}"
-    )
+    ids, tokens = (f"{found[f'same_{what}']} of {found[of]}" for what, of in (("ids", "texts"), ("tokens", "tokens")))
+    return f"{found['model']:<12}{found['type']:<6}{ids:>20}{found['difference']:>20.2g}{tokens:>22}"
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("models", nargs="*", type=Path, help="model folders; without any, random ones are made")
+    parser.add_argument("--quick", action="store_true", help=f"{NUMBERS[0]} alone")
     parser.add_argument("--json", action="store_true")
     chosen = parser.parse_args()
     every = []
+    if not chosen.json:
+        print(f"{'model':<12}{'type':<6}{'texts of equal ids':>20}{'logits, of spread':>20}{'equal greedy tokens':>22}")
     with tempfile.TemporaryDirectory() as place:
         for folder in chosen.models or random_models(Path(place)):
-            for numbers in ("f32", "f16", "q8_0"):
+            for numbers in NUMBERS[: 1 if chosen.quick else None]:
                 found = compare(folder, numbers, Path(place) / f"{folder.name}.{numbers}.gguf")
                 every.append(found)
                 if not chosen.json:
                     print(line(found), flush=True)
     if chosen.json:
-        print(json.dumps(every))
+        print(json.dumps({"files": every}))
     return 0 if all(found["same_ids"] == found["texts"] for found in every) else 1
 
 
