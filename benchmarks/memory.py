@@ -36,6 +36,7 @@ from trivium.train.optimizer import build_optimizers
 from trivium.train.phase import Metrics, Objective, Phase
 
 SHAPES = ((4, 128), (6, 256), (6, 384))  # num_layers, width
+PRECISIONS = ("float32", "bfloat16")
 STEPS = 2  # the second one has optimizer state
 
 
@@ -71,7 +72,7 @@ class Case(NamedTuple):
 
 def cases(*, quick: bool) -> Iterator[Case]:
     for layers, width in SHAPES[: 1 if quick else None]:
-        for precision in ("float32", "bfloat16"):
+        for precision in PRECISIONS[: 1 if quick else None]:
             for compiled in (False, True):
                 yield Case("pretrain", layers, width, 16, 256, precision, compiled)
             for length in (80, 256):
@@ -134,24 +135,31 @@ def measure_apart(case: Case) -> int:
     return int(done.stdout)
 
 
+def line(case: Case, predicted: int, measured: int) -> str:
+    shape = f"{case.num_layers}x{case.width}, {case.rows} rows of {case.length}, {case.precision}"
+    mebi = f"{predicted / 2**20:>6,.0f} MiB {measured / 2**20:>6,.0f} MiB"
+    return f"{case.phase:9} {shape:38} {'compiled' if case.compiled else 'plain':9} {mebi} {predicted / measured:>7.2f}"
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="the smallest shape only")
-    parser.add_argument("--json", action="store_true", help="one JSON object a case")
+    parser.add_argument("--quick", action="store_true", help="the smallest shape in float32 only")
+    parser.add_argument("--json", action="store_true")
     parser.add_argument("--case", help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.case:
         print(measure(Case(*json.loads(chosen.case))))
         return 0
+    every = []
+    if not chosen.json:
+        print(f"{'phase':9} {'case':38} {'steps':9} {'predicted':>10} {'measured':>10}   ratio")
     for case in cases(quick=chosen.quick):
         predicted, measured = case.predicted(), measure_apart(case)
-        if chosen.json:
-            print(json.dumps(case._asdict() | {"predicted": predicted, "measured": measured}), flush=True)
-            continue
-        shape = f"{case.num_layers}x{case.width}, {case.rows} rows of {case.length}, {case.precision}"
-        told = f"{case.phase:9} {shape:38} {'compiled' if case.compiled else 'plain':9}"
-        mebi = f"predicted {predicted / 2**20:7,.0f} MiB, measured {measured / 2**20:7,.0f} MiB"
-        print(f"{told} {mebi}, ratio {predicted / measured:.2f}", flush=True)
+        every.append(case._asdict() | {"predicted": predicted, "measured": measured})
+        if not chosen.json:
+            print(line(case, predicted, measured), flush=True)
+    if chosen.json:
+        print(json.dumps({"cases": every}))
     return 0
 
 
