@@ -226,13 +226,14 @@ def main() -> int:
     if chosen.json:
         print(json.dumps(found))
         return 0
-    for name, every, found_losses in (("ours", mine, losses[0]), (f"TRL ({best.told()})", peer, losses[1])):
+    print(f"{'':<36}{'supervised tokens/s':>20}{'in a step':>11}   held-out losses after {bench.steps} steps")
+    for name, every, found_losses in (("ours", mine, losses[0]), (f"TRL, {best.told()}", peer, losses[1])):
         told = ", ".join(f"{loss:.3f}" for loss in found_losses)
         speed = statistics.median(each.speed for each in every)
-        print(f"{name}: {speed:,.0f} supervised tokens/s, {every[0].tokens:,.0f} in a step; held-out losses {told}")
-    print(f"ways to pack: {', '.join(f'{way.told()} {tried[way]:,.0f} tokens/s' for way in ways)}")
-    best_losses = f"ours {found['loss_ours']:.3f}, TRL {found['loss_peer']:.3f}"
-    print(f"ratio {spread(ratios)}; held-out loss after {bench.steps} steps: {best_losses}")
+        print(f"{name:<36}{speed:>20,.0f}{every[0].tokens:>11,.0f}   {told}")
+    print(f"{'ours / theirs':<36}{spread(ratios):>20}")
+    for way in ways:
+        print(f"{f'tried: {way.told()}':<36}{tried[way]:>20,.0f}")
     return 0
 
 

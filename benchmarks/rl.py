@@ -350,9 +350,9 @@ def compare(
 def show(match: Match) -> None:
     for who, every in (("ours", match.ours), (f"TRL's {match.peer}, {match.best}", match.theirs)):
         whole, writing = (statistics.median(values) for values in zip(*every, strict=True))
-        told = f", {writing:.2f} of it writing and {whole - writing:.2f} learning" if match.name == "grpo" else ""
-        print(f"{match.name}: {who}: {whole:.2f} s a step{told}")
-    print(f"{match.name}: ratio {spread(match.ratios)}")
+        ratio = "" if who == "ours" else spread(match.ratios)
+        parts = f"{writing:>10.2f}{whole - writing:>10.2f}" if match.name == "grpo" else f"{'':20}"
+        print(f"{match.name:<8}{who:<36}{whole:>10.2f}{parts}   {ratio}")
 
 
 def main() -> int:
@@ -375,6 +375,7 @@ def main() -> int:
     if chosen.json:
         print(json.dumps({f"{match.name}_ratio": statistics.median(match.ratios) for match in matches}))
         return 0
+    print(f"{'':<8}{'median seconds a step':<36}{'whole':>10}{'writing':>10}{'learning':>10}   theirs / ours")
     for match in matches:
         show(match)
     return 0

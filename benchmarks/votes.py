@@ -248,12 +248,10 @@ def main() -> int:
     if said.json:
         print(json.dumps(found))
         return int(failed)
+    shown = ("acknowledged", "kills", "lost", "doubled", "swapped", "p99_ms", "restarted", "restarted_median_ms")
+    print(f"{'database':<12}" + "".join(f"  {title}" for title in shown))
     for name, one in found.items():
-        print(
-            f"{name}: {one['acknowledged']:,} votes acknowledged over {one['kills']} kills; {one['lost']} lost, "
-            f"{one['doubled']} doubled, {one['swapped']} swapped; p99 {one['p99_ms']:.0f} ms; "
-            f"the {one['restarted']} that met a restart took {one['restarted_median_ms']:.0f} ms (median)"
-        )
+        print(f"{name:<12}" + "".join(f"{one[title]:>{len(title) + 2},.0f}" for title in shown))
     return int(failed)
 
 
