@@ -44,9 +44,6 @@ from trivium.text.tokenizer import train as train_tokenizer
 from trivium.train.loop import train
 from trivium.worlds.tinyworld import stories as tinyworld
 
-torch._dynamo.config.recompile_limit = 64  # beyond it a setting would run uncompiled
-torch._dynamo.config.automatic_dynamic_shapes = False  # else one setting's rows would unfix those of the next
-
 ROW, ROWS = 256, 16
 WARM = 2  # steps that are not timed
 TRIES, TRIED = 3, 4  # of each setting, and steps in each
@@ -345,6 +342,8 @@ def main() -> int:
     parser.add_argument("--json", action="store_true")
     chosen = parser.parse_args()
     logging.set_verbosity_error()
+    torch._dynamo.config.recompile_limit = 64  # beyond it a setting would run uncompiled
+    torch._dynamo.config.automatic_dynamic_shapes = False  # else one setting's rows would unfix those of the next
     result = {}
     with tempfile.TemporaryDirectory() as folder:
         compute = prepare(resolve({}).compute, torch.device("cpu"), Path(folder) / "cache")

@@ -1,0 +1,43 @@
+"""The benchmark of pretraining: who is compared with, and that a step is as much text for everybody."""
+
+import pytest
+import torch
+
+from benchmarks.pretrain import ROW, ROWS, Found, Peer, Result, interleaved, peers, plain_loop, summary
+
+TINY = {"num_layers": 1, "width": 16, "num_heads": 2, "num_kv_heads": 1, "mlp_width": 16, "vocab_size": 40}
+
+
+def test_ratios_are_of_the_fastest_peer_in_its_best_setting_and_as_it_comes() -> None:
+    ours = Result("ours", "", False, [40.0, 90.0, 60.0])
+    slow, fast = Result("slow", "", False, [5.0] * 3), Result("fast", "", False, [20.0, 30.0, 20.0])
+    default = Result("as it comes", "", True, [10.0, 10.0, 10.0])
+    found = Found({}, [ours, slow, fast, default], 120.0)
+    assert summary(found) == {"ratio": 3.0, "ratio_default": 6.0, "ceiling": 0.5}
+
+
+def test_every_way_is_timed_in_every_turn() -> None:
+    taken: list[tuple[str, int]] = []
+
+    def timed(name: str, seconds: float):
+        return lambda steps: (taken.append((name, steps)), seconds * steps)[1]
+
+    found = interleaved({"a": timed("a", 1.0), "b": timed("b", 2.0)}, 2, 3)
+    assert taken == [("a", 3), ("b", 3)] * 2
+    assert found == {"a": [ROWS * ROW] * 2, "b": [ROWS * ROW / 2] * 2}
+
+
+def test_peers_come_compiled_and_not_and_as_they_are() -> None:
+    found = peers(torch.bfloat16, quick=False)
+    assert {peer.attention for peer in found["Trainer, compiled"]} == {"sdpa", "eager"}
+    assert {peer.rows for peer in found["Trainer, eager"]} == {4, 8, 16}
+    assert all(ROWS % peer.rows == 0 for every in found.values() for peer in every)
+    for name in ("plain loop as it comes", "Trainer as it comes"):
+        assert {(peer.dtype, peer.compiled) for peer in found[name]} == {(torch.float32, False)}
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_the_plain_loop_runs_with_the_attention_that_was_asked_for(attention: str) -> None:
+    peer = Peer(plain_loop, torch.float32, False, attention, 8)
+    assert peer.model(TINY).config._attn_implementation == attention
+    assert plain_loop(peer, TINY, torch.randint(40, (20, ROW)))(1) > 0
