@@ -170,10 +170,12 @@ def main() -> None:
     if said.json:
         print(json.dumps({"votes": size["first"] + size["more"], **found}))
         return
+    print(f"{'pairs asked for':<20}{'right':>16}{'points beside random':>24}")
     for name, values in found.items():
         gain = [value - base for value, base in zip(values, found["random"], strict=True)]
-        told = f"; {100 * statistics.mean(gain):+.1f} points beside random (± {100 * spread(gain):.1f})"
-        print(f"{name}: {statistics.mean(values):.1%} right (± {100 * spread(values):.1f}){told}")
+        right = f"{statistics.mean(values):.1%} (± {100 * spread(values):.1f})"
+        beside = f"{100 * statistics.mean(gain):+.1f} (± {100 * spread(gain):.1f})"
+        print(f"{name:<20}{right:>16}{beside:>24}")
 
 
 if __name__ == "__main__":

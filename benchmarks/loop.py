@@ -122,8 +122,9 @@ def main() -> None:
     if said.json:
         print(json.dumps(found))
         return
-    print(f"{found['votes']} simulated votes; {found['seconds']:.0f} s from the last one to the new policy")
-    print(f"blind win rate over instruct {found['win_rate']:.1%} ({found['low']:.1%} to {found['high']:.1%})")
+    print(f"simulated votes                        {found['votes']}")
+    print(f"from the last one to the new policy    {found['seconds']:.0f} s")
+    print(f"blind win rate over instruct           {found['win_rate']:.1%} ({found['low']:.1%} to {found['high']:.1%})")
 
 
 if __name__ == "__main__":
