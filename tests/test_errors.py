@@ -11,7 +11,7 @@ from trivium.errors import did_you_mean
 
 def test_every_error_is_one_a_user_can_do_something_about() -> None:
     named = [value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, BaseException)]
-    assert len(named) == 8
+    assert len(named) == 9
     assert all(issubclass(error, errors.TriviumError | errors.Interrupted) for error in named)
     assert all(error.__doc__ for error in named)
 

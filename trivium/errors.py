@@ -29,6 +29,10 @@ class BusyError(RunError):
     """A database that cannot be reached or written now, and perhaps soon can."""
 
 
+class DivergedError(RunError):
+    """Training whose loss stays without a finite value."""
+
+
 class RewardError(TriviumError):
     """A reward model that nothing should learn from."""
 

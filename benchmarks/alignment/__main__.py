@@ -3,11 +3,12 @@
     python -m benchmarks.alignment [--out OUT] [--run RUN] [--minutes 8] [--seeds 8 [--first 0]] [--only PART …]
                                    [--stop-after 60] [--threads 0] [--data DATA [--pairs NAME …]] [--quick] [--json]
 
-Every trial leaves a record in OUT/records; the same command goes on with the next one, and says at its end what the
-records so far come to, of how many seeds, also on a page, OUT/summary.html. The seeds share one base and instruct: of
-RUN, or trained in OUT/foundation for --minutes. Agreement is that of two voters; all votes are the simulated judge's.
-DATA holds real preferences (pref_convarg, pref_chitchat_style, pref_blimp), each learned from a base of its own kind of
-text, beside the rule that the longer answer wins.
+Every trial leaves a record in OUT/records, one whose training diverges too; the same command goes on with the next one,
+and says at its end what the records so far come to, of how many seeds, also on a page, OUT/summary.html. --quick has a
+folder of its own, OUT/quick, and no record is taken for one that was made at another scale or from other weights. The
+seeds share one base and instruct: of RUN, or trained in OUT/foundation for --minutes. Agreement is that of two voters;
+all votes are the simulated judge's. DATA holds real preferences (pref_convarg, pref_chitchat_style, pref_blimp), each
+learned from a base of its own kind of text, beside the rule that the longer answer wins.
 """
 
 import argparse
@@ -24,12 +25,11 @@ from benchmarks.alignment import real
 from benchmarks.alignment.foundation import FULL, MEMBERS, QUICK, Scale, fresh_pairs, make_foundation
 from benchmarks.alignment.page import write_page
 from benchmarks.alignment.policies import algorithm, length_alone, longer, try_policy, without_price
+from benchmarks.alignment.records import Record, Records, stamp_of
 from benchmarks.alignment.rewards import try_best_of, try_reward, try_votes
 from benchmarks.alignment.summary import Summary, summarise, tell
-from trivium.errors import Interrupted, TriviumError
-from trivium.publish import write_text
+from trivium.errors import DivergedError, Interrupted, TriviumError
 
-Record = dict[str, Any]
 AGREEMENTS = (85, 63, 73, 100)
 ALGORITHMS = ("grpo", "rloo", "ppo")
 PARTS = ("reward", "policy", "length", "best", "over", "votes", "real")
@@ -93,12 +93,12 @@ class Bench:
             yield reward(agreement)
 
 
-def work(trials: Iterator[Trial], records: Path, only: list[str], seconds: float) -> None:
-    """Do what has no record yet, until the time is over; a trial that fails leaves its reason, and no record."""
+def work(trials: Iterator[Trial], records: Records, only: list[str], seconds: float) -> None:
+    """Do what has no record yet, until the time is over. A trial whose training diverges has a record that says so; one
+    that fails otherwise leaves its reason, and no record."""
     begun = time.monotonic()
     for one in trials:
-        kept = records / f"{one.name}.json"
-        if kept.exists() or one.part not in only:
+        if records.has(one.name) or one.part not in only:
             continue
         if time.monotonic() - begun > seconds:
             print(f"{seconds / 60:g} minutes are over; the same command goes on with {one.name}", file=sys.stderr)
@@ -107,11 +107,13 @@ def work(trials: Iterator[Trial], records: Path, only: list[str], seconds: float
         print(f"{one.name} …", file=sys.stderr, flush=True)
         try:
             found = one.run()
+        except DivergedError as reason:
+            print(f"{one.name}: {reason}; it counts as collapsed", file=sys.stderr)
+            found = {"collapsed": True, "diverged": str(reason)}
         except TriviumError as reason:
             print(f"{one.name}: {type(reason).__name__}: {reason}", file=sys.stderr)
             continue
-        found |= {"name": one.name, "part": one.part, "seconds": round(time.monotonic() - started, 1)}
-        write_text(kept, json.dumps(found))
+        records.keep(one.name, found | {"part": one.part, "seconds": round(time.monotonic() - started, 1)})
 
 
 def main() -> int:
@@ -129,12 +131,12 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="a tiny model, one seed, few steps: does it run?")
     parser.add_argument("--json", action="store_true")
     chosen = parser.parse_args()
-    records = chosen.out / "records"
-    records.mkdir(parents=True, exist_ok=True)
+    out: Path = chosen.out / "quick" if chosen.quick else chosen.out
     try:
-        foundation = make_foundation(chosen.out, run=chosen.run, minutes=chosen.minutes, quick=chosen.quick)
+        foundation = make_foundation(out, run=chosen.run, minutes=chosen.minutes, quick=chosen.quick)
+        records = Records(out / "records", stamp_of(foundation, quick=chosen.quick))
         scale = (QUICK if chosen.quick else FULL)._replace(threads=chosen.threads)
-        bench = Bench(chosen.out, foundation, scale)
+        bench = Bench(out, foundation, scale)
         trials = bench.trials(chosen.first, 1 if chosen.quick else chosen.seeds)
         if chosen.data:
             trials = chain(bench.real_trials(chosen.data, chosen.pairs, quick=chosen.quick), trials)
@@ -145,8 +147,8 @@ def main() -> int:
     except TriviumError as reason:
         print(f"{type(reason).__name__}: {reason}", file=sys.stderr)
         return 2
-    found: Summary = summarise([json.loads(path.read_bytes()) for path in sorted(records.glob("*.json"))])
-    write_page(chosen.out / "summary.html", found)
+    found: Summary = summarise(records.all())
+    write_page(out / "summary.html", found)
     print(json.dumps(found.as_json()) if chosen.json else tell(found))
     return 0
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trivium.config import Settings, merge, read_settings, resolve, to_toml
+from trivium.errors import ConfigError
 from trivium.evaluate.tasks import reply_to
 from trivium.feedback.agreement import implied_accuracy
 from trivium.feedback.store import LabelledPair
@@ -60,8 +61,13 @@ QUICK = Scale(60, 4, 6, 16, 2, 60, 20, 120, 4, 20)
 
 
 def make_foundation(out: Path, *, run: Path | None, minutes: float, quick: bool) -> Path:
-    """A run folder with base, members and instruct: a copy of `run`, or one that is trained here."""
+    """A run folder with base, members and instruct: a copy of `run`, or one that is trained here.
+
+    raises  ConfigError when the one that is there was made by an older version's --quick, and this is not
+    """
     place = out / "foundation"
+    if not quick and is_tiny(place / "recipe.toml"):
+        raise ConfigError(f"{place}: was made by --quick; choose another --out")
     if run and not place.exists():
         carry(Run(run), place, {})
     flags: Settings = merge(TINY if quick else {}, {"reward": {"members": MEMBERS}})
@@ -80,6 +86,10 @@ def make_foundation(out: Path, *, run: Path | None, minutes: float, quick: bool)
         make_members(teller)
         make_instruct(teller)
     return place
+
+
+def is_tiny(recipe: Path) -> bool:
+    return recipe.exists() and TINY["model"].items() <= read_settings(recipe)["model"].items()
 
 
 def carry(source: Run, place: Path, settings: Settings, *, more: Sequence[str] = ()) -> None:

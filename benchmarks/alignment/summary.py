@@ -26,8 +26,9 @@ FURTHER = 5  # times the KL at which a single reward model turns over
 
 
 class Outcome(NamedTuple):
-    """Of an algorithm's seeds."""
+    """Of an algorithm's seeds; those that diverged count as collapsed, and are in no mean."""
 
+    seeds: int
     win_rate: Mean
     least: float  # of the seeds' win rates
     gold: Mean  # less instruct's
@@ -60,6 +61,7 @@ class Summary(NamedTuple):
     votes_ratio: Mean | None
     votes_ratio_in_accuracy: Mean | None
     real: list[Record]
+    diverged: list[str]  # records of trials whose training did, which are in no mean
 
     def as_json(self) -> Record:
         main = self.rewards.get(85, {})
@@ -81,13 +83,14 @@ class Summary(NamedTuple):
             "kept_at_kl": {name: one.kept_at.value for name, one in self.pushed.items()},
             "turns_over_at_kl": {name: _turn(one) for name, one in self.pushed.items()},
             "real": self.real,
+            "diverged": self.diverged,
         }
 
 
 def _algorithm(one: Outcome) -> Record:
     rate = one.win_rate
     return {
-        "seeds": rate.seeds,
+        "seeds": one.seeds,
         "collapses": one.collapses,
         "win_rate": rate.value,
         "low": rate.low,
@@ -105,14 +108,16 @@ def _turn(one: Pushed) -> float | None:
 
 def summarise(records: Sequence[Record]) -> Summary:
     parts: dict[str, dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
+    lost = [record for record in records if "diverged" in record]
     for record in records:
-        parts[record["part"]][record["name"].rpartition("-")[0]].append(record)
+        if record not in lost:
+            parts[record["part"]][_kind(record)].append(record)
     best = {_seed(record): record for record in parts["best"]["best"]}
     asked = parts["votes"]["votes"]
     return Summary(
         rewards={int(name.split("-")[1]): _means(found) for name, found in sorted(parts["reward"].items())},
         outcomes={
-            name: _outcome(found, best)
+            name: _outcome(found, best, diverged=sum(_kind(record) == name for record in lost))
             for name in ALGORITHMS
             if (found := parts["policy"].get(name) or parts["length"].get(name))
         },
@@ -122,7 +127,13 @@ def summarise(records: Sequence[Record]) -> Summary:
         votes_ratio=_ratios(asked, WIN_RATE),
         votes_ratio_in_accuracy=_ratios(asked, ACCURACY),
         real=[record for found in parts["real"].values() for record in found],
+        diverged=[record["name"] for record in lost],
     )
+
+
+def _kind(record: Record) -> str:
+    """`grpo-long-3` → grpo-long"""
+    return str(record["name"]).rpartition("-")[0]
 
 
 def _seed(record: Record) -> int:
@@ -137,7 +148,7 @@ def _means(records: Sequence[Record]) -> dict[str, Mean]:
     return {key: mean([record[key] for record in records]) for key in keys}
 
 
-def _outcome(records: Sequence[Record], best: Mapping[int, Record]) -> Outcome:
+def _outcome(records: Sequence[Record], best: Mapping[int, Record], *, diverged: int) -> Outcome:
     beside, above, over = [], [], []
     for record in records:
         if found := best.get(_seed(record)):
@@ -147,12 +158,13 @@ def _outcome(records: Sequence[Record], best: Mapping[int, Record]) -> Outcome:
                 above.append(record["win_rate"] - rate)
             over += [record["win_rate"] - one["win_rate"] for one in found["points"] if one["n"] == SIXTEEN]
     return Outcome(
+        len(records) + diverged,
         mean([record["win_rate"] for record in records]),
         min(record["win_rate"] for record in records),
         mean([record["gold"] - record["gold_of_instruct"] for record in records]),
         mean([record["kl"] for record in records]),
         mean([record["length"] for record in records]),
-        sum(record["collapsed"] for record in records),
+        sum(record["collapsed"] for record in records) + diverged,
         mean(beside) if beside else None,
         mean(above) if above else None,
         mean(over) if over else None,
@@ -251,12 +263,12 @@ def _outcomes(found: Summary) -> Table:
     rows = [
         (
             name,
-            str(one.win_rate.seeds),
+            str(one.seeds),
             told(one.win_rate),
             f"{one.least:.1%}",
             f"{one.kl.value:.2f}",
             *(told(beside) if beside else "" for beside in (one.best_of, one.over_best, one.over_sixteen)),
-            f"{one.collapses} of {one.win_rate.seeds}",
+            f"{one.collapses} of {one.seeds}",
             f"{one.length.value:.0f}",
         )
         for name, one in found.outcomes.items()
@@ -314,4 +326,6 @@ def tell(found: Summary) -> str:
         widths = [max(map(len, column)) for column in zip(table.head, *table.rows, strict=True)]
         lines += ["", table.title]
         lines += ["  ".join(map(str.ljust, row, widths)).rstrip() for row in (table.head, *table.rows)]
+    if found.diverged:
+        lines += ["", f"Diverged, and in no mean: {', '.join(found.diverged)}"]
     return "\n".join(lines)

@@ -1,11 +1,13 @@
 """The benchmark of phase III: what its records come to, by hand."""
 
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from benchmarks.alignment.__main__ import Trial, work
 from benchmarks.alignment.curves import (
     ACCURACY,
     Fit,
@@ -17,11 +19,15 @@ from benchmarks.alignment.curves import (
     votes_ratio,
     win_rate_at,
 )
-from benchmarks.alignment.foundation import noise_at
+from benchmarks.alignment.foundation import TINY, make_foundation, noise_at
 from benchmarks.alignment.page import write_page
 from benchmarks.alignment.policies import HALVES
+from benchmarks.alignment.records import Records, Stamp
 from benchmarks.alignment.summary import summarise, tell
+from trivium.config import resolve, to_toml
+from trivium.errors import ConfigError, DivergedError, RewardError
 
+FULL = Stamp("full", "ab")
 MEASURED = {"reward": 1.0, "length": 20.0, "ended": 1.0, "distinct": 0.8}
 
 
@@ -39,6 +45,45 @@ def policy(name: str, seed: int, win_rate: float, *, part: str = "policy", kl: f
         "gold_at_first": 0.5, "length": 20.0, "collapsed": win_rate < 0.4,
         "curve": curve(0.6, 0.7, 0.8, 0.65, 0.6, 0.5),
     }  # fmt: skip
+
+
+def test_a_seed_that_diverges_is_counted_as_collapsed_and_in_no_mean() -> None:
+    lost = {"name": "grpo-2", "part": "policy", "collapsed": True, "diverged": "no finite loss"}
+    found = summarise([policy("grpo", 0, 0.7), policy("grpo", 1, 0.6), lost])
+    told = found.as_json()["grpo"]
+    assert (told["seeds"], told["collapses"], told["win_rate"]) == (3, 1, pytest.approx(0.65))
+    assert "1 of 3" in tell(found)
+    assert "Diverged, and in no mean: grpo-2" in tell(found)
+    assert summarise([lost]).as_json()["diverged"] == ["grpo-2"]
+
+
+def test_a_trial_that_diverges_leaves_a_record_and_one_that_fails_leaves_none(tmp_path: Path) -> None:
+    def raising(error: Exception) -> dict[str, Any]:
+        raise error
+
+    records = Records(tmp_path, FULL)
+    errors = {"a-0": DivergedError("no finite loss"), "b-0": RewardError("not to be trusted")}
+    work((Trial(name, "policy", partial(raising, error)) for name, error in errors.items()), records, ["policy"], 9.0)
+    (kept,) = records.all()
+    assert (kept["name"], kept["collapsed"], kept["diverged"]) == ("a-0", True, "no finite loss")
+
+
+def test_no_record_is_taken_for_one_of_another_kind(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Records(tmp_path, FULL).keep("grpo-0", {"part": "policy"})
+    for other in (FULL._replace(scale="quick"), FULL._replace(foundation="c0")):
+        with pytest.raises(ConfigError, match=r"grpo-0.json: was made full on foundation ab, this is .*; choose"):
+            Records(tmp_path, other)
+    assert not capsys.readouterr().err
+    (tmp_path / "old-0.json").write_text('{"name": "old-0", "part": "policy"}')
+    assert len(Records(tmp_path, FULL).all()) == 2
+    assert capsys.readouterr().err == "records that do not say what they were made with: 1; taken for full ones\n"
+
+
+def test_what_quick_left_is_no_foundation_of_a_full_benchmark(tmp_path: Path) -> None:
+    (tmp_path / "foundation").mkdir()
+    (tmp_path / "foundation" / "recipe.toml").write_text(to_toml(resolve(TINY)))
+    with pytest.raises(ConfigError, match="was made by --quick; choose another --out"):
+        make_foundation(tmp_path, run=None, minutes=1.0, quick=False)
 
 
 def test_agreement_of_two_voters_is_noise_of_one() -> None:

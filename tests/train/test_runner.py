@@ -15,7 +15,7 @@ from trivium.batch import TokenBatch
 from trivium.compute import Compute
 from trivium.config import OptimizerConfig
 from trivium.distributed.world import alone
-from trivium.errors import Interrupted, RunError
+from trivium.errors import DivergedError, Interrupted
 from trivium.model.shape import ModelConfig
 from trivium.model.transformer import Transformer, initialise
 from trivium.phases.pretrain import next_token_objective
@@ -250,7 +250,7 @@ def test_skipped_steps_are_told_in_the_journal_and_passed_over(tmp_path: Path) -
 
 def test_ten_steps_in_a_row_without_a_finite_loss_end_the_run(tmp_path: Path) -> None:
     attempt = Attempt(tmp_path, poison=range(1, 11), steps=30)
-    with pytest.raises(RunError, match="p: 10 steps in a row without a finite loss; lower the learning rate"):
+    with pytest.raises(DivergedError, match="p: 10 steps in a row without a finite loss; lower the learning rate"):
         attempt.to_the_end()
     assert attempt.lines[-1]["step"] == 11
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from trivium.distributed.shard import gather, part_of
 from trivium.distributed.world import World
-from trivium.errors import Interrupted, RunError
+from trivium.errors import DivergedError, Interrupted, RunError
 from trivium.runs import Journal, Run
 from trivium.train import checkpoint
 from trivium.train.interrupt import Interrupt
@@ -46,7 +46,7 @@ def run_phase(
     A phase that its own watch ends does no further step, also when it is run again; its best weights are kept aside.
 
     until   stop after this step, or the first after it that can be gone on from, with a checkpoint
-    raises  Interrupted after saving, when asked to stop; RunError when the loss stays infinite
+    raises  Interrupted after saving, when asked to stop; DivergedError when the loss stays infinite
     """
     state = run.state(phase.name)
     done = restore(phase, checkpoint.latest(state, say))
@@ -83,7 +83,8 @@ def run_phase(
                     journal.write({"phase": phase.name, "step": report.step, "evaluation": evaluation})
             skips = skips + 1 if report.skipped else 0
             if skips == MOST_SKIPS:
-                raise RunError(f"{phase.name}: {skips} steps in a row without a finite loss; lower the learning rate")
+                told = f"{skips} steps in a row without a finite loss"
+                raise DivergedError(f"{phase.name}: {told}; lower the learning rate")
             rests = report.step % phase.stride == 0 or report.step == last
             stopping = world.any(interrupt.requested) and rests
             late = world.any(time.monotonic() - saved >= save_seconds) and rests
