@@ -51,10 +51,26 @@ def test_a_file_whose_name_ends_like_a_weight_is_that_file(folder: Path) -> None
     assert {d.source.partition(":")[0]: d.weight for part in found for d in part} == {"c.txt": 1.0, "b.jsonl": 2.0}
 
 
-@pytest.mark.parametrize("spec", ["a.jsonl*0", "a.jsonl*1001", "pydocs*0.0", "tinyworld*0"])
+@pytest.mark.parametrize(
+    "spec", ["a.jsonl*0", "a.jsonl*1001", "a.jsonl*-1", "a.jsonl*abc", "pydocs*0.0", "tinyworld*-1"]
+)
 def test_a_weight_that_makes_no_sense_is_refused(folder: Path, spec: str) -> None:
-    with pytest.raises(ConfigError, match=r"data.text = .*: a weight is above 0 and at most 1,000; give how often"):
+    with pytest.raises(
+        ConfigError, match=r"data.text = .*: a weight is a number above 0 and at most 1,000; give how often"
+    ):
         load_documents(settings(folder, text=[spec]), 0, quiet)
+
+
+@pytest.mark.parametrize(
+    ("field", "name", "near"),
+    [("text", "tinywrld", "tinyworld"), ("text", "pydoc", "pydocs"), ("answers", "tiny-world*2", "tinyworld")],
+)
+def test_a_built_in_text_that_is_misspelt_is_told_with_its_name(folder: Path, field: str, name: str, near: str) -> None:
+    with pytest.raises(ConfigError, match=rf"no such file, and no built-in text of this name; did you mean {near}\?"):
+        check_files(settings(folder, **{field: [name]}))
+    (folder / name).write_bytes((folder / "asked.csv").read_bytes())
+    with pytest.raises(ConfigError, match="holds no file that can be read here"):
+        check_files(settings(folder, **{field: [name]}))
 
 
 @pytest.mark.parametrize("field", ["text_held_out", "answers_held_out", "pairs", "pairs_held_out"])

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from trivium import __version__
 from trivium.config import DataConfig
-from trivium.errors import ConfigError
+from trivium.errors import ConfigError, did_you_mean
 from trivium.records import Dialogue, Document, Pair
 from trivium.text import hub
 from trivium.text.answers import read_dialogues
@@ -18,7 +18,7 @@ from trivium.text.archives import archive_of
 from trivium.text.documents import Corpus, Rules, Side, gather
 from trivium.text.preferences import read_pairs
 from trivium.text.schemas import Progress, Say, unseen
-from trivium.text.sources import TEXT_KINDS, read_documents, sources_of, weigh, weighted
+from trivium.text.sources import TEXT_KINDS, names_files, read_documents, sources_of, weigh, weighted
 from trivium.text.split import Split, dialogue_key, pair_key, split
 from trivium.worlds import pydocs, tinyworld
 
@@ -162,19 +162,27 @@ def check_files(data: DataConfig) -> None:
 def files_named(data: DataConfig, field: str) -> list[str]:
     """The names of a field that are of no world, files from data.folder.
 
-    raises  ConfigError when a world has none of these records, or a name has a weight that would say nothing
+    raises  ConfigError when a world has none of these records, a name is nearly a world's, or a weight says nothing
     """
     for world, _ in worlds_of(data, field):
         if field not in WRITTEN[world]:
             raise ConfigError(f"data.{field} = {world}: {NOT_WRITTEN[world]}")
     found = [spec for spec in getattr(data, field) if weigh(spec, field=f"data.{field}")[0] not in WRITTEN]
+    named = found
     found = [str(Path(data.folder) / spec) if data.folder and not hub.is_hub(spec) else spec for spec in found]
+    for name, spec in zip(named, found, strict=True):
+        if near := "" if Path(name).suffix or names_files(spec) else did_you_mean(name, _worlds_for(field)):
+            raise ConfigError(f'data.{field} = "{name}": no such file, and no built-in text of this name{near}')
     for spec in found if field not in WEIGHTED else ():
         name, weight = weigh(spec, field=f"data.{field}")
         if weight != 1:
             remedy = f'give "{name}"; weights are for {" and ".join(f"data.{field}" for field in WEIGHTED)}'
             raise ConfigError(f'data.{field} = "{spec}": what is measured on, and each vote, counts once; {remedy}')
     return found
+
+
+def _worlds_for(field: str) -> list[str]:
+    return [world for world, fields in WRITTEN.items() if field in fields]
 
 
 def _load(

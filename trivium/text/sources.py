@@ -26,7 +26,7 @@ TEXT_COLUMNS = ("text", "content", "document", "body", "article", "story", "pass
 END_OF_TEXT = "<|endoftext|>"  # on a line of its own it parts the documents of a text file
 SECTION = 20_000  # characters
 PIECE_BYTES = 2**16
-WEIGHT = re.compile(r"(?P<name>.+)\*(?P<weight>\d+(\.\d+)?|\.\d+)")
+NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)")
 MOST_WEIGHT = 1000
 
 Record = TypeVar("Record", Document, Dialogue)
@@ -42,20 +42,26 @@ def files_of(spec: str, *, field: str = "data.text", kinds: Collection[str] = TE
     return _resolve(spec, field=field, kinds=kinds, say=quiet)[0]
 
 
+def names_files(spec: str) -> bool:
+    """Whether there is anything by this path or glob."""
+    return bool(_matches(spec))
+
+
 def weigh(spec: str, *, field: str) -> tuple[str, float]:
     """A spec without its weight, and the weight: ("a.txt", 0.5) of "a.txt*0.5"; 1 where none is said.
 
     What there is by the whole name is never taken for a name and a weight.
-    raises  ConfigError when the weight is not above 0, or is absurd
+    raises  ConfigError when what stands behind a file's name is no number, not above 0, or absurd
     """
-    found = WEIGHT.fullmatch(spec)
-    if found is None or _matches(spec):
+    name, _, weighs = spec.rpartition("*")
+    is_number = NUMBER.fullmatch(weighs)
+    if not name or _matches(spec) or not (is_number or _is_file(name)):
         return spec, 1.0
-    weight = float(found["weight"])
+    weight = float(weighs) if is_number else 0.0
     if not 0 < weight <= MOST_WEIGHT:
         remedy = "give how often it is to be seen in an epoch, or leave the source out"
-        raise ConfigError(f'{field} = "{spec}": a weight is above 0 and at most {MOST_WEIGHT:,}; {remedy}')
-    return found["name"], weight
+        raise ConfigError(f'{field} = "{spec}": a weight is a number above 0 and at most {MOST_WEIGHT:,}; {remedy}')
+    return name, weight
 
 
 def weighted(records: Iterable[Record], weight: float) -> Iterator[Record]:
@@ -137,6 +143,10 @@ def _matches(spec: str) -> list[Path]:
 
 def _path(spec: str) -> Path:
     return Path(os.path.expanduser(spec))  # noqa: PTH111 (pathlib raises where a name has no home)
+
+
+def _is_file(spec: str) -> bool:
+    return any(path.is_file() for path in _matches(spec)[:1])
 
 
 def _exists(path: Path) -> bool:
