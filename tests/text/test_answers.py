@@ -217,6 +217,9 @@ def test_with_skip_a_file_without_a_good_row_is_still_an_error(tmp_path: Path) -
         DataError, match=r'a.jsonl: none of its 200 rows can be used, the first: a.jsonl:1: "messages" en'
     ):
         list(read_dialogues([str(path)], bad_rows="skip"))
+    path.write_text("broken\n")
+    with pytest.raises(DataError, match=r"the first: a.jsonl:1: not valid JSON .*; fix or remove the line$"):
+        list(read_dialogues([str(path)], bad_rows="skip"))
 
 
 def test_good_rows_are_found_after_many_broken_ones(tmp_path: Path) -> None:

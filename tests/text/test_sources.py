@@ -323,3 +323,8 @@ def test_with_skip_every_good_row_of_ten_thousand_is_kept(tmp_path: Path) -> Non
     assert [document.source for document in documents] == good
     assert said[0].endswith(f"{len(good):,} documents; {10_000 - len(good):,} bad rows skipped")
     assert len(said) == 4
+
+
+def test_an_empty_parquet_file_is_called_empty(texts: Path) -> None:
+    (texts / "new.parquet").touch()
+    assert fault(texts / "new.parquet") == "new.parquet: is empty; fill it, or leave it out"

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from trivium.errors import DataError
 from trivium.records import Dialogue, Message, Role
+from trivium.text.rows import OR_SKIP, skipped
 from trivium.text.schemas import BadRows
 from trivium.text.tokenizer import CHAT_TEMPLATE, Tokenizer
 
@@ -115,7 +116,7 @@ def fit_all(
         except DataError as fault:
             if bad_rows == "stop":
                 raise
-            return Fitted(None, 0, fault)
+            return Fitted(None, 0, skipped(fault))
 
     return [fitted(dialogue) for dialogue in dialogues]
 
@@ -219,7 +220,7 @@ def _render_by_template(
             raise DataError(
                 f"{source}: the model's chat template does not write turn {i + 1}, an answer, after its prompt, "
                 "as the two melt together; take white space from the answer's beginning or the end of the template's "
-                'prompt, or leave the dialogue out, or set data.bad_rows = "skip"'
+                f"prompt, or leave the dialogue out{OR_SKIP}"
             )
         supervised[len(prompt) : whole.index(tokenizer.turn_end, len(prompt)) + 1] = True
     return Rendered(np.array(whole, dtype=np.int32), supervised)

@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Callable, Iterator
+from os import SEEK_END
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -17,7 +18,13 @@ MAX_DEPTH = 64
 PARQUET_BATCH = 256  # rows
 # Text that is not UTF-8, times out of range, time zones that are not known here.
 PARQUET_VALUE_ERRORS = (ValueError, OverflowError, KeyError)
-REMEDY = 'fix or remove the line, or set data.bad_rows = "skip"'
+OR_SKIP = ', or set data.bad_rows = "skip"'
+REMEDY = f"fix or remove the line{OR_SKIP}"
+
+
+def skipped(fault: DataError) -> DataError:
+    """The same, of a row that is skipped: that it may be is no remedy any more."""
+    return DataError(str(fault).replace(OR_SKIP, ""))
 
 
 class Row(NamedTuple):
@@ -262,13 +269,13 @@ def _parquet(path: Path, name: str) -> Iterator[Entry]:
 
     number = 0
     try:
-        with (
-            open_anywhere(path, name) as file,
-            pyarrow.parquet.ParquetFile(file, page_checksum_verification=True) as table,
-        ):
-            for batch in table.iter_batches(batch_size=PARQUET_BATCH):
-                yield from _values(batch, name, number)
-                number += batch.num_rows
+        with open_anywhere(path, name) as file:
+            if not file.seek(0, SEEK_END):
+                return  # as an empty file of another kind
+            with pyarrow.parquet.ParquetFile(file, page_checksum_verification=True) as table:
+                for batch in table.iter_batches(batch_size=PARQUET_BATCH):
+                    yield from _values(batch, name, number)
+                    number += batch.num_rows
     except DataError as error:
         yield error
     except (pyarrow.ArrowException, RecursionError, *PARQUET_VALUE_ERRORS) as error:

@@ -8,7 +8,7 @@ from typing import Generic, Literal, NamedTuple, TypeVar
 
 from trivium.errors import DataError
 from trivium.text import hub
-from trivium.text.rows import Entry, Row, read_entries
+from trivium.text.rows import Entry, Row, read_entries, skipped
 
 Record = TypeVar("Record")
 BadRows = Literal["stop", "skip"]
@@ -87,7 +87,7 @@ class Heard:
             raise fault
         self.skipped += 1
         if len(self.first) < NAMED:
-            self.first.append(fault)
+            self.first.append(skipped(fault))
 
     def count(self, parts: int) -> None:
         """A good row became so many records: none when it was empty, more than one when it was cut."""
