@@ -250,3 +250,24 @@ def test_one_object_holds_all_of_it(capsys: pytest.CaptureFixture[str]) -> None:
     assert found["numbers"]["dialogues"]["train"] == 30
     first = found["sections"][0]["specimens"][0]["spans"][0]
     assert set(first) == {"text", "id", "learned", "control", "document"}
+
+
+def test_what_a_phase_would_refuse_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "one.txt").write_text("Once upon a time.")
+    (tmp_path / "one.csv").write_text("prompt,completion\nWho?,I.\n")
+    names = {"text": [str(tmp_path / "one.txt")], "answers": [str(tmp_path / "one.csv")]}
+    print_inspection(inspect_recipe(None, flags={"data": names}, count=1))
+    told = " ".join(capsys.readouterr().out.split())
+    assert (
+        "Phase I would stop here: data.text: 1 document to learn from and 0 held out to measure on; give more" in told
+    )
+    assert "Phase II would stop here: data.answers: 1 dialogue to learn from and 0 held out" in told
+
+
+def test_no_section_is_empty(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    nothing = tmp_path / "none.csv"
+    nothing.write_text("prompt,completion\nWho?,I.\n")
+    flags = {"data": {"stories": 30, "answers": [], "answers_held_out": [str(nothing)]}, "model": {"vocab_size": 400}}
+    print_inspection(inspect_recipe(None, flags=flags, count=1))
+    _, _, section = capsys.readouterr().out.partition("Dialogues   phase II")
+    assert section.splitlines()[2] == "There is none."

@@ -26,14 +26,16 @@ from trivium.shelf import Parent, is_done, open_model, parent_at
 from trivium.story.start import first_model
 from trivium.story.teller import Teller, fingerprint_texts, name_data
 from trivium.text.adoption import adopt
-from trivium.text.documents import Documents
+from trivium.text.documents import Corpus, Documents
 from trivium.text.packing import PackedRows, RowOf, mixed
 from trivium.text.schemas import Progress, Say, quiet, unseen
 from trivium.text.shards import Shard
 from trivium.text.shards import write as write_shard
+from trivium.text.split import Split
 from trivium.text.tokenizer import Tokenizer
 from trivium.text.tokenizer import train as train_tokenizer
 from trivium.train.phase import Phase
+from trivium.wording import counted
 
 TOKENIZER_BYTES = 5_000_000  # of text are enough to learn a vocabulary from
 SAMPLING = Sampling(temperature=0.7, max_new_tokens=80)  # of what is shown to people
@@ -47,8 +49,7 @@ def make_base(teller: Teller) -> Path:
         return run.base
     teller.show.heading("I. Pretrain", "text with words missing: the next one, and blanks in the middle")
     documents = teller.documents(teller.show.say)
-    if not documents.train or not documents.held_out:
-        raise DataError(f"data.text: {len(documents.train)} documents to learn from; give more text")
+    check_texts(documents)
     tokenizer = _tokenizer(teller, documents.train)
     shard = token_shard(teller, documents.train, tokenizer)
     held_out = encode_whole(tokenizer, documents.held_out[: recipe.evaluate.documents])
@@ -83,6 +84,24 @@ def make_base(teller: Teller) -> Path:
         metrics=metrics,
     )
     return run.base
+
+
+def check_texts(found: Corpus | Split[Document]) -> None:
+    """raises  DataError when phase I has nothing to learn from, or nothing to measure on"""
+    _check_sides("text", "document", len(found.train), len(found.held_out))
+
+
+def check_dialogues(found: Split[Dialogue]) -> None:
+    """raises  DataError when phase II has nothing to learn from, or nothing to measure on"""
+    _check_sides("answers", "dialogue", len(found.train), len(found.held_out))
+
+
+def _check_sides(field: str, noun: str, learned: int, held_out: int) -> None:
+    if not learned or not held_out:
+        raise DataError(
+            f"data.{field}: {counted(learned, noun)} to learn from and {held_out} held out to measure on; give more, "
+            f"or name what to measure on in data.{field}_held_out"
+        )
 
 
 def take_base(teller: Teller) -> Path:
@@ -189,8 +208,7 @@ def make_instruct(teller: Teller) -> Path:
     teller.show.heading("II. Instruct", "instructions and their expected answers")
     model, tokenizer = open_model(run.base, device=teller.compute.device)
     records = teller.dialogues(teller.show.say)
-    if not records.train or not records.held_out:
-        raise DataError(f"data.answers: {len(records.train)} dialogues to learn from; give more")
+    check_dialogues(records)
     rows = dialogue_rows(teller, tokenizer, records.train)
     teller.show.say(f"  {len(records.train):,} dialogues in {rows.rows_per_epoch(0):,} rows")
     row = with_text(teller, tokenizer, rows)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from trivium.config import Settings, merge, read_settings, resolve
 from trivium.runs import read_run
-from trivium.story.inspecting.data import WORLD_RECORDS, limited, load, pack, some, tokenizer_for
+from trivium.story.inspecting.data import WORLD_RECORDS, limited, load, pack, refusals, some, tokenizer_for
 from trivium.story.inspecting.found import Inspection
 from trivium.story.inspecting.numbers import numbers_of
 from trivium.story.inspecting.page import write_page
@@ -37,6 +37,7 @@ def inspect_recipe(target: Path | None, *, flags: Settings, count: int) -> Inspe
         sections = sections_of(data, rows, tokenizer, recipe, count)
     if has_world(recipe.data, "text") or has_world(recipe.data, "answers"):
         notes.append(f"TinyWorld wrote {WORLD_RECORDS:,} of each at most; `trivium plan` says how many a run takes.")
+    notes += refusals(data)
     name = target.stem if target else "TinyWorld" if has_world(recipe.data, "text") else "your data"
     length, loss_on = recipe.model.context_length, recipe.instruct.loss_on
     return Inspection(name, tokenizer.vocab_size, whose, length, loss_on, sections, numbers, notes)

@@ -1,6 +1,7 @@
 """The records of a recipe or a run, the vocabulary they are seen in, and the rows they are packed into."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -14,6 +15,7 @@ from trivium.runs import Run, votes_of
 from trivium.shelf import is_done
 from trivium.show import Show
 from trivium.story.collecting import part
+from trivium.story.stages import check_dialogues, check_texts
 from trivium.text.adoption import adopt
 from trivium.text.corpus import load_dialogues, load_documents, load_pairs
 from trivium.text.packing import PackedRows
@@ -62,6 +64,16 @@ def load(recipe: Recipe, run: Run | None) -> Data:
             pairs = Split(*([p.decided() for p in side] for side in part(labelled, recipe.reward.held_out_share)))
     documents = Split(*load_documents(recipe.data, recipe.seed, say))
     return Data(documents, load_dialogues(recipe.data, recipe.seed, say), pairs)
+
+
+def refusals(data: Data) -> Iterator[str]:
+    """What phases I and II would say of data that they cannot use."""
+    checks = {"I": partial(check_texts, data.documents), "II": partial(check_dialogues, data.dialogues)}
+    for name, check in checks.items():
+        try:
+            check()
+        except DataError as reason:
+            yield f"Phase {name} would stop here: {reason}."
 
 
 def some(records: Sequence[Record]) -> Sequence[Record]:

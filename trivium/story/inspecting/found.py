@@ -24,7 +24,7 @@ class Section(msgspec.Struct, frozen=True):
     title: str
     told: str
     specimens: list[Specimen]
-    none: str = ""  # what to say where there are none
+    none: str = "There is none."  # what to say where there are none
 
 
 class Numbers(TypedDict):
