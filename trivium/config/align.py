@@ -119,7 +119,8 @@ class AlignConfig(OptimizerConfig):
     @model_validator(mode="after")
     def _whole_groups(self) -> Self:
         if self.rows_per_step % self.group:
-            raise ValueError(must_divide("group", self.group, "rows_per_step", self.rows_per_step))
+            given = self.model_fields_set
+            raise ValueError(must_divide("group", self.group, "rows_per_step", self.rows_per_step, given=given))
         if self.group < 2 and self.algorithm not in ("ppo", "dpo"):
             raise ValueError(f"group = {self.group}: must be at least 2 for {self.algorithm}; sample more answers")
         for name in ("rows_per_step", "microbatch_rows"):

@@ -44,5 +44,6 @@ class OptimizerConfig(Frozen):
     @model_validator(mode="after")
     def _whole_microbatches(self) -> Self:
         if self.rows_per_step % self.microbatch_rows:
-            raise ValueError(must_divide("microbatch_rows", self.microbatch_rows, "rows_per_step", self.rows_per_step))
+            rows, at_once, given = self.rows_per_step, self.microbatch_rows, self.model_fields_set
+            raise ValueError(must_divide("microbatch_rows", at_once, "rows_per_step", rows, given=given))
         return self

@@ -1,14 +1,20 @@
 """The shape of a decoder: every number that decides its tensors. No torch, so that help and plans stay quick."""
 
+from collections.abc import Collection
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
-def must_divide(name: str, value: int, whole_name: str, whole: int) -> str:
-    """`heads = 6: must divide width = 256; try 4 or 8`."""
+def must_divide(name: str, value: int, whole_name: str, whole: int, *, given: Collection[str]) -> str:
+    """`heads = 6: must divide width = 256, the default; try 4 or 8`.
+
+    given  the names that were set; of others it is told that the value is the default
+    """
     near = sorted((n for n in range(1, whole + 1) if whole % n == 0), key=lambda n: abs(n - value))[:2]
-    return f"{name} = {value}: must divide {whole_name} = {whole}; try {' or '.join(map(str, sorted(near)))}"
+    default, whole_default = ("" if each in given else ", the default" for each in (name, whole_name))
+    told = f"{name} = {value}{default}: must divide {whole_name} = {whole}{whole_default}"
+    return f"{told}; try {' or '.join(map(str, sorted(near)))}"
 
 
 def _stretches(scaling: tuple[float, ...]) -> bool:
@@ -60,14 +66,19 @@ class ModelConfig(BaseModel):
         heads = given.get("num_heads", cls.model_fields["num_heads"].default)
         if not (isinstance(width, int) and isinstance(heads, int) and heads > 0):
             return given  # the fields' own checks say what is wrong
-        if width % heads:
-            raise ValueError(must_divide("num_heads", heads, "width", width))
+        if width % heads and "num_heads" in given:
+            raise ValueError(must_divide("num_heads", heads, "width", width, given=given))
+        if left := width % (2 * heads):
+            told = f"must be a multiple of {2 * heads}, twice num_heads, as rotary embeddings turn pairs"
+            near = [size for size in (width - left, width - left + 2 * heads) if size]
+            raise ValueError(f"width = {width}: {told}; try {' or '.join(map(str, near))}")
         return {**given, "head_dim": width // heads}
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.num_heads % self.num_kv_heads:
-            raise ValueError(must_divide("num_kv_heads", self.num_kv_heads, "num_heads", self.num_heads))
+            given = self.model_fields_set
+            raise ValueError(must_divide("num_kv_heads", self.num_kv_heads, "num_heads", self.num_heads, given=given))
         if self.head_dim % 2:
             raise ValueError(f"head_dim = {self.head_dim}: must be even, rotary embeddings turn pairs")
         if not _stretches(self.rope_scaling):
