@@ -293,7 +293,11 @@ def test_a_run_that_does_not_exist_is_called_a_run(verb: str, here: Path, typed:
 
 @pytest.mark.parametrize("command", [["chat", "none"], ["fill", "none", "The ___ sat."]])
 def test_a_model_that_does_not_exist_is_named(command: list[str], here: Path, typed: Type) -> None:
-    assert_refused(typed(*command), "none: has no config.json; name a model folder")
+    assert_refused(
+        typed(*command), "none: no such run or model; name a run folder or a model folder such as runs/NAME/base"
+    )
+    (here / "nine").mkdir()
+    assert_refused(typed(*command), "none: no such run or model; did you mean nine?")
 
 
 def test_a_text_without_blanks_cannot_be_filled(here: Path, typed: Type) -> None:

@@ -1,13 +1,15 @@
 """What `trivium fill` tells of a text with blanks: whole texts, and each blank's fillings, with their probabilities."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from trivium.errors import CheckpointError
 from trivium.model.transformer import Transformer
 from trivium.shelf import Opened
-from trivium.story.filling import fill_with, print_fillings
+from trivium.story.filling import check_learned, fill_with, print_fillings
 from trivium.text.tokenizer import Tokenizer
 
 MakeModel = Callable[..., Transformer]
@@ -41,11 +43,28 @@ def test_the_blanks_of_a_text_that_are_filled_together_are_printed_below_it(caps
     assert capsys.readouterr().out.splitlines() == [
         " 60%  The cat sat on the mat.",
         "  5%  The dog sat.",
-        "  blank 1:  cat 70%   dog 30%",
-        "  blank 2:  mat 90%",
+        '  blank 1:  "cat" 70%   "dog" 30%',
+        '  blank 2:  "mat" 90%',
     ]
     print_fillings({"text": "The cat sat.", "texts": texts, "blanks": [cat]})
-    assert capsys.readouterr().out.splitlines() == ["The cat sat.", "  cat 70%   dog 30%"]
+    assert capsys.readouterr().out.splitlines() == ["The cat sat.", '  "cat" 70%   "dog" 30%']
+
+
+def test_fillings_are_quoted_and_those_of_no_percent_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    def shown(*pairs: tuple[str, float]) -> str:
+        print_fillings({"text": "", "blanks": [{"fillings": [{"text": t, "probability": p} for t, p in pairs]}]})
+        return capsys.readouterr().out.splitlines()[-1]
+
+    assert shown((" cat ", 0.99), ("\ndog", 0.006), (" cow", 0.004)) == '  "cat " 99%   "\\ndog" 1%'
+    assert shown((" cat", 0.004), (" cow", 0.003)) == '  "cat" 0%'
+
+
+def test_a_model_whose_vocabulary_had_no_blanks_is_refused(opened: Opened, tmp_path: Path) -> None:
+    check_learned(tmp_path, opened)
+    rows, ids = opened.model.embed_tokens.weight.data, opened.tokenizer
+    rows[[ids.blank_prefix, ids.blank_middle]] = rows.mean(0)  # as `grow` does it
+    with pytest.raises(CheckpointError, match=r"has never learned to fill blanks.*trivium pretrain --from"):
+        check_learned(tmp_path, opened)
 
 
 @pytest.mark.parametrize("blanks", [1, 2])

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from trivium.errors import CheckpointError
+from trivium.errors import CheckpointError, did_you_mean
 from trivium.generate.engine import last_of
 from trivium.generate.writer import Order
 from trivium.records import Message
@@ -53,7 +53,14 @@ def run_around(folder: Path) -> Run | None:
 
 
 def latest_model(folder: Path, *, prefer: str = "") -> Path:
-    """The model folder itself; of a run, the preferred stage or else the latest that is done."""
+    """The model folder itself; of a run, the preferred stage or else the latest that is done.
+
+    raises  CheckpointError when there is no such folder, or the run has no model yet
+    """
+    if not folder.exists():
+        near = did_you_mean(folder.name, _folders_beside(folder), folder=folder.parent)
+        remedy = "; name a run folder or a model folder such as runs/NAME/base, `trivium run` makes one"
+        raise CheckpointError(f"{folder}: no such run or model{near or remedy}")
     if (folder / "config.json").exists() or not (folder / "recipe.toml").exists():
         return folder
     run = Run(folder)
@@ -62,6 +69,10 @@ def latest_model(folder: Path, *, prefer: str = "") -> Path:
     if not done:
         raise CheckpointError(f"{folder}: has no finished model yet; go on with `trivium run {folder}`")
     return next((stage for stage in done if stage.name == prefer), done[-1])
+
+
+def _folders_beside(folder: Path) -> list[str]:
+    return [each.name for each in folder.parent.iterdir() if each.is_dir()] if folder.parent.is_dir() else []
 
 
 def prompt_of(voice: Voice, tokenizer: Tokenizer, messages: Sequence[Message]) -> list[int]:
