@@ -153,3 +153,7 @@ def test_ppo_clips_evenly_and_groups_may_rise_further() -> None:
 
 def resolved(**align: Any) -> AlignConfig:
     return resolve({"align": align}).align
+
+
+def test_dpo_which_writes_no_groups_may_learn_from_two_pairs_at_a_time() -> None:
+    assert resolve({"align": {"algorithm": "dpo", "rows_per_step": 4, "microbatch_rows": 2}}).align.rows_per_step == 4

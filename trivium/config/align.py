@@ -118,7 +118,7 @@ class AlignConfig(OptimizerConfig):
 
     @model_validator(mode="after")
     def _whole_groups(self) -> Self:
-        if self.rows_per_step % self.group:
+        if self.algorithm != "dpo" and self.rows_per_step % self.group:
             given = self.model_fields_set
             raise ValueError(must_divide("group", self.group, "rows_per_step", self.rows_per_step, given=given))
         if self.group < 2 and self.algorithm not in ("ppo", "dpo"):
