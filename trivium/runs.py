@@ -157,10 +157,7 @@ def read_run(path: Path) -> Run:
         around = next((above for above in path.parents[:3] if (above / "recipe.toml").exists()), None)
         if around and not path.exists():
             raise RunError(f"{path}: the run {around} has no such model yet; go on with `trivium run {around}`")
-        near = (
-            did_you_mean(path.name, _runs_beside(path), folder=path.parent)
-            or f"; start one with `trivium run --out {path}`"
-        )
+        near = _nearest_run(path) or f"; start one with `trivium run --out {path}`"
         raise RunError(f"{path}: {'is not a run folder' if path.exists() else 'there is no such run'}{near}")
 
 
@@ -214,10 +211,10 @@ def _is_run(path: Path) -> bool:
     return (path / "recipe.toml").is_file() or (path / _LOCK).is_file()
 
 
-def _runs_beside(path: Path) -> list[str]:
+def _nearest_run(path: Path) -> str:
     if not path.parent.is_dir():
-        return []
-    return sorted(sibling.name for sibling in path.parent.iterdir() if _is_run(sibling))
+        return ""
+    return did_you_mean(path.name, (each.name for each in path.parent.iterdir() if _is_run(each)), folder=path.parent)
 
 
 def _made_if_new(path: Path) -> Run:
