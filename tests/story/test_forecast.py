@@ -175,3 +175,10 @@ def test_a_plan_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr("trivium.story.forecast.prepare", compile_into)
     forecast(None, minutes=3.0, flags=ONE_THREAD)
     assert [*tmp_path.iterdir()] == []
+
+
+def test_one_of_a_thing_is_told_in_the_singular(capsys: pytest.CaptureFixture[str]) -> None:
+    print_forecast(forecast(None, minutes=1.0, flags={**ONE_THREAD, "model": {"num_layers": 1}}))
+    told = capsys.readouterr().out
+    assert "1 minute " in told
+    assert "parameters: 1 layer, width" in told

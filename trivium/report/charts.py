@@ -7,6 +7,8 @@ from typing import Literal, NamedTuple
 
 from markupsafe import Markup
 
+from trivium.wording import counted
+
 Point = tuple[float, float]
 Scale = Callable[[float], float]
 
@@ -234,7 +236,7 @@ def calibration_chart(label: str, bins: Sequence[tuple[float, float, float, floa
     ]
     parts.append(Markup('<path class="guide" d="M{} {}L{} {}"/>').format(LEFT, y(0.5), RIGHT, y(1)))
     for sure, right, low, high, pairs in bins:
-        told = f"{sure:.0%} sure · {right:.0%} right of {pairs} pairs"
+        told = f"{sure:.0%} sure · {right:.0%} right of {counted(pairs, 'pair')}"
         at = x(sure)
         parts.append(stop.format(at - 8, TOP, BOTTOM - TOP, at, y(low), y(high), at, y(right), RIGHT, told))
     return _svg(label, WIDTH, HEIGHT, parts)

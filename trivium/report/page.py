@@ -11,6 +11,7 @@ from trivium.report import charts, results, words
 from trivium.report.charts import NUMBER, SHARE, Mark, Series, Unit
 from trivium.report.paper import write_on_paper
 from trivium.report.reading import PhaseLog, Story
+from trivium.wording import counted
 
 
 class Figure(NamedTuple):
@@ -75,8 +76,12 @@ def chapter(phase: PhaseLog, story: Story) -> Chapter:
     kind = words.KINDS.get(base, words.Kind("", "text", phase.name, "A phase that this report does not know by name."))
     which = "" if not number.isdigit() else f" {int(number)}" if base == "member" else f", round {int(number)}"
     which += f", member {member}" if member else ""
-    planned = "" if phase.is_done else f" of {phase.planned:,}"
-    told = [f"{phase.steps:,}{planned} steps", words.minutes(phase.seconds), f"{words.count(phase.tokens)} tokens"]
+    steps = counted(phase.steps, "step") if phase.is_done else f"{phase.steps:,} of {phase.planned:,} steps"
+    told = [
+        steps,
+        words.minutes(phase.seconds),
+        f"{words.count(phase.tokens)} tokens",
+    ]
     if phase.seconds:
         told.append(f"{words.count(phase.tokens / phase.seconds)} tokens/s")
     return Chapter(phase.name, kind, f"{kind.title}{which}", told, figures(phase, story))

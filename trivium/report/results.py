@@ -9,6 +9,7 @@ from trivium.evaluate.measures import Measures, models_in
 from trivium.report import charts, words
 from trivium.report.charts import NUMBER, SHARE, Mark, Unit
 from trivium.report.reading import NAMED, Story
+from trivium.wording import counted
 
 
 class Station(NamedTuple):
@@ -34,7 +35,7 @@ def facts(story: Story) -> list[str]:
     told.append(f"{words.minutes(seconds)}{asked_for}")
     if story.plan:
         machine = story.plan.machine
-        told.append(f"{machine.name}, {machine.cores} cores, {machine.memory / 2**30:.0f} GiB")
+        told.append(f"{machine.name}, {counted(machine.cores, 'core')}, {machine.memory / 2**30:.0f} GiB")
     elif story.models:
         told.append(story.models[-1].lineage.machine)
     return told

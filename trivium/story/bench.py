@@ -29,6 +29,7 @@ from trivium.show import Show
 from trivium.train.loop import train
 from trivium.train.optimizer import build_optimizers
 from trivium.train.phase import Phase
+from trivium.wording import counted
 
 # Dense bfloat16, TFLOP/s, from the makers' data sheets; the first name that the card's name holds in whole words counts
 PEAKS = {
@@ -169,7 +170,7 @@ def writing_speed(model: Transformer, rows: int, *, prompt: int = 32, new: int =
 
 def print_speed(found: dict[str, Any]) -> None:
     machine, show = found["machine"], Show(stderr=False)
-    show.say(f"{machine['name']}, {machine['cores']} cores, training in {machine['precision']}")
+    show.say(f"{machine['name']}, {counted(machine['cores'], 'core')}, training in {machine['precision']}")
     ceiling = f"{machine['matmul_flops'] / 1e12:,.2f} TFLOP/s measured in large matrix products"
     peak = machine["peak_flops"]
     show.say(

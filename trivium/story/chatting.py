@@ -16,6 +16,7 @@ from trivium.show import console_for, printable
 from trivium.story.chat import COMMANDS, PHASES, Chat, Piece, Speaker
 from trivium.story.manner import Manner
 from trivium.train.interrupt import Interrupt, listen
+from trivium.wording import counted
 
 LEAST_COLUMN = 34  # characters; with less to each, answers stand below each other
 REDRAWS = 12  # a second
@@ -55,7 +56,7 @@ def obey(chat: Chat, line: str, show: "Terminal") -> None:
         show.say("from here on, before everything else: " + rest if rest else "nothing is said before everything else")
     elif name == "save":
         count = chat.save(Path(rest or "chat.jsonl").expanduser())
-        show.say(f"{rest or 'chat.jsonl'}: {count} dialogue{'s' if count > 1 else ''}, as data.answers reads them")
+        show.say(f"{rest or 'chat.jsonl'}: {counted(count, 'dialogue')}, as data.answers reads them")
     elif name == "clear":
         chat.clear()
         show.say("begun anew")

@@ -24,6 +24,7 @@ from trivium.text.corpus import is_judged, load_pairs
 from trivium.text.schemas import quiet
 from trivium.text.split import held_out as is_held_out
 from trivium.text.split import pair_key
+from trivium.wording import counted
 
 ATTEMPTS = 4  # to get as many votes as are wanted: equal answers are no pair
 JUDGED_TWICE = 50  # pairs, of which people's agreement is known to within about .14
@@ -173,7 +174,7 @@ def _gather(teller: Teller, round: Round, store: Store) -> None:
             if votes >= wanted:
                 break
         teller.show.say(
-            f"  the simulated judge voted on {votes:,} pairs of fresh answers; "
+            f"  the simulated judge voted on {counted(votes, 'pair')} of fresh answers; "
             f"{recipe.votes.noise:.0%} of its votes are wrong"
         )
 

@@ -20,6 +20,7 @@ from trivium.generate.native import decoder_in_use
 from trivium.plan import machine_name
 from trivium.plan.machine import container_limits
 from trivium.show import console_for
+from trivium.wording import counted
 
 OLDEST_PYTHON, OLDEST_TORCH = (3, 11), (2, 9)
 LEAST_MEMORY, LEAST_DISK = 2 * 2**30, 2 * 2**30  # bytes that the smallest whole run needs with room to spare
@@ -61,7 +62,12 @@ def of_machine() -> Iterator[Finding]:
     cores, ours = os.cpu_count() or 1, len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     fewer = ours < cores
     remedy = f"set compute.threads to {ours}: more would wait for each other" if fewer else ""
-    yield Finding("threads", "note" if fewer else "good", f"{cores} will be used, {ours} cores are ours", remedy)
+    yield Finding(
+        "threads",
+        "note" if fewer else "good",
+        f"{cores} will be used, {counted(ours, 'core')} {'is' if ours == 1 else 'are'} ours",
+        remedy,
+    )
     dtype = best_dtype(device)
     native = dtype == torch.bfloat16
     told = "bfloat16, which it multiplies natively; weights in float32" if native else "float32: no native bfloat16"

@@ -17,6 +17,7 @@ from trivium.publish import write_text
 from trivium.runs import Run, read_run, votes_of
 from trivium.show import Show
 from trivium.story.choosing import coming_round
+from trivium.wording import counted
 
 Found = dict[str, Any]
 
@@ -47,7 +48,7 @@ def _place(run: Run) -> Path | str:
 
 def told_of_import(found: Found) -> str:
     known = found["votes"] - found["new"]
-    return f"{found['new']:,} votes imported" + (f", {known:,} were there already" if known else "")
+    return f"{counted(found['new'], 'vote')} imported" + (f", {known:,} were there already" if known else "")
 
 
 def export_feedback(run: Path, *, to: str, out: Path | None) -> None:
@@ -83,8 +84,8 @@ def print_stats(found: Found) -> None:
     show = Show(stderr=False)
     people = found["votes"] - found["simulated"]
     print(
-        f"{found['votes']:,} votes: {people:,} of people, {found['simulated']:,} simulated; "
-        f"{found['withdrawn']:,} more were withdrawn, {found['waiting']:,} pairs wait."
+        f"{counted(found['votes'], 'vote')}: {people:,} of people, {found['simulated']:,} simulated; "
+        f"{found['withdrawn']:,} more were withdrawn, {counted(found['waiting'], 'pair')} waiting."
     )
     if not found["votes"]:
         return
@@ -119,7 +120,7 @@ def print_stats(found: Found) -> None:
         for flag in one["flags"]:
             print(f"look at {one['rater']}: {flag['reason']}")
     if found["agreement"]:
-        print(f"Raters agree on {_share(found['agreement'])} of {found['agreement']['pairs']:,} pairs.")
+        print(f"Raters agree on {_share(found['agreement'])} of {counted(found['agreement']['pairs'], 'pair')}.")
     if found["ceiling"]:
         low, high = found["ceiling"]
         print(f"Against single votes a reward model can be right in {low:.0%} to {high:.0%}, not more.")

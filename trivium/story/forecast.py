@@ -29,6 +29,7 @@ from trivium.story.start import with_start
 from trivium.story.trusting import EPOCHS, round_up
 from trivium.text.corpus import check_files, load_pairs
 from trivium.text.schemas import quiet
+from trivium.wording import counted
 
 Forecast = dict[str, Any]  # what `trivium plan --json` prints
 
@@ -255,12 +256,12 @@ def summary(found: Forecast) -> Iterator[tuple[str, str]]:
     machine, model = found["machine"], found["model"]
     if machine:
         speed = f"{machine['matmul_flops'] / 1e9:,.0f} GFLOP/s in {machine['precision']}"
-        yield "machine", f"{machine['name']}, {machine['cores']} cores, {size(machine['memory'])}; {speed}"
-    heads = f"{model['num_heads']} heads"
+        yield "machine", f"{machine['name']}, {counted(machine['cores'], 'core')}, {size(machine['memory'])}; {speed}"
+    heads = counted(model["num_heads"], "head")
     yield (
         "model",
-        f"{model['parameters']:,} parameters: {model['num_layers']} layers, width {model['width']}, {heads}, "
-        f"context {model['context_length']}, vocabulary {model['vocab_size']:,}",
+        f"{model['parameters']:,} parameters: {counted(model['num_layers'], 'layer')}, width {model['width']}, "
+        f"{heads}, context {model['context_length']}, vocabulary {model['vocab_size']:,}",
     )
     start = found["start"]
     yield "weights", f"from {start['folder']} ({start['weights']})" if start["folder"] else "fresh"
@@ -281,8 +282,10 @@ def reasons(choice: dict[str, Any], *, fresh: bool) -> Iterator[tuple[str, str]]
     """What the dial reckoned with."""
     trials: dict[str, list[str]] = {}
     for each in choice["trials"]:
-        shape = f"{each['num_layers']} layers of {each['width']}"
-        trials.setdefault(shape, []).append(f"{short(each['tokens_per_second'])} with {each['rows']} rows at once")
+        shape = f"{counted(each['num_layers'], 'layer')} of {each['width']}"
+        trials.setdefault(shape, []).append(
+            f"{short(each['tokens_per_second'])} with {counted(each['rows'], 'row')} at once"
+        )
     told = "; ".join(f"{shape} {', '.join(speeds)}" for shape, speeds in trials.items())
     yield "tried", f"tokens/s of plain steps: {told}" if told else UNTRIED
     if fresh:
@@ -300,7 +303,7 @@ def _title(found: Forecast) -> str:
     if found["minutes"] is None:
         return "The phases"
     spent = f", {duration(60 * found['spent_minutes'])} of them spent" if found["spent_minutes"] else ""
-    return f"{found['minutes']:g} minutes{spent}"
+    return f"{counted(found['minutes'], 'minute')}{spent}"
 
 
 def _stage_rows(found: Forecast) -> list[list[str]]:
@@ -309,7 +312,7 @@ def _stage_rows(found: Forecast) -> list[list[str]]:
         about = "" if stage.settled else "~"
         steps = "" if stage.steps is None else f"{about}{stage.steps:,}"
         if stage.name == "votes" and found["pairs_to_vote_on"]:
-            steps = f"{found['pairs_to_vote_on']:,} pairs"
+            steps = counted(found["pairs_to_vote_on"], "pair")
         exact = stage.settled and stage.name in ("pretrain", "instruct")
         tokens = "" if stage.tokens is None else f"{'' if exact else '~'}{short(stage.tokens)}"
         minutes = "" if stage.done or found["minutes"] is None else f"{stage.minutes:.1f}"

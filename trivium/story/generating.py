@@ -24,6 +24,7 @@ from trivium.story.manner import Manner
 from trivium.story.voices import Voice, order_of, prompt_of, spelled, voice_at
 from trivium.text.prompts import read_prompts
 from trivium.text.tokenizer import Tokenizer
+from trivium.wording import counted
 
 ROWS = 32  # answers written at once where each token is looked at
 MOST_BESIDE = 20
@@ -171,7 +172,7 @@ def _tell_cut(lengths: Sequence[int], orders: Sequence[Order]) -> None:
 
 def _tell_speed(written: Sequence[Written], seconds: float) -> None:
     tokens = sum(each.tokens for each in written)
-    answers = f"{len(written):,} answer{'s' if len(written) != 1 else ''}"
+    answers = counted(len(written), "answer")
     line = f"{answers}, {tokens:,} tokens, {tokens / max(seconds, 1e-9):,.0f} tokens/s"
     console_for(stderr=True).print(Text(line, style="dim"))
 

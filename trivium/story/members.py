@@ -17,6 +17,7 @@ from trivium.story.stages import beginning, encode_whole, token_shard
 from trivium.story.teller import Teller, name_data
 from trivium.text.tokenizer import Tokenizer
 from trivium.train.phase import Phase
+from trivium.wording import counted
 
 APART = 1000  # between the members' seeds
 
@@ -57,7 +58,9 @@ def _make_member(teller: Teller, number: int) -> None:
     documents, tokenizer = teller.documents(), Tokenizer.load(run.tokenizer)
     shard = token_shard(teller, documents.train, tokenizer)
     held_out = encode_whole(tokenizer, documents.held_out[: recipe.evaluate.documents])
-    teller.show.say(f"  member {number} of the reward's ensemble: {recipe.pretrain.steps:,} steps, a seed of its own")
+    teller.show.say(
+        f"  member {number} of the reward's ensemble: {counted(recipe.pretrain.steps, 'step')}, a seed of its own"
+    )
 
     def build(model: Transformer) -> Phase[TokenBatch]:
         made = pretrain.build(recipe, model, tokenizer, shard, held_out, teller.objective, teller.compute, teller.world)

@@ -21,6 +21,7 @@ from trivium.story.start import with_start
 from trivium.story.teller import Teller
 from trivium.text.corpus import check_files
 from trivium.train.interrupt import listen
+from trivium.wording import counted
 
 DEFAULT_MINUTES = 10.0
 LAST = "measure"  # stage of a run
@@ -170,7 +171,8 @@ def go_on(run: Run, said: Settings, minutes: float | None, *, new_round: bool) -
     dial = read_dial(run)
     if dial and minutes is not None and minutes != dial.minutes:
         raise RunError(
-            f"{run.path}: was begun for {dial.minutes:g} minutes in all; drop --minutes, or choose another --out"
+            f"{run.path}: was begun for {counted(dial.minutes, 'minute')} in all; "
+            "drop --minutes, or choose another --out"
         )
     for section, key, value in leaves(resolve(said) if said else None, said):
         if new_round and section in LATER:

@@ -39,6 +39,7 @@ from trivium.text.schemas import quiet
 from trivium.text.tokenizer import Tokenizer
 from trivium.train.phase import Phase
 from trivium.train.runner import measured
+from trivium.wording import counted
 
 REPLAYED = 10_000  # dialogues with answers known to be right, learned on beside the reward
 
@@ -211,7 +212,7 @@ def make_imitator(teller: Teller, round: Round, votes: Votes) -> Path:
     quarter = {"steps": steps, "learning_rate": teller.recipe.instruct.learning_rate / 4}
     quarter["matrix_learning_rate"] = teller.recipe.instruct.matrix_learning_rate / 4
     recipe = teller.recipe.model_copy(update={"instruct": teller.recipe.instruct.model_copy(update=quarter)})
-    teller.show.say(f"  imitating {len(preferred):,} preferred answers first: {steps} steps")
+    teller.show.say(f"  imitating {len(preferred):,} preferred answers first: {counted(steps, 'step')}")
 
     def build(model: Transformer) -> Phase[TokenBatch]:
         return instruct.build(

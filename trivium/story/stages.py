@@ -191,11 +191,13 @@ def token_shard(teller: Teller, documents: Documents, tokenizer: Tokenizer) -> S
 def _tell_text(teller: Teller, shard: Shard, tokenizer: Tokenizer, held_out: int) -> None:
     shape = teller.recipe.model
     teller.show.say(
-        f"  {len(shard):,} documents, {int(shard.lengths.sum()):,} tokens of {tokenizer.vocab_size:,} kinds; "
-        f"{held_out:,} documents held out"
+        f"  {counted(len(shard), 'document')}, {counted(int(shard.lengths.sum()), 'token')} "
+        f"of {tokenizer.vocab_size:,} kinds; "
+        f"{counted(held_out, 'document')} held out"
     )
     teller.show.say(
-        f"  {shape.parameters:,} parameters: {shape.num_layers} layers, width {shape.width}, {shape.num_heads} heads, "
+        f"  {shape.parameters:,} parameters: {counted(shape.num_layers, 'layer')}, width {shape.width}, "
+        f"{counted(shape.num_heads, 'head')}, "
         f"context {shape.context_length} tokens; {str(teller.compute.dtype).removeprefix('torch.')}"
     )
 
@@ -210,7 +212,7 @@ def make_instruct(teller: Teller) -> Path:
     records = teller.dialogues(teller.show.say)
     check_dialogues(records)
     rows = dialogue_rows(teller, tokenizer, records.train)
-    teller.show.say(f"  {len(records.train):,} dialogues in {rows.rows_per_epoch(0):,} rows")
+    teller.show.say(f"  {counted(len(records.train), 'dialogue')} in {counted(rows.rows_per_epoch(0), 'row')}")
     row = with_text(teller, tokenizer, rows)
 
     def build(model: Transformer) -> Phase[TokenBatch]:

@@ -200,7 +200,7 @@ class Teller:
         steps = self.world.from_first(look.steps_by(self.dial.spent, seconds))
         self.dial.look = None
         self.settle(key := f"{look.stage}.steps", steps)
-        self.show.say(f"  at the speed so far, {plan.get_key(self.settings, key):,} steps fit")
+        self.show.say(f"  at the speed so far, {counted(plan.get_key(self.settings, key), 'step')} fit")
 
     def _follow(
         self, phase: Phase[Any], sample: Callable[[], None] | None, *, until: int | None = None

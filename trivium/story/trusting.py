@@ -26,6 +26,7 @@ from trivium.text.split import pair_key
 from trivium.text.tokenizer import Tokenizer
 from trivium.train.loop import train
 from trivium.train.phase import Phase
+from trivium.wording import counted
 
 EPOCHS = 2  # over the votes, where the recipe does not say how many steps
 
@@ -56,8 +57,8 @@ def make_reward(teller: Teller, round: Round, votes: Votes) -> Path:
         teller.settle("reward.steps", max(1, round_up(learned / teller.recipe.reward.rows_per_step)))
     teller.settle_warmup("reward")
     teller.show.say(
-        f"  reward model: {len(votes.train):,} votes to learn from, {len(votes.held_out):,} held out, "
-        f"{teller.recipe.reward.steps} steps{told_members(teller)}"
+        f"  reward model: {counted(len(votes.train), 'vote')} to learn from, {len(votes.held_out):,} held out, "
+        f"{counted(teller.recipe.reward.steps, 'step')}{told_members(teller)}"
     )
     others = [learn_member(teller, round, votes, labels, number) for number in numbers[1:]]
     model, tokenizer = teach_member(teller, round, votes, labels, 1), Tokenizer.load(teller.run.instruct)

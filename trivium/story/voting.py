@@ -30,6 +30,7 @@ from trivium.story.asking import Asker
 from trivium.story.choosing import answering_model, coming_round
 from trivium.story.guidelines import guidelines_of
 from trivium.train.interrupt import listen
+from trivium.wording import counted
 
 WIDE = 100  # columns from which two answers stand side by side
 
@@ -226,7 +227,7 @@ def tally(store: Store, rater: Rater, run: Run) -> str:
     votes = [vote for vote in store.votes() if vote.choice != "skip"]
     whose = Counter("simulated" if v.simulated else "yours" if v.rater_id == rater.id else "others" for v in votes)
     lines = [
-        f"{run.path} has {whose['yours']:,} votes of yours, {whose['others']:,} of others, "
+        f"{run.path} has {counted(whose['yours'], 'vote')} of yours, {whose['others']:,} of others, "
         f"{whose['simulated']:,} simulated."
     ]
     round = coming_round(run)

@@ -24,6 +24,7 @@ from trivium.records import Document
 from trivium.text.duplicates import Numbers, Signatures, first_alike
 from trivium.text.schemas import Progress, Say
 from trivium.text.split import document_key, place_of
+from trivium.wording import counted
 
 Repeats = Literal["near", "exact", "keep"]
 
@@ -236,7 +237,7 @@ class Parted(NamedTuple):
         found += [(self.crossing, "repeat what is held out")]
         said = ", ".join(f"{count:,} {what}" for count, what in found if count)
         if not said:
-            return f"none of {compared:,} documents is left out"
+            return f"none of {counted(compared, 'document')} is left out"
         return f"of {compared:,} documents {said} and are left out"
 
 

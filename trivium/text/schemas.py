@@ -9,6 +9,7 @@ from typing import Generic, Literal, NamedTuple, TypeVar
 from trivium.errors import DataError
 from trivium.text import hub
 from trivium.text.rows import Entry, Row, read_entries, skipped
+from trivium.wording import counted
 
 Record = TypeVar("Record")
 BadRows = Literal["stop", "skip"]
@@ -63,10 +64,10 @@ class Held(NamedTuple):
 
     def told(self, *, weight: float = 1.0) -> str:
         often = "" if weight == 1 else f", each seen {weight:g} times in an epoch"
-        empty = f"; {_count(self.empty, 'empty row')} passed over" if self.empty else ""
-        skipped = f"; {_count(self.skipped, 'bad row')} skipped" if self.skipped else ""
-        cut = f" in {_count(self.parts, 'section')}" if self.parts > self.kept else ""
-        return f"{self.title}, {_count(self.kept, self.noun)}{cut}{often}{empty}{skipped}"
+        empty = f"; {counted(self.empty, 'empty row')} passed over" if self.empty else ""
+        skipped = f"; {counted(self.skipped, 'bad row')} skipped" if self.skipped else ""
+        cut = f" in {counted(self.parts, 'section')}" if self.parts > self.kept else ""
+        return f"{self.title}, {counted(self.kept, self.noun)}{cut}{often}{empty}{skipped}"
 
 
 Tell = Callable[[Held], None]
@@ -100,7 +101,9 @@ class Heard:
         if not self.kept and not self.skipped:
             raise DataError(f"{self.name}: is empty; fill it, or leave it out")
         if not self.kept:
-            raise DataError(f"{self.name}: none of its {self.skipped:,} rows can be used, the first: {self.first[0]}")
+            raise DataError(
+                f"{self.name}: none of its {counted(self.skipped, 'row')} can be used, the first: {self.first[0]}"
+            )
         self._tell(Held(self.name, title, noun, self.kept, self.parts, self.empty, self.skipped, self.first))
 
 
@@ -151,7 +154,7 @@ def summary(spec: str, held: Sequence[Held], *, left_out: int = 0, weight: float
         return
     shapes = [_together(held, title).told(weight=weight) for title in dict.fromkeys(file.title for file in held)]
     unused = [f"{left_out:,} of them could not be used"] if left_out else []
-    yield f"{spec}: {_count(len(held) + left_out, 'file')}: {'; '.join(shapes + unused)}"
+    yield f"{spec}: {counted(len(held) + left_out, 'file')}: {'; '.join(shapes + unused)}"
     yield from _skipped([fault for file in held for fault in file.faults][:NAMED])
 
 
@@ -216,7 +219,3 @@ def named(keys: Iterable[str]) -> str:
     """The columns of a row, for messages."""
     shown = [str(key)[:40] for key in islice(keys, 12)]
     return f"the columns {', '.join(shown)}" if shown else "no columns"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -18,6 +18,7 @@ from trivium.text.dialogue import Fitted
 from trivium.text.packing import PackedRows
 from trivium.text.split import Split, dialogue_key, document_key, pair_key
 from trivium.text.tokenizer import Tokenizer
+from trivium.wording import counted
 
 COUNTED_ROWS = 200  # of each phase, for the share of padding
 
@@ -99,7 +100,7 @@ def dialogue_sizes(records: Sequence[Dialogue], tokenizer: Tokenizer, recipe: Re
     left_out = len(fitted) - len(rendered)
     if records and not rendered:
         raise DataError(
-            f"{records[0].source}: not one token of {len(records):,} dialogues has loss, as none fits "
+            f"{records[0].source}: not one token of {counted(len(records), 'dialogue')} has loss, as none fits "
             f"{recipe.model.context_length} tokens; raise model.context_length"
         )
     learned = sum(int(each.supervised.sum()) for each in rendered)

@@ -18,6 +18,7 @@ from trivium.text.dialogue import Fitted, Rendered
 from trivium.text.packing import PackedRows, Row
 from trivium.text.spans import spans
 from trivium.text.tokenizer import Tokenizer
+from trivium.wording import counted
 
 FIRST_ROWS = 30  # among which we look for the one with the most documents
 FIRST_DIALOGUES = 2000  # among which we look for one that has to be cut
@@ -67,7 +68,7 @@ def sections_of(data: Data, rows: Rows, tokenizer: Tokenizer, recipe: Recipe, co
 
 
 def specimen(title: str, seen: Rendered, tokenizer: Tokenizer, *, told: str = "") -> Specimen:
-    size = f"{len(seen.ids):,} tokens, {int(seen.supervised.sum()):,} with loss"
+    size = f"{counted(len(seen.ids), 'token')}, {int(seen.supervised.sum()):,} with loss"
     ids, learned = seen.ids[:MOST_TOKENS].tolist(), seen.supervised[:MOST_TOKENS].tolist()
     shown = list(spans(ids, learned, tokenizer))
     return Specimen(title, f"{size}{told and f'; {told}'}", shown, len(seen.ids) - len(shown))
@@ -117,9 +118,7 @@ def row_specimen(title: str, row: Row, noun: str, tokenizer: Tokenizer) -> Speci
     """A row as it lies in a batch, but for its padding."""
     held = row.documents >= 0
     count, learned = int(row.documents.max()) + 1, targets_of(row)
-    told = (
-        f"{count} {noun}{'s' * (count != 1)} in {len(row.tokens):,} positions, {int((~held).sum()):,} of them padding"
-    )
+    told = f"{counted(count, noun)} in {len(row.tokens):,} positions, {int((~held).sum()):,} of them padding"
     columns = (column[held][:MOST_TOKENS].tolist() for column in (row.tokens, learned, row.documents))
     ids, has_loss, documents = columns
     shown = list(spans(ids, has_loss, tokenizer, documents))

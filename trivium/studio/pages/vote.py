@@ -15,6 +15,7 @@ from trivium.studio.auth import Member, Owner, Voter
 from trivium.studio.ballots import Slip
 from trivium.studio.rounds import learned_from
 from trivium.studio.studio import Here, Json, Studio, show
+from trivium.wording import counted
 
 routes = APIRouter()
 MOST_PAIRS = 12  # handed out at once
@@ -67,7 +68,11 @@ def bought(here: Studio) -> list[str]:
     number, report = story.rewards[-1]
     ceiling = f"; {report['ceiling']:.0%} is the most that is possible" if report.get("ceiling") else ""
     votes, whose = learned_from(here.run.round(number), here.store.cast_by_people())
-    came_of = f"{votes:,} simulated votes" if whose == "simulated" else f"{votes:,} votes{whose and f', {whose}'}"
+    came_of = (
+        counted(votes, "simulated vote")
+        if whose == "simulated"
+        else f"{counted(votes, 'vote')}{whose and f', {whose}'}"
+    )
     told = [
         f"Round {number}’s reward model came of {came_of}. It agrees with {report['accuracy']:.0%} of those held out "
         f"({report['accuracy_low']:.0%} to {report['accuracy_high']:.0%}{ceiling})."
