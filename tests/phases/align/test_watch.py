@@ -102,6 +102,12 @@ def test_what_was_wrong_from_the_first_is_not_the_doing_of_reinforcement() -> No
     assert found == Verdict(0, 30, "")
 
 
+def test_where_the_judge_gives_marks_they_say_which_is_best_and_not_how_often_it_won() -> None:
+    marked = seen(0.6, 0.7, 0.65, gold=[0.5, 0.6, 0.8])
+    assert watch(marked, WatchConfig()) == Verdict(30, 30, "")
+    assert watch(seen(0.6, 0.4, gold=[0.5, 0.9]), WatchConfig()).best == 0, "but none that loses more than it wins"
+
+
 def test_a_value_that_is_no_number_is_a_fault_whichever_it_is() -> None:
     broken = seen(0.6, 0.9, 0.95, 0.99, reward=[0.0, math.nan, math.nan, math.inf])
     assert watch(broken, WatchConfig()) == Verdict(10, 10, "its reward is no number any more")

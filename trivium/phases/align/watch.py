@@ -34,10 +34,13 @@ def watch(seen: Sequence[Measured], settings: WatchConfig, *, comparisons: int =
 
 
 def best_of(sound: Sequence[Measured]) -> int:
-    """The step of the highest win rate, the first of equals; where nobody judges, the last that is sound; 0: none."""
+    """The step whose answers are best, the first of equals; where nobody judges, the last that is sound; 0: none.
+
+    By what the judge gives on average where he gives marks, which chance moves less than the share of comparisons won.
+    """
     judged = [one for one in sound if "win_rate" in one.found]
     if judged:
-        best = max(judged, key=lambda one: one.found["win_rate"])
+        best = max(judged, key=lambda one: one.found.get("gold", one.found["win_rate"]))
         return best.step if best.found["win_rate"] > EVEN else 0
     return sound[-1].step if sound else 0
 
