@@ -1,6 +1,6 @@
 """How much is learned in the same time: our choices beside a tuned GPT-2-style baseline, in held-out bits per byte.
 
-    python benchmarks/learn.py DATA [--minutes 3] [--keep FILE] [--json] [--quick]
+    python benchmarks/learn.py DATA [--minutes 3] [--on tinyworld chilit] [--keep FILE] [--json] [--quick]
 
 DATA holds pre_chilit/docs.jsonl.gz. The baseline is the same code with the choices that everybody begins with: AdamW
 for every weight, weights drawn with spread 0.02 and nothing started at zero, a learning rate that falls all the way, no
@@ -28,10 +28,11 @@ import torch
 from torch import nn
 
 from benchmarks.notes import Notes
-from benchmarks.school import QUICK, TURNS, WHOLE, Learned, Restyle, School, Way, corpus, model_of, shape
+from benchmarks.school import CONTEXT, QUICK, TURNS, WHOLE, Learned, Restyle, School, Way, corpus, model_of, shape
 from trivium import plan
 from trivium.compute import prepare
 from trivium.config import DataConfig, merge, resolve
+from trivium.model.shape import ModelConfig
 from trivium.train.phase import Phase
 
 RATES = tuple(0.0005 * 2**place for place in range(7))
@@ -100,10 +101,18 @@ def baseline(school: School, minutes: float, *, rung: int, order: Sequence[str])
     return list(found.values())
 
 
-def dial(name: str, minutes: float, machine: plan.Machine, *, compiled: bool) -> Way:
-    """What the dial chooses for a phase I of so many minutes."""
-    budget = plan.Budget(60 * minutes, machine, compiled, law=name if name in plan.LAWS else "text")
-    chosen, choice = plan.choose_shape({}, budget)
+def dial(school: School, minutes: float, machine: plan.Machine) -> Way:
+    """What the dial chooses for a phase I of so many minutes, timing real steps of the shapes that look best."""
+    name = school.corpus.name
+
+    def timer(model: ModelConfig, at_once: int, rows: int) -> float:
+        told = {"pretrain": {"rows_per_step": rows, "microbatch_rows": at_once}}
+        way = Way(f"{model.num_layers} layers of {model.width}", merge(shape(model.num_layers, model.width), told))
+        return rows * CONTEXT / school.paces([way])[way.name]
+
+    # compiled or not, the steps are timed as they will be
+    budget = plan.Budget(60 * minutes, machine, compiled=False, law=name if name in plan.LAWS else "text")
+    chosen, choice = plan.choose_shape({"model": {"context_length": CONTEXT}}, budget, timer=timer)
     layers, width = chosen["model"]["num_layers"], chosen["model"]["width"]
     ours = shape(layers, width)
     following = plan.follow(resolve(ours).model, choice.tokens)._asdict()
@@ -115,11 +124,11 @@ def rung_of(way: Way) -> int:
     return plan.LADDER.index((way.settings["model"]["num_layers"], way.settings["model"]["width"]))
 
 
-def ours(school: School, minutes: float, machine: plan.Machine, until: float, *, compiled: bool) -> list[Learned]:
+def ours(school: School, minutes: float, machine: plan.Machine, until: float) -> list[Learned]:
     """Shorter and shorter, until it is worse than that."""
     found: list[Learned] = []
     for fraction in FRACTIONS:
-        way = dial(school.corpus.name, minutes * fraction, machine, compiled=compiled)
+        way = dial(school, minutes * fraction, machine)
         found.append(school.learn(way, minutes * fraction, school.paces([way])[way.name]))
         if found[-1].bits > until:
             break
@@ -142,6 +151,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path)
     parser.add_argument("--minutes", type=float, default=3.0, help="of each baseline run")
+    parser.add_argument("--on", nargs="*", default=["tinyworld", "chilit"], choices=["tinyworld", "chilit"])
     parser.add_argument("--keep", type=Path, help="a file for what was measured; what it knows is not done again")
     parser.add_argument("--quick", action="store_true", help="seconds, only the learning rate tuned, nothing compiled")
     parser.add_argument("--json", action="store_true")
@@ -157,13 +167,13 @@ def main() -> int:
         compute = prepare(settings, torch.device("cpu"), Path(folder) / "compiled")
         measured = notes.find(lambda: msgspec.to_builtins(plan.measure_machine(compute)), compiled=compiled)
         machine = msgspec.convert(measured, plan.Machine)
-        for name, data in configs.items():
-            text = corpus(name, data, most=QUICK if chosen.quick else WHOLE)
+        for name in chosen.on:
+            text = corpus(name, configs[name], most=QUICK if chosen.quick else WHOLE)
             school = School(text, compute, Path(folder), turns=1 if chosen.quick else TURNS, notes=notes)
-            rung = rung_of(dial(name, minutes, machine, compiled=compiled))
+            rung = rung_of(dial(school, minutes, machine))
             theirs = baseline(school, minutes, rung=rung, order=ORDER[: 1 if chosen.quick else None])
             best = min(theirs, key=lambda run: run.bits)
-            mine = ours(school, minutes, machine, best.bits, compiled=compiled)
+            mine = ours(school, minutes, machine, best.bits)
             taken = time_to(best.bits, mine)
             result[name] = {"time_ratio": None if taken is None else taken / best.minutes}
             if not chosen.json:
