@@ -352,7 +352,7 @@ def show(match: Match) -> None:
         whole, writing = (statistics.median(values) for values in zip(*every, strict=True))
         ratio = "" if who == "ours" else spread(match.ratios)
         parts = f"{writing:>10.2f}{whole - writing:>10.2f}" if match.name == "grpo" else f"{'':20}"
-        print(f"{match.name:<8}{who:<36}{whole:>10.2f}{parts}   {ratio}")
+        print(f"{match.name:<8}{who:<50}{whole:>10.2f}{parts}   {ratio}")
 
 
 def main() -> int:
@@ -375,7 +375,7 @@ def main() -> int:
     if chosen.json:
         print(json.dumps({f"{match.name}_ratio": statistics.median(match.ratios) for match in matches}))
         return 0
-    print(f"{'':<8}{'median seconds a step':<36}{'whole':>10}{'writing':>10}{'learning':>10}   theirs / ours")
+    print(f"{'':<8}{'median seconds a step':<50}{'whole':>10}{'writing':>10}{'learning':>10}   theirs / ours")
     for match in matches:
         show(match)
     return 0
