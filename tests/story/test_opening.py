@@ -115,6 +115,21 @@ def test_the_stages_divide_the_time_that_is_left(spent: float, minutes: float) -
     assert dial.spent == pytest.approx(max(spent, 60 * minutes))
 
 
+def test_the_gate_is_lenient_in_short_runs_alone_and_where_nobody_said_otherwise(tmp_path: Path) -> None:
+    for said, minutes, gate, lenient in (
+        ({}, 10, False, True),
+        ({}, 20, True, False),
+        ({"align": {"gate": False}}, 10, False, False),
+        ({"align": {"gate": True}}, 10, True, False),
+    ):
+        settings, dial = begin(said, minutes, COMPUTE)
+        assert (resolve(settings).align.gate, dial.lenient) == (gate, lenient)
+    run = begun(tmp_path, {})
+    _, dial = go_on(run, {"align": {"gate": False}}, None, new_round=True)
+    assert dial is not None
+    assert not dial.lenient, "now somebody said it"
+
+
 def begun(folder: Path, said: dict[str, Any], minutes: float = 10.0, *, dial: bool = True) -> Run:
     settings, made = begin(said, minutes, COMPUTE)
     run = Run(folder)

@@ -44,7 +44,8 @@ class AlignConfig(OptimizerConfig):
     "length 40", "function my_rules.py:score", "judge http://127.0.0.1:8000/v1 NAME"; only "model" needs votes;
     "exact" and "number" give nothing to an answer that never ends"""
     gate: bool = True
-    """whether a reward model must be better than chance and than the longer answer before anything learns from it"""
+    """whether a reward model must surely be better than chance and than the longer answer before anything learns from
+    it; left open by the dial in short runs, where it must be better but need not be sure"""
     rows_per_step: int = Field(128, ge=2)
     """answers written at once: prompts times group; dpo: answers in a step, two to a pair"""
     microbatch_rows: int = Field(128, ge=1)

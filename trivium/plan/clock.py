@@ -82,6 +82,7 @@ class Dial(msgspec.Struct):
     look: Look | None = None
     choice: Choice | None = None  # why the model has its shape
     through: str = "measure"  # the stage whose end was asked for; those after it have their share of the rest
+    lenient: bool = False  # whether it is the dial that left the gate open, for the time is short: see align.gate
 
     def settled(self, *keys: str) -> list[str]:
         """Those of some keys that were open, from now on no longer."""

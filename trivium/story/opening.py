@@ -154,10 +154,15 @@ def begin(said: Settings, minutes: float, compute: Compute, *, through: str = ""
     if settings["compute"]["compile"] and obstacle:
         raise ConfigError(f"compute.compile = true: {obstacle}, or set it to false")
     settings = plan.choose_exam(settings, minutes)
-    if minutes < plan.GATE_FROM_MINUTES:
-        settings = plan.set_default(settings, "align.gate", False)
-    dial = plan.Dial(minutes=minutes, open=plan.open_keys(said), machine=machine, through=through or LAST)
+    lenient = minutes < plan.GATE_FROM_MINUTES and not says_gate(said)
+    if lenient:
+        settings = plan.set_key(settings, "align.gate", False)
+    dial = plan.Dial(minutes, plan.open_keys(said), machine, through=through or LAST, lenient=lenient)
     return choose_before(settings, dial, compute), dial
+
+
+def says_gate(said: Settings) -> bool:
+    return "gate" in said.get("align", {})
 
 
 def would_compile(said: Settings, minutes: float) -> bool:
@@ -169,6 +174,8 @@ def go_on(run: Run, said: Settings, minutes: float | None, *, new_round: bool) -
     """Settings of a run that was begun before; raises RunError where the command says otherwise."""
     begun = resolve(read_settings(run.recipe)).model_dump(mode="json")  # whole, whichever version wrote it
     dial = read_dial(run)
+    if dial and says_gate(said):
+        dial = msgspec.structs.replace(dial, lenient=False)
     if dial and minutes is not None and minutes != dial.minutes:
         raise RunError(
             f"{run.path}: was begun for {counted(dial.minutes, 'minute')} in all; "

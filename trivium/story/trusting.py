@@ -202,25 +202,33 @@ def open_scorer(teller: Teller, round: Round) -> Scorer:
     """
     report = trust.read_report(round.reward_report.read_bytes())
     if reason := trust.objection(report):
-        if teller.recipe.align.gate:
+        if refuses(teller, report):
             raise RewardError(
                 f"{round.reward}: {reason}; vote more (`trivium vote {teller.run.path}`, then `trivium run "
                 f"{teller.run.path} --round`), or set align.gate = false"
             )
-        short = teller.dial and teller.dial.minutes < GATE_FROM_MINUTES
-        told = f", which a run of less than {GATE_FROM_MINUTES:g} minutes begins with" if short else ""
-        teller.show.say(
-            f"  do not trust this reward model: {reason}. Learned from all the same, as align.gate = false says{told}"
-        )
+        told = "as align.gate = false says"
+        if teller.dial and teller.dial.lenient:
+            told = f"as it is better on the few votes that a run of less than {GATE_FROM_MINUTES:g} minutes holds out"
+        teller.show.say(f"  do not trust this reward model: {reason}. Learned from all the same, {told}")
     return scorer_of(round, teller.recipe.reward, teller.compute)
 
 
 def is_refused(teller: Teller, round: Round) -> bool:
     """Whether the round has reward models from which nothing may learn: other votes make others."""
-    settings = teller.recipe.align
-    if not (settings.gate and settings.uses_model and stands(round.reward)):
+    if not (teller.recipe.align.uses_model and stands(round.reward)):
         return False
-    return bool(trust.objection(trust.read_report(round.reward_report.read_bytes())))
+    report = trust.read_report(round.reward_report.read_bytes())
+    return bool(trust.objection(report)) and refuses(teller, report)
+
+
+def refuses(teller: Teller, report: trust.RewardReport) -> bool:
+    """Whether nothing may learn from a reward model that is not surely better than chance and than the longer answer.
+
+    Where it is the dial that left the gate open, as few votes are held out, nothing may if it is no better on those.
+    """
+    lenient = teller.dial is not None and teller.dial.lenient
+    return teller.recipe.align.gate or (lenient and not trust.is_better(report))
 
 
 def scorer_of(round: Round, settings: RewardConfig, compute: Compute) -> Scorer:

@@ -148,6 +148,11 @@ def objection(report: RewardReport) -> str:
     return ""
 
 
+def is_better(report: RewardReport) -> bool:
+    """Whether it agrees with more of the held-out votes than chance and than the longer answer would, surely or not."""
+    return report.accuracy > 0.5 and report.over_longer > 0
+
+
 def read_report(data: bytes) -> RewardReport:
     """As it was written, but for the curve."""
     found = msgspec.json.decode(data)
