@@ -231,19 +231,22 @@ class Typist:
         """What came until it is what was waited for."""
         began, end = len(self.seen), time.monotonic() + seconds
         while not ready(self.seen[began:]):
-            if time.monotonic() > end:
-                self.process.kill()
-                self.process.wait()
-                raise AssertionError(self.seen)
+            self.give_up_after(end)
             self.look(0.1)
         return self.seen[began:]
+
+    def give_up_after(self, end: float) -> None:
+        if time.monotonic() > end:
+            self.process.kill()
+            self.process.wait()
+            raise AssertionError(self.seen)
 
     def insist(self, ready: Callable[[str], bool]) -> None:
         """Ctrl-C until it is heard: readline misses one that comes between its prompt and its waiting."""
         began, end = len(self.seen), time.monotonic() + 30
         again = 0.0
         while not ready(self.seen[began:]):
-            assert time.monotonic() < end, self.seen
+            self.give_up_after(end)
             if time.monotonic() > again:
                 self.process.send_signal(signal.SIGINT)
                 again = time.monotonic() + 2
