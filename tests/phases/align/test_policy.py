@@ -178,7 +178,7 @@ def test_the_policy_comes_to_write_what_is_rewarded(
         live.lm_head.weight.mul_(0.1)  # begin by writing anything
     judge = Scorer(Wants(live), tokenizer, COMPUTE)
     writers = Writers(live, small_model(vocab_size=tokenizer.vocab_size), judge, tokenizer)
-    steps = 25 * more.get("minibatches", 1)
+    steps = (40 if algorithm == "ppo" else 25) * more.get("minibatches", 1)  # its value model learns too
     settings: Any = {"steps": steps, "rows_per_step": 32, "microbatch_rows": 32, "group": 8, "learning_rate": 0.02}
     settings |= {"unended_penalty": 0.0} | ({} if algorithm == "online-dpo" else {"kl": 0.0}) | more
     phase = built(writers, algorithm=algorithm, **settings)
@@ -186,7 +186,7 @@ def test_the_policy_comes_to_write_what_is_rewarded(
     for _ in train(phase, alone(), steps=range(steps)):
         rewards.append(phase.observe()["reward"])
     assert sum(rewards[:3]) / 3 < 0.3
-    assert sum(rewards[-3:]) / 3 > 1
+    assert sum(rewards[-3:]) / 3 > 1.5
 
 
 def test_the_blind_comparison_is_measured_where_a_judge_knows_the_truth(writers: Writers) -> None:
