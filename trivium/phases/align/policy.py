@@ -85,16 +85,16 @@ def learning_batches(
     """
     if settings.overlong == "skip":
         learned = learned & torch.tensor([reply.ended for reply in rollout.replies])
-    sizes, found, replies = [len(answers.ends) for answers in rollout.written], [], rollout.replies
+    sizes, found = [len(answers.ends) for answers in rollout.written], []
+    drawn = torch.tensor([nats for reply in rollout.replies for nats in reply.logprobs], device=device)
+    parts = drawn.split([len(answers.targets) for answers in rollout.written])
     for i, (answers, mine, which) in enumerate(
         zip(rollout.written, gained.split(sizes), learned.to(device).split(sizes), strict=True)
     ):
         weights, items = weights_of(answers.owners, which, settings)
         old = rollout.old_logprobs[i] if rollout.old_logprobs else None
         reference = rollout.reference_logprobs[i] if rollout.reference_logprobs else None
-        first = sum(sizes[:i])
-        drawn = torch.tensor([p for reply in replies[first : first + sizes[i]] for p in reply.logprobs], device=device)
-        found.append(RolloutBatch(answers, mine[answers.owners], weights, items, old, reference, drawn))
+        found.append(RolloutBatch(answers, mine[answers.owners], weights, items, old, reference, parts[i]))
     return found
 
 
