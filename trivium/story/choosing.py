@@ -21,7 +21,14 @@ from trivium.feedback.pairs import Floats, candidates, choose_pairs
 from trivium.feedback.store import NewPair, NewQueued
 from trivium.generate.sampling import Sampling, stream_seed
 from trivium.model.hub import load_reward
-from trivium.phases.align.questions import Question, Questions, listed_questions, prompts_of, world_questions
+from trivium.phases.align.questions import (
+    Question,
+    Questions,
+    known_answers,
+    listed_questions,
+    prompts_of,
+    world_questions,
+)
 from trivium.phases.align.scorer import Scorer
 from trivium.records import Message
 from trivium.runs import Run
@@ -83,11 +90,10 @@ def learning_prompts(recipe: Recipe) -> Questions:
     if is_judged(recipe.data):
         return world_questions(recipe, held_out=False)
     dialogues = load_dialogues(recipe.data, recipe.seed, quiet)
-    right = {dialogue.prompt: dialogue.accepted or (dialogue.answer,) for dialogue in dialogues.train}
     prompts = prompts_of(load_pairs(recipe.data, quiet), dialogues, held_out=False)
     order = np.random.Generator(np.random.Philox(np.random.SeedSequence((recipe.seed, 9))))
     order.shuffle(prompts)
-    return listed_questions(prompts, right)
+    return listed_questions(prompts, known_answers(dialogues.train))
 
 
 def new_prompts(ask: Questions, known: Collection[Prompt], first: int) -> Iterator[Question]:

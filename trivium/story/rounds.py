@@ -13,9 +13,9 @@ from trivium.model.transformer import Transformer
 from trivium.phases import instruct
 from trivium.phases.align import algorithms
 from trivium.phases.align.questions import (
-    Expected,
     Question,
     Questions,
+    known_answers,
     listed_questions,
     prompts_of,
     world_questions,
@@ -48,7 +48,7 @@ def learning_questions(teller: Teller) -> Questions:
     """What the policy is asked while it learns."""
     if has_judge(teller):
         return world_questions(teller.recipe, held_out=False)
-    return listed_questions(_prompts(teller, held_out=False), known_answers(teller, held_out=False))
+    return listed_questions(_prompts(teller, held_out=False), known_answers(teller.dialogues().train))
 
 
 def measuring_questions(teller: Teller) -> list[Question]:
@@ -58,15 +58,9 @@ def measuring_questions(teller: Teller) -> list[Question]:
         ask, different = world_questions(teller.recipe, held_out=True), count
     else:
         prompts = _prompts(teller, held_out=True)
-        ask, different = listed_questions(prompts, known_answers(teller, held_out=True)), len(set(prompts))
+        ask = listed_questions(prompts, known_answers(teller.dialogues().held_out))
+        different = len(set(prompts))
     return [ask(i) for i in range(min(count, different))]
-
-
-def known_answers(teller: Teller, *, held_out: bool) -> Expected:
-    """What is right, by prompt: any of the accepted answers, or the only one there is."""
-    dialogues = teller.dialogues()
-    found = dialogues.held_out if held_out else dialogues.train
-    return {dialogue.prompt: dialogue.accepted or (dialogue.answer,) for dialogue in found}
 
 
 def _prompts(teller: Teller, *, held_out: bool) -> list[tuple[Message, ...]]:
@@ -158,7 +152,7 @@ def tell_unknown(teller: Teller) -> None:
     if not rules or has_judge(teller):
         return
     asked = set(_prompts(teller, held_out=False))
-    if unknown := len(asked - known_answers(teller, held_out=False).keys()):
+    if unknown := len(asked - known_answers(teller.dialogues().train).keys()):
         teller.show.say(
             f"  {' and '.join(rules)}: {unknown:,} of {len(asked):,} prompts earn nothing by this, as data.answers has "
             "no answer to them"

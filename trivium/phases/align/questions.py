@@ -1,6 +1,6 @@
 """What phase III asks: prompts from a world whose judge knows the truth, or from pairs on file, where none does."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from trivium.config import Recipe
@@ -41,6 +41,11 @@ def prompts_of(pairs: Split[Pair], dialogues: Split[Dialogue], *, held_out: bool
 
 
 Expected = Mapping[tuple[Message, ...], tuple[str, ...]]  # prompt → the answers that are right
+
+
+def known_answers(dialogues: Iterable[Dialogue]) -> Expected:
+    """What is right, by prompt: any of the accepted answers, or the only one there is."""
+    return {dialogue.prompt: dialogue.accepted or (dialogue.answer,) for dialogue in dialogues}
 
 
 def listed_questions(prompts: Sequence[tuple[Message, ...]], expected: Expected | None = None) -> Questions:
