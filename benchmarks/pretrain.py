@@ -8,7 +8,8 @@ processor has it; compiled with both attentions, PyTorch's own (sdpa) and the on
 As it comes is what a peer does on a CPU unless told otherwise: float32, nothing compiled, Trainer with 8 rows. Each
 contender runs in its best setting, the fastest by the median of interleaved tries; then all of them are repeated,
 interleaved, in one process whose freed memory is kept, which helps peers too. Only steps are timed, after others to
-warm up. The ceiling is the time of the step's own matrix products and nothing else. Run it on a quiet machine.
+warm up. The ceiling is the time of the step's own matrix products and nothing else, in the same turns. Run it on a
+quiet machine.
 """
 
 import argparse
@@ -50,6 +51,7 @@ TRIES, TRIED = 3, 4  # of each setting, and steps in each
 REPEATS, QUICK_REPEATS, BLOCK = 7, 3, 8  # of each contender's best setting, and steps in each
 CHARACTERS = 1_500_000
 ATTENTIONS = ("sdpa", "eager")
+CEILING = "the ceiling"  # repeated beside the contenders
 TRAINER_ROWS = 8  # the Trainer's own per_device_train_batch_size
 AT_ONCE = (4, TRAINER_ROWS, ROWS)
 Timed = Callable[[int], float]  # takes so many optimizer steps; their seconds
@@ -77,10 +79,14 @@ class Result(NamedTuple):
 class Found(NamedTuple):
     tried: dict[str, list[float]]  # tokens per second of each setting
     results: list[Result]  # ours, then the peers
-    ceiling: float  # tokens per second, if a step were its matrix products
+    ceiling: list[float]  # tokens per second of each repeat, if a step were its matrix products
 
     def ratios(self, theirs: Result) -> list[float]:
         return [a / b for a, b in zip(self.results[0].speeds, theirs.speeds, strict=True)]
+
+    def share(self, of: Result) -> float:
+        """Of the ceiling, in the median repeat: the machine may be slower in another."""
+        return statistics.median(a / b for a, b in zip(of.speeds, self.ceiling, strict=True))
 
     def fastest(self, *, as_it_comes: bool) -> Result:
         return max((one for one in self.results[1:] if one.as_it_comes == as_it_comes), key=lambda one: one.median)
@@ -268,33 +274,31 @@ def interleaved(ways: dict[str, Timed], turns: int, steps: int) -> dict[str, lis
     return found
 
 
-def ceiling(shape: dict[str, Any], dtype: torch.dtype) -> float:
-    """Tokens per second of the step's own products, forward and both backward ones, each shape at its best of five."""
+def products(shape: dict[str, Any], dtype: torch.dtype) -> Timed:
+    """A step's own matrix products, forward and both backward ones, and nothing else."""
     model = ModelConfig(**shape, context_length=ROW)
-    tokens, width, head = ROWS * ROW, model.width, model.head_dim
+    width, head, layers = model.width, model.head_dim, model.num_layers
     queries, keys = model.num_heads * head, model.num_kv_heads * head
     layer = [(width, queries + 2 * keys), (queries, width), (width, 2 * model.mlp_width), (model.mlp_width, width)]
-    seconds = model.num_layers * sum(product_seconds(tokens, *sizes, dtype) for sizes in layer)
-    seconds += product_seconds(tokens, width, model.vocab_size, dtype)
+    factors = [(layers, pair) for sizes in layer for pair in three_products(*sizes, dtype)]
+    factors += [(1, pair) for pair in three_products(width, model.vocab_size, dtype)]
     scores = torch.randn(ROWS * model.num_heads, ROW, head, dtype=dtype)
     weights = torch.randn(ROWS * model.num_heads, ROW, ROW, dtype=dtype)
-    seconds += 3 * model.num_layers * (least(lambda: scores @ scores.mT) + least(lambda: weights @ scores))
-    return tokens / seconds
+    factors += [(3 * layers, (scores, scores.mT)), (3 * layers, (weights, scores))]
+
+    def steps(number: int) -> None:
+        for times, (left, right) in number * factors:
+            for _ in range(times):
+                left @ right
+
+    return by_the_clock(steps)
 
 
-def product_seconds(tokens: int, inputs: int, outputs: int, dtype: torch.dtype) -> float:
-    x, w = torch.randn(tokens, inputs, dtype=dtype), torch.randn(outputs, inputs, dtype=dtype)
-    y = torch.randn(tokens, outputs, dtype=dtype)
-    return least(lambda: x @ w.T) + least(lambda: y @ w) + least(lambda: y.T @ x)
-
-
-def least(product: Callable[[], torch.Tensor]) -> float:
-    times = []
-    for _ in range(5):
-        start = time.perf_counter()
-        product()
-        times.append(time.perf_counter() - start)
-    return min(times)
+def three_products(inputs: int, outputs: int, dtype: torch.dtype) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """The factors of y = x wᵀ, of its gradient in x, and of that in w."""
+    x, y = (torch.randn(ROWS * ROW, size, dtype=dtype) for size in (inputs, outputs))
+    w = torch.randn(outputs, inputs, dtype=dtype)
+    return [(x, w.T), (y, w), (y.T, x)]
 
 
 def compare(text: Text, shape: dict[str, Any], compute: Compute, *, quick: bool) -> Found:
@@ -306,9 +310,10 @@ def compare(text: Text, shape: dict[str, Any], compute: Compute, *, quick: bool)
         for who in every
     }
     repeats = QUICK_REPEATS if quick else REPEATS
-    speeds = interleaved({who.name: who.settings[best[who.name]] for who in every}, repeats, BLOCK)
+    chosen = {who.name: who.settings[best[who.name]] for who in every}
+    speeds = interleaved(chosen | {CEILING: products(shape, compute.dtype)}, repeats, BLOCK)
     results = [Result(who.name, best[who.name], who.as_it_comes, speeds[who.name]) for who in every]
-    return Found(tried, results, ceiling(shape, compute.dtype))
+    return Found(tried, results, speeds[CEILING])
 
 
 def summary(found: Found) -> dict[str, float]:
@@ -316,7 +321,7 @@ def summary(found: Found) -> dict[str, float]:
     return {
         "ratio": statistics.median(found.ratios(best)),
         "ratio_default": statistics.median(found.ratios(default)),
-        "ceiling": found.results[0].median / found.ceiling,
+        "ceiling": found.share(found.results[0]),
     }
 
 
@@ -325,11 +330,11 @@ def told(speeds: list[float]) -> str:
 
 
 def show(name: str, found: Found) -> None:
-    print(f"{name}: the ceiling is {found.ceiling:,.0f} tokens/s")
+    print(f"{name}: the ceiling is {told(found.ceiling)} tokens/s")
     print(f"  {'contender':<23} {'its best setting':<25} {'tokens/s (least to most)':<26} ceiling  ours / theirs")
     for one in found.results:
         ratio = "" if one is found.results[0] else spread(found.ratios(one))
-        print(f"  {one.name:<23} {one.setting:<25} {told(one.speeds):<26} {one.median / found.ceiling:>7.0%}  {ratio}")
+        print(f"  {one.name:<23} {one.setting:<25} {told(one.speeds):<26} {found.share(one):>7.0%}  {ratio}")
     print(f"  {'tried':<49} tokens/s (least to most)")
     for way, speeds in found.tried.items():
         print(f"  {way:<49} {told(speeds)}")

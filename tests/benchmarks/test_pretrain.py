@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from benchmarks.pretrain import ROW, ROWS, Found, Peer, Result, interleaved, peers, plain_loop, summary
+from benchmarks.pretrain import ROW, ROWS, Found, Peer, Result, interleaved, peers, plain_loop, products, summary
 
 TINY = {"num_layers": 1, "width": 16, "num_heads": 2, "num_kv_heads": 1, "mlp_width": 16, "vocab_size": 40}
 
@@ -12,7 +12,7 @@ def test_ratios_are_of_the_fastest_peer_in_its_best_setting_and_as_it_comes() ->
     ours = Result("ours", "", False, [40.0, 90.0, 60.0])
     slow, fast = Result("slow", "", False, [5.0] * 3), Result("fast", "", False, [20.0, 30.0, 20.0])
     default = Result("as it comes", "", True, [10.0, 10.0, 10.0])
-    found = Found({}, [ours, slow, fast, default], 120.0)
+    found = Found({}, [ours, slow, fast, default], [50.0, 180.0, 120.0])  # in the first turn a neighbour worked
     assert summary(found) == {"ratio": 3.0, "ratio_default": 6.0, "ceiling": 0.5}
 
 
@@ -41,3 +41,7 @@ def test_the_plain_loop_runs_with_the_attention_that_was_asked_for(attention: st
     peer = Peer(plain_loop, torch.float32, False, attention, 8)
     assert peer.model(TINY).config._attn_implementation == attention
     assert plain_loop(peer, TINY, torch.randint(40, (20, ROW)))(1) > 0
+
+
+def test_the_ceiling_is_timed_as_steps_are() -> None:
+    assert products(TINY, torch.float32)(2) > 0
