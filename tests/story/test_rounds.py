@@ -290,6 +290,17 @@ def test_rules_alone_need_no_votes_and_no_reward_model(recipe: Path, stable: Any
     stable.finish("report", run.path, folder=run.path)
 
 
+def test_a_reward_that_cannot_be_found_is_told_before_anything_is_learned(
+    recipe: Path, stable: Any, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    told = ("--align.rewards", "function my_rules.py:scroe")
+    ended = stable.start("run", written_recipe(recipe, tmp_path), "--out", run, *told, folder=run)
+    assert ended.code == 2
+    assert '"function my_rules.py:scroe" cannot be loaded' in " ".join(ended.said.split())
+    assert not (run / "base").exists()
+
+
 def test_labelled_answers_teach_but_for_those_to_prompts_whose_votes_measure(tmp_path: Path) -> None:
     pairs = [labelled(f"Say {i}", i) for i in range(60)]
     train, held_out = part(pairs, 0.15)

@@ -1,11 +1,13 @@
 """All of a run: the three phases, the examination, the report, and what to try next."""
 
 import json
+from pathlib import Path
 
 import msgspec
 
 from trivium.errors import RewardError
 from trivium.evaluate.measures import Measures
+from trivium.phases.align.rules import read_rules
 from trivium.publish import write_text
 from trivium.show import duration
 from trivium.story.measure import measure_run, table_rows
@@ -18,6 +20,8 @@ from trivium.story.teller import Teller
 def tell_whole(teller: Teller, *, new_round: bool) -> Measures:
     """Every stage that is not done yet; what was measured at the end."""
     run, show = teller.run, teller.show
+    if not run.base.exists():  # a function that cannot be found is told before phase I, not after
+        read_rules(teller.recipe.align.rewards, Path(teller.recipe.data.folder))
     make_base(teller)
     make_members(teller)
     make_instruct(teller)
