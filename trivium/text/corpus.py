@@ -167,11 +167,11 @@ def files_named(data: DataConfig, field: str) -> list[str]:
     for world, _ in worlds_of(data, field):
         if field not in WRITTEN[world]:
             raise ConfigError(f"data.{field} = {world}: {NOT_WRITTEN[world]}")
-    found = [spec for spec in getattr(data, field) if weigh(spec, field=f"data.{field}")[0] not in WRITTEN]
-    named = found
-    found = [str(Path(data.folder) / spec) if data.folder and not hub.is_hub(spec) else spec for spec in found]
+    named = [spec for spec in getattr(data, field) if weigh(spec, field=f"data.{field}")[0] not in WRITTEN]
+    found = [str(Path(data.folder) / spec) if data.folder and not hub.is_hub(spec) else spec for spec in named]
     for name, spec in zip(named, found, strict=True):
-        if near := "" if Path(name).suffix or names_files(spec) else did_you_mean(name, _worlds_for(field)):
+        near = did_you_mean(name, _worlds_for(field))
+        if near and not Path(name).suffix and not names_files(spec):
             raise ConfigError(f'data.{field} = "{name}": no such file, and no built-in text of this name{near}')
     for spec in found if field not in WEIGHTED else ():
         name, weight = weigh(spec, field=f"data.{field}")
