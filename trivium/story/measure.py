@@ -32,7 +32,7 @@ from trivium.story.opening import look_at, look_into
 from trivium.story.rounds import measuring_questions
 from trivium.story.stages import encode_whole
 from trivium.story.teller import Teller
-from trivium.story.trusting import open_scorer
+from trivium.story.trusting import scorer_of
 from trivium.text.answers import read_dialogues
 from trivium.text.blanks import Blank, held_out_blanks
 from trivium.text.schemas import Say, quiet
@@ -233,7 +233,7 @@ def measure_best_of(
     if count < 2 or not asked or recipe.align.algorithm == "dpo":  # which needs no reward
         return {}
     rules = read_rules(recipe.align.rewards, Path(recipe.data.folder))
-    scorer = open_scorer(teller, round) if recipe.align.uses_model else None
+    scorer = scorer_of(round, recipe.reward, teller.compute) if recipe.align.uses_model else None
     ours = best_replies(Writers(instructed, instructed, scorer, tokenizer, rules), asked, recipe, count)
     theirs = blind_replies(instructed, tokenizer, asked, recipe.seed, max_new_tokens=recipe.align.max_new_tokens)
     won = compare(golden_of(asked, ours), golden_of(asked, theirs))
