@@ -108,7 +108,8 @@ class Sweep:
 
     def taught(self, rung: Rung, pace: float, seeds: list[int]) -> Size:
         """As many tokens as fit, in steps as the dial would take."""
-        tokens = 60 * self.minutes / pace
+        usual = self.way(rung, {"rows_per_step": PretrainConfig().rows_per_step})
+        tokens = (60 * self.minutes - self.school.beginning(usual)) / pace
         following = plan.follow(resolve(shape(*rung)).model, tokens)._asdict()
         steps = max(10, int(tokens / (following["rows_per_step"] * CONTEXT)))
         way = self.way(rung, following)

@@ -39,7 +39,7 @@ RATES = tuple(0.0005 * 2**place for place in range(7))
 ROWS = (4, 8, 16, 32, 64)
 ORDER = ("rate", "rung", "rate", "rows")  # in which the baseline is tuned
 FRACTIONS = (1.0, 1 / 2, 1 / 3, 1 / 4, 1 / 6, 1 / 10)
-PLAIN = {"pretrain": {"blanks": 0.0, "echo_steps": 0, "decay": 0.98}}
+PLAIN = {"model": {"tie_embeddings": True}, "pretrain": {"blanks": 0.0, "echo_steps": 0, "decay": 0.98}}
 
 
 def gpt2_style(rate: float) -> Restyle:

@@ -27,7 +27,7 @@ from trivium.compute import Compute
 from trivium.config import DataConfig, Settings, merge, resolve
 from trivium.distributed.world import alone
 from trivium.evaluate.bits import document_batches, surprise
-from trivium.model.transformer import Transformer, initialise
+from trivium.model.transformer import Transformer
 from trivium.phases import pretrain
 from trivium.text import shards
 from trivium.text.corpus import load_documents
@@ -138,8 +138,16 @@ class School:
         return found
 
     def learn(self, way: Way, minutes: float, pace: float, *, seed: int = 0) -> Learned:
-        """What as many steps as fit come to."""
-        return self.teach(way, max(10, int(60 * minutes / pace)), seed=seed)._replace(minutes=minutes)
+        """What as many steps as fit come to, after the weights' own beginning."""
+        steps = int((60 * minutes - self.beginning(way)) / pace)
+        return self.teach(way, max(10, steps), seed=seed)._replace(minutes=minutes)
+
+    def beginning(self, way: Way) -> float:
+        """Seconds that fresh weights take."""
+        found: float = self.notes.find(
+            lambda: self._beginning(way), beginning=[way.name, way.settings], turns=self.turns, **self.where
+        )
+        return found
 
     def teach(self, way: Way, steps: int, *, seed: int = 0) -> Learned:
         """What so many steps come to."""
@@ -191,8 +199,17 @@ class School:
     def _phase(self, way: Way, *, seed: int) -> Phase[Any]:
         recipe = resolve(merge({"seed": seed}, way.settings))
         tokenizer, shard, _ = self._book(recipe.model.vocab_size)
-        model = initialise(Transformer(recipe.model), seed)
+        model = pretrain.fresh(recipe, shard, self.compute, alone())
         return way.restyle(pretrain.build(recipe, model, tokenizer, shard, [], self.objective, self.compute, alone()))
+
+    def _beginning(self, way: Way) -> float:
+        recipe = resolve(way.settings)
+        _, shard, _ = self._book(recipe.model.vocab_size)
+        times = [time.monotonic()]
+        for _ in range(self.turns):
+            pretrain.fresh(recipe, shard, self.compute, alone())
+            times.append(time.monotonic())
+        return min(np.diff(times).tolist())
 
     def _time(self, phase: Phase[Any], steps: int) -> float:
         """The median step, of the last ones of a phase, which are like most of them."""

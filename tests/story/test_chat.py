@@ -121,7 +121,7 @@ def test_a_system_message_comes_before_everything_else(run: Path) -> None:
 def test_a_conversation_longer_than_the_context_loses_its_oldest_exchanges_and_says_so(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    chat, terminal = Chat([run], Manner(max_tokens=12)), Terminal()
+    chat, terminal = Chat([run], Manner(max_tokens=6)), Terminal()
     (speaker,) = chat.speakers
     for number in range(12):
         terminal.answers(chat.speakers, chat.ask(f"Question number {number}, and what do you think of it?"))

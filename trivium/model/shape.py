@@ -54,8 +54,8 @@ class ModelConfig(BaseModel):
     """stretches positions: nothing; a factor; or Llama 3's factor, low and high turns, and original context_length"""
     norm_eps: float = Field(1e-6, gt=0)
     """added to the mean square in RMSNorm"""
-    tie_embeddings: bool = True
-    """whether the output matrix is the embedding"""
+    tie_embeddings: bool = False
+    """whether the output matrix is the embedding; fresh weights learn less so (docs/decisions/023)"""
 
     @model_validator(mode="before")
     @classmethod

@@ -15,18 +15,19 @@ from trivium.distributed.shard import whole_model
 from trivium.distributed.world import World
 from trivium.evaluate.bits import document_batches, surprise
 from trivium.losses.language_model import linear_cross_entropy, logits_gradient
-from trivium.model.transformer import Transformer, read, run_layer
+from trivium.model.transformer import Transformer, initialise, read, run_layer
 from trivium.native import cross_entropy
 from trivium.text import blanks, echoes
 from trivium.text.packing import PackedRows
 from trivium.text.shards import Shard
 from trivium.text.tokenizer import Tokenizer
+from trivium.train.bigrams import begin_with_pairs
 from trivium.train.optimizer import build_optimizers
 from trivium.train.phase import Metrics, Objective, Phase
 
 SLACK = 8  # tokens kept free in a row for what cutting a blank may add
 GLANCE = 48  # held-out documents measured along the way
-COUNTED, COUNTED_TOKENS = 1000, 1_000_000  # documents whose words are counted, and tokens, roughly
+COUNTED_TOKENS, PAIRED_TOKENS = 200_000, 4_000_000  # whose words are counted, and whose pairs, roughly
 
 
 def build(
@@ -72,10 +73,17 @@ def build(
     )
 
 
+def fresh(recipe: Recipe, shard: Shard, compute: Compute, world: World) -> Transformer:
+    """The model before its first step."""
+    model = initialise(Transformer(recipe.model), recipe.seed).to(compute.device)
+    if recipe.pretrain.bigrams and not recipe.model.tie_embeddings:
+        begin_with_pairs(model, np.concatenate(list(shard.some(PAIRED_TOKENS))), compute, world, seed=recipe.seed)
+    return model
+
+
 def count_words(shard: Shard, tokenizer: Tokenizer) -> NDArray[np.float64]:
-    """(V,) how often each token stands in the first documents; control tokens do not count."""
-    few = max(1, int(np.searchsorted(np.cumsum(shard.lengths[:COUNTED]), COUNTED_TOKENS)))
-    some = np.concatenate([shard.document(index, 0, COUNTED_TOKENS) for index in range(few)])
+    """(V,) how often each token stands in some of the documents; control tokens do not count."""
+    some = np.concatenate(list(shard.some(COUNTED_TOKENS)))
     return echoes.word_frequencies(some, tokenizer.vocab_size, without=tokenizer.special)
 
 

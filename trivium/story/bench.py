@@ -50,7 +50,8 @@ class Size(NamedTuple):
 
 def _size(layers: int, width: int, heads: int, mlp_width: int, vocabulary: int, length: int, rows: int) -> Size:
     shape = {"num_layers": layers, "width": width, "num_heads": heads, "num_kv_heads": heads, "mlp_width": mlp_width}
-    whole = ModelConfig.model_validate({**shape, "vocab_size": vocabulary, "context_length": length})
+    shape |= {"vocab_size": vocabulary, "context_length": length, "tie_embeddings": True}  # as GPT-2's are
+    whole = ModelConfig.model_validate(shape)
     return Size(whole, rows, rows if length > 256 else rows // 2)
 
 

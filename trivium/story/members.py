@@ -66,7 +66,7 @@ def _make_member(teller: Teller, number: int) -> None:
         made = pretrain.build(recipe, model, tokenizer, shard, held_out, teller.objective, teller.compute, teller.world)
         return dataclasses.replace(made, name=name)
 
-    model = beginning(recipe).to(teller.compute.device)
+    model = beginning(teller, recipe, shard)
     spread(model, teller.world)
     metrics = teller.train(build, model)
     teller.publish(

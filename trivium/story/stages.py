@@ -17,7 +17,7 @@ from trivium.errors import ConfigError, DataError
 from trivium.evaluate.tasks import reply_to
 from trivium.generate.engine import Request, generate
 from trivium.generate.sampling import Sampling, stream_seed
-from trivium.model.transformer import Transformer, adapt, initialise
+from trivium.model.transformer import Transformer, adapt
 from trivium.phases import instruct, pretrain
 from trivium.publish import publish, write_text
 from trivium.records import Dialogue, Document
@@ -60,7 +60,7 @@ def make_base(teller: Teller) -> Path:
             teller.recipe, model, tokenizer, shard, held_out, teller.objective, teller.compute, teller.world
         )
 
-    model = beginning(teller.recipe).to(teller.compute.device)
+    model = beginning(teller, teller.recipe, shard)
     teller.settle_steps("pretrain", build, model)
     if teller.dial and teller.is_open("pretrain.echo_steps"):
         teller.settle("pretrain.echo_steps", plan.choose_echoes(teller.recipe.pretrain.steps))
@@ -133,9 +133,11 @@ def take_instruct(teller: Teller) -> Path:
     return run.instruct
 
 
-def beginning(recipe: Recipe) -> Transformer:
-    """The model before its first step: fresh, or of the folder that the recipe starts from."""
-    return first_model(recipe) if recipe.start.folder else initialise(Transformer(recipe.model), recipe.seed)
+def beginning(teller: Teller, recipe: Recipe, shard: Shard) -> Transformer:
+    """The model before the first step of phase I: fresh, or of the folder that the recipe starts from."""
+    if recipe.start.folder:
+        return first_model(recipe).to(teller.compute.device)
+    return pretrain.fresh(recipe, shard, teller.compute, teller.world)
 
 
 def _tokenizer(teller: Teller, documents: Documents | None) -> Tokenizer:

@@ -51,6 +51,14 @@ class Shard:
         end = last if stop is None else min(first + stop, last)
         return np.asarray(self._tokens[min(first + start, end) : end]).astype(np.int32)
 
+    def some(self, tokens: int) -> Iterator[NDArray[np.int32]]:
+        """Documents from beginning to end of it, of so many tokens in all, roughly; the last one may be cut."""
+        for index in range(0, len(self), max(1, len(self._tokens) // tokens)):
+            yield (document := self.document(index, 0, tokens))
+            tokens -= len(document)
+            if tokens <= 0:
+                return
+
 
 def write(
     texts: Iterable[str],

@@ -178,7 +178,7 @@ def test_the_policy_comes_to_write_what_is_rewarded(
         live.lm_head.weight.mul_(0.1)  # begin by writing anything
     judge = Scorer(Wants(live), tokenizer, COMPUTE)
     writers = Writers(live, small_model(vocab_size=tokenizer.vocab_size), judge, tokenizer)
-    steps = (40 if algorithm == "ppo" else 25) * more.get("minibatches", 1)  # its value model learns too
+    steps = (40 if algorithm in ("ppo", "online-dpo") else 25) * more.get("minibatches", 1)  # they learn from less
     settings: Any = {"steps": steps, "rows_per_step": 32, "microbatch_rows": 32, "group": 8, "learning_rate": 0.02}
     settings |= {"unended_penalty": 0.0} | ({} if algorithm == "online-dpo" else {"kl": 0.0}) | more
     phase = built(writers, algorithm=algorithm, **settings)

@@ -132,15 +132,16 @@ def only_odd(question: Question, reply: Reply) -> float:
 
 def test_other_questions_are_asked_in_place_of_those_whose_answers_all_earn_the_same(writers: Writers) -> None:
     judged = writers._replace(scorer=None, rules=Rules(0.0, [Weighed(1.0, only_odd)]))
-    plain = rolled(judged)
+    told = {"temperature": 5.0, "unended_penalty": 0.0}
+    plain = rolled(judged, **told)
     assert [group.question.prompt[0].content for group in plain.groups] == ["Say 0", "Say 1", "Say 2"]
     assert describe(plain, alone())["signal"] == pytest.approx(1 / 3)
-    again = rolled(judged, redraws=1)
+    again = rolled(judged, redraws=1, **told)
     wanted = [ASK(ELSEWHERE), ASK(1), ASK(ELSEWHERE + 2)]
     assert [group.question for group in again.groups] == wanted
     assert again.groups[1].replies == plain.groups[1].replies
     assert again.groups[0].replies != plain.groups[0].replies
-    assert again.replies == rolled(judged, redraws=1).replies
+    assert again.replies == rolled(judged, redraws=1, **told).replies
 
 
 def test_asking_again_has_an_end(writers: Writers) -> None:
