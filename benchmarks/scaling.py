@@ -25,11 +25,12 @@ import torch
 from benchmarks.school import CONTEXT, Corpus, School, Way, corpus, shape
 from trivium.compute import Compute, prepare
 from trivium.config import DataConfig, PretrainConfig, Settings, merge, resolve
-from trivium.plan import Law, choose_echoes
+from trivium.plan import Law, Leap, choose_echoes, follow
 
 FEWEST_TOKENS = 2**20  # with less a model has hardly begun, and obeys no law
-FEWEST_LESSONS = 4  # the law has three constants
+FEWEST_LESSONS, FEWEST_TO_LEAP = 4, 10  # the law has three constants, and four more with a leap
 POWERS = (0.3, 0.35, 0.4, 0.45, 0.5, 0.6, 0.7)
+LEAPING_POWERS, SHARPNESSES = (0.2, 0.4, 0.6, 0.8, 1.0), (2.0, 4.0, 8.0)
 STORIES, QUICK_STORIES = 60_000, 5_000
 PIECE, PIECES = 2000, 150  # characters of what is held out, and how many such pieces are measured on
 MILLION = 2**20
@@ -49,11 +50,12 @@ class Lesson(NamedTuple):
 
 
 def sizes() -> Iterator[Lesson]:
-    """The law: shapes and text."""
-    for layers, width, fewest, most in ((2, 64, 0.5, 8), (3, 96, 0.5, 8), (4, 128, 0.5, 8), (5, 192, 1, 4)):
-        while fewest <= most:
-            yield Lesson(layers, width, int(fewest * MILLION))
-            fewest *= 2
+    """The law: shapes and text, in steps as the dial would take."""
+    for layers, width, millions in (
+        (2, 64, (1, 2, 4, 8, 16)), (3, 96, (1, 2, 4, 8, 12)), (4, 128, (1, 2, 4, 6, 8)), (5, 192, (1, 2, 3, 4)),
+    ):  # fmt: skip
+        for tokens in (MILLION * count for count in millions):
+            yield Lesson(layers, width, tokens, follow(resolve(shape(layers, width)).model, tokens).rows_per_step)
 
 
 def rates() -> Iterator[Lesson]:
@@ -97,17 +99,39 @@ def teach(school: School, lesson: Lesson) -> dict[str, Any]:
     }
 
 
-def fit(lessons: list[dict[str, Any]], power: float) -> tuple[Law, float]:
+def fit(lessons: list[dict[str, Any]], power: float, leap: Leap | None = None) -> tuple[Law, float]:
     """The law with this power whose share of error is least, and that share, its root mean square.
 
-    Linear least squares in the other three constants; text is what was read, without words said twice.
+    Linear least squares in the other constants; text is what was read, without words said twice.
+
+    leap  at this place and as sharp as this; how many bits it is worth is found
     """
     bits, parameters, read = (np.array([of(one) for one in lessons]) for of in (_bits, _parameters, _read))
-    terms = np.stack([np.ones_like(bits), parameters**-power, read**-power], axis=1) / bits[:, None]
-    constants = np.linalg.lstsq(terms, np.ones_like(bits), rcond=None)[0]
-    floor, size, text = constants.tolist()
+    terms = [np.ones_like(bits), parameters**-power, read**-power]
+    if leap:
+        one_bit = leap._replace(bits=-1.0)
+        terms.append(np.array([one_bit.gained(*pair) for pair in zip(parameters, read, strict=True)]))
+    shares = np.stack(terms, axis=1) / bits[:, None]
+    constants = np.linalg.lstsq(shares, np.ones_like(bits), rcond=None)[0]
+    floor, size, text, *gained = constants.tolist()
     known = statistics.mean(one["bytes_per_token"] for one in lessons)
-    return Law(floor, size, text, power, known), float(np.sqrt(np.mean((terms @ constants - 1) ** 2)))
+    law = Law(floor, size, text, power, known, leap._replace(bits=gained[0]) if leap else None)
+    return law, float(np.sqrt(np.mean((shares @ constants - 1) ** 2)))
+
+
+def fit_leap(lessons: list[dict[str, Any]], power: float) -> tuple[Law, float]:
+    """The law with a leap, wherever it fits best."""
+    tried = []
+    for leaping in LEAPING_POWERS:
+        places = [_read(one) * _parameters(one) ** leaping for one in lessons]
+        for place in np.geomspace(min(places), max(places), 40).tolist():
+            tried += [fit(lessons, power, Leap(1.0, place, leaping, sharpness)) for sharpness in SHARPNESSES]
+    return min((one for one in tried if is_law(one[0])), key=lambda one: one[1])
+
+
+def is_law(law: Law) -> bool:
+    """Whether more never hurts."""
+    return min(law.size, law.text, law.leap.bits if law.leap else 1.0) > 0
 
 
 def _bits(one: dict[str, Any]) -> float:
@@ -137,15 +161,22 @@ class Fitted(NamedTuple):
 
 
 def laws(known: list[dict[str, Any]]) -> list[Fitted]:
-    """One for each power; none from fewer lessons than it takes to tell a law from its error."""
+    """One for each power, without and with a leap; none from fewer lessons than tell a law from its error."""
     lessons = [one for one in known if one["tokens"] >= FEWEST_TOKENS]
-    return [Fitted(*fit(lessons, power)) for power in POWERS] if len(lessons) >= FEWEST_LESSONS else []
+    if len(lessons) < FEWEST_LESSONS:
+        return []
+    fits = [fit] if len(lessons) < FEWEST_TO_LEAP else [fit, fit_leap]
+    return [Fitted(*by(lessons, power)) for by in fits for power in POWERS]
 
 
 def show_laws(fitted: list[Fitted]) -> None:
     for law, error in fitted:
         constants = f"{law.floor:.3f} + {law.size:.3g} N^-{law.power} + {law.text:.3g} D^-{law.power}"
         ratio = law.bytes_per_parameter / law.bytes_per_token
+        if leap := law.leap:
+            constants += (
+                f", {leap.bits:.3f} less where D N^{leap.power} > {leap.text:.3g}, as sharp as {leap.sharpness}"
+            )
         print(f"{constants:<44} error {100 * error:.1f} %, {ratio:.0f} tokens a parameter")
 
 

@@ -4,15 +4,16 @@ import pytest
 
 from benchmarks.scaling import MILLION, laws
 from benchmarks.school import CONTEXT
-from trivium.plan import Law, choose_echoes
+from trivium.plan import Law, Leap, choose_echoes
 
 TRUE = Law(0.2, 40.0, 300.0, 0.5, 4.0)
+LEAP = Leap(0.05, 2e10, 0.6, 8.0)
 
 
-def lesson(parameters: int, tokens: int) -> dict[str, float]:
+def lesson(parameters: int, tokens: int, law: Law = TRUE) -> dict[str, float]:
     step = 16 * CONTEXT
-    read = (tokens - choose_echoes(tokens // step) * step) * TRUE.bytes_per_token
-    bits = TRUE.floor + TRUE.size * parameters**-TRUE.power + TRUE.text * read**-TRUE.power
+    read = (tokens - choose_echoes(tokens // step) * step) * law.bytes_per_token
+    bits = law.bits(parameters, read)
     return {"parameters": parameters, "tokens": tokens, "rows": 16, "bytes_per_token": 4.0, "bits": bits}
 
 
@@ -21,6 +22,18 @@ def test_the_law_of_lessons_that_obey_it_is_found_again() -> None:
     (found,) = (one for one in laws(known) if one.law.power == TRUE.power)
     assert found.law == pytest.approx(TRUE)
     assert found.error == pytest.approx(0, abs=1e-9)
+
+
+def test_a_leap_is_found_where_lessons_make_one() -> None:
+    sizes, law = (240_000, 560_000, 1_100_000, 3_200_000), TRUE._replace(leap=LEAP)
+    known = [lesson(size, tokens * MILLION, law) for size in sizes for tokens in (1, 2, 4, 8)]
+    (smooth, leaping) = (one for one in laws(known) if one.law.power == TRUE.power)
+    assert smooth.law.leap is None
+    assert leaping.law.leap is not None
+    assert leaping.error < 0.2 * smooth.error
+    assert leaping.law.leap.bits == pytest.approx(LEAP.bits, rel=0.1)
+    for size, read in ((560_000, 8e6), (1_100_000, 4e7), (3_200_000, 1e7)):
+        assert leaping.law.bits(size, read) == pytest.approx(law.bits(size, read), rel=0.02)
 
 
 def test_there_is_no_law_of_few_lessons_or_little_text() -> None:

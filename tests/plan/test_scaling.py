@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trivium.plan import LAWS, Law
+from trivium.plan import LAWS, Law, Leap
 from trivium.plan.scaling import worth
 
 LAW = Law(floor=0.5, size=10.0, text=40.0, power=0.5, bytes_per_token=4.0)
@@ -24,9 +24,18 @@ def test_where_text_is_so_many_times_the_size_both_are_worth_the_same() -> None:
     assert more_size == pytest.approx(more_text, rel=1e-6)
 
 
+def test_a_leap_is_half_done_where_it_says_and_comes_sooner_to_larger_models() -> None:
+    leap = Leap(bits=0.1, text=1e9, power=0.5, sharpness=4.0)
+    assert leap.gained(1e4, 1e7) == pytest.approx(0.05)
+    assert leap.gained(1e6, 1e6) == pytest.approx(0.05)
+    assert leap.gained(1e4, 5e6) < 0.01
+    assert leap.gained(1e4, 3e7) > 0.098
+    assert LAW._replace(leap=leap).bits(1e4, 1e7) == pytest.approx(LAW.bits(1e4, 1e7) - 0.05)
+
+
 @pytest.mark.parametrize("name", LAWS)
 def test_of_equal_operations_the_best_size_has_the_laws_text(name: str) -> None:
-    law, operations = LAWS[name], 1e13
+    law, operations = LAWS[name]._replace(leap=None), 1e13
     sizes = [10 ** (4 + step / 100) for step in range(400)]
     best = min(sizes, key=lambda size: law.bits(size, operations / size))
     assert operations / best / best == pytest.approx(law.bytes_per_parameter, rel=0.05)
@@ -39,7 +48,7 @@ def test_more_of_anything_never_hurts(name: str, size: float, read: float, uniqu
     assert law.bits(2 * size, read, unique) <= bits
     assert law.bits(size, 2 * read, unique) <= bits
     assert law.bits(size, read, 2 * unique) <= bits
-    assert law.floor < law.bits(size, read) <= bits
+    assert law.floor - (law.leap.bits if law.leap else 0) < law.bits(size, read) <= bits
 
 
 def test_four_epochs_are_nearly_free_and_forty_are_not() -> None:

@@ -39,7 +39,7 @@ from trivium.plan.ladder import (
 )
 from trivium.plan.machine import Machine, machine_name, measure_machine
 from trivium.plan.memory import peak_memory
-from trivium.plan.scaling import LAWS, Law
+from trivium.plan.scaling import LAWS, Law, Leap
 from trivium.plan.steps import Follow, follow
 
 __all__ = [
@@ -57,6 +57,7 @@ __all__ = [
     "Fits",
     "Follow",
     "Law",
+    "Leap",
     "Look",
     "Machine",
     "Pace",

@@ -9,14 +9,32 @@ from math import exp, inf, log2
 from typing import NamedTuple
 
 
+class Leap(NamedTuple):
+    """Bits that are gained all at once, by a model that comes to look things up in its context.
+
+    The more parameters, the less text it takes: half of the bits are there where D = text N^-power.
+    """
+
+    bits: float
+    text: float
+    power: float
+    sharpness: float
+
+    def gained(self, parameters: float, read: float) -> float:
+        share = read * parameters**self.power / self.text
+        found: float = self.bits / (1 + share**-self.sharpness)
+        return found
+
+
 class Law(NamedTuple):
-    """Bits per held-out byte of N parameters that have read D bytes: floor + size N^-power + text D^-power."""
+    """Bits per held-out byte of N parameters that have read D bytes: floor + size N^-power + text D^-power - leap."""
 
     floor: float
     size: float
     text: float
     power: float
     bytes_per_token: float  # of its text, in a vocabulary of 2048
+    leap: Leap | None = None
 
     def bytes_in(self, tokens: float, vocab_size: int) -> float:
         """Bytes of so many tokens, roughly: each doubling of the vocabulary adds a third of a byte to each."""
@@ -37,7 +55,7 @@ class Law(NamedTuple):
         size = worth(parameters, unique / self.bytes_per_parameter, REPEATED_PARAMETERS)
         text = worth(read, unique, REPEATED_TEXT)
         found: float = self.floor + self.size * size**-self.power + self.text * text**-self.power
-        return found
+        return found - (self.leap.gained(size, text) if self.leap else 0.0)
 
 
 # How soon more of either is worth nothing, in times what is fresh: Muennighoff et al., section 4

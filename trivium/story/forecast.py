@@ -291,6 +291,8 @@ def reasons(choice: dict[str, Any], *, fresh: bool) -> Iterator[tuple[str, str]]
     if fresh:
         law = plan.LAWS[choice["law"]]
         told = f"{law.floor:g} + {law.size:g} N^-{law.power:g} + {law.text:g} D^-{law.power:g}"
+        if leap := law.leap:
+            told += f", {leap.bits:g} less where D N^{leap.power:g} is well above {leap.text:.2g}:"
         yield "law", f"{told} bits/byte of N parameters after D bytes ({choice['law']}): {choice['bits']:.3f} expected"
     text = f"{short(choice['tokens'])} tokens in phase I, about {short(choice['read'])}B"
     if choice["unique"]:
