@@ -47,6 +47,8 @@ CHANGES: dict[str, Settings] = {
     "weight decay of 1": said(weight_decay=1.0),
     "no words said twice": said(echo_steps=0),
     "no blanks": said(blanks=0.0),
+    "not begun with pairs": said(bigrams=False),
+    "tied embeddings, not begun with pairs": {"model": {"tie_embeddings": True}},
 }
 
 
