@@ -38,6 +38,14 @@ def test_of_a_part_of_a_document_nothing_else_is_read(tmp_path):
         assert asked[-1].stop - asked[-1].start == len(whole[start:stop])
 
 
+def test_some_documents_are_from_beginning_to_end_of_it(tmp_path):
+    shard = write([f"text {i:03}" for i in range(100)], TOKENIZER, tmp_path, key="a")
+    length = int(shard.lengths[0])
+    assert [ids.tolist() for ids in shard.some(10**6)] == [shard.document(i).tolist() for i in range(100)]
+    assert [ids.tolist() for ids in shard.some(10 * length)] == [shard.document(i).tolist() for i in range(0, 100, 10)]
+    assert sum(map(len, shard.some(3))) == 3
+
+
 def test_a_known_key_is_opened_without_reading_a_text(tmp_path):
     def unread():
         raise AssertionError("read")
