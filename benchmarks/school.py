@@ -185,7 +185,8 @@ class School:
         return sum(len(text.encode()) for text in self.corpus.texts) / int(shard.lengths.sum())
 
     def _paces(self, ways: Sequence[Way]) -> dict[str, float]:
-        phases = {way.name: self._phase(way, seed=0) for way in ways}
+        drawn: Settings = {"pretrain": {"bigrams": False}}  # from where they begin, steps take as long
+        phases = {way.name: self._phase(way._replace(settings=merge(way.settings, drawn)), seed=0) for way in ways}
         for phase in phases.values():  # compiles
             self._time(phase, 2)
         turns = [{name: self._time(phase, TIMED) for name, phase in phases.items()} for _ in range(self.turns)]
