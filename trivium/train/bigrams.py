@@ -3,7 +3,7 @@
 Fresh layers add nothing yet (`initialise`), so a fresh decoder is its embedding, its last norm and its output matrix:
 the next token from this one alone (Elhage et al. 2021, "A mathematical framework for transformer circuits"). All that
 such a model can learn stands in the counts of pairs, and it is fitted to all of them at once, where a step of text
-tells of some thousand. The layers then begin with what pairs do not say. What that is worth: docs/results.md.
+tells of some thousand. The layers then begin with what pairs do not say. What that is worth: docs/log.md.
 
 V vocabulary, D width, B contexts.
 """
