@@ -22,7 +22,7 @@ from trivium.distributed.world import World
 from trivium.model.transformer import EMBEDDING_SPREAD, Transformer
 
 ROUNDS, RATE, BETAS = 100, 0.8, (0.9, 0.9)  # of Adam; the rate, over the root of the width, falls to zero
-AT_ONCE = 2**24  # numbers of (B, V) in a round
+AT_ONCE, IN_MEMORY = 2**24, 2**20  # numbers of (B, V) in a round, and of logits held at a time
 
 
 class Pairs(NamedTuple):
@@ -78,13 +78,14 @@ def fit(pairs: Pairs, width: int, compute: Compute, *, seed: int, rounds: int = 
     embedding, output = (compute.send(each).requires_grad_() for each in drawn)
     output.data *= width**-0.5
     optimizer = torch.optim.Adam([embedding, output], betas=BETAS, fused=True)
-    for number, (first, weight, wanted) in zip(range(rounds), contexts(pairs, generator), strict=False):
+    for number, these in zip(range(rounds), contexts(pairs, generator), strict=False):
         optimizer.param_groups[0]["lr"] = RATE * width**-0.5 * (1 - number / rounds)
-        with compute.autocast():
-            logits = F.linear(F.rms_norm(embedding[first], (width,)), output).float()
-        loss = (weight * (logits.logsumexp(1) - (wanted * logits).sum(1))).sum()
         optimizer.zero_grad()
-        loss.backward()
+        some = max(1, IN_MEMORY // vocab_size)  # at a time: of their logits several copies are held
+        for first, weight, wanted in zip(*(each.split(some) for each in these), strict=True):
+            with compute.autocast():
+                logits = F.linear(F.rms_norm(embedding[first], (width,)), output).float()
+            (weight * (logits.logsumexp(1) - (wanted * logits).sum(1))).sum().backward()
         optimizer.step()
     return F.rms_norm(embedding.detach(), (width,)), output.detach()
 
