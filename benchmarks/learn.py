@@ -4,7 +4,7 @@
 
 DATA holds pre_chilit/docs.jsonl.gz. The baseline is the same code with the choices that everybody begins with: AdamW
 for every weight, weights drawn with spread 0.02 and nothing started at zero or from counts, tied embeddings, a
-learning rate that falls all the way, no blanks and no words said twice. It begins at the size that the dial chooses
+learning rate that falls all the way, no blanks and no passages said twice. It begins at the size that the dial chooses
 for that time; then its learning rate, its size, the rate again and the rows of its steps are changed by one place at
 a time until both neighbours are worse. Ours is tuned no further, and its steps are timed beside the baseline's best,
 for the speed of a machine drifts. How long ours takes to the baseline's bits per byte follows from runs of shorter

@@ -102,7 +102,7 @@ def teach(school: School, lesson: Lesson) -> dict[str, Any]:
 def fit(lessons: list[dict[str, Any]], power: float, leap: Leap | None = None) -> tuple[Law, float]:
     """The law with this power whose share of error is least, and that share, its root mean square.
 
-    Linear least squares in the other constants; text is what was read, without words said twice.
+    Linear least squares in the other constants; text is what was read, without passages said twice.
 
     leap  at this place and as sharp as this; how many bits it is worth is found
     """

@@ -1,16 +1,15 @@
 """Echoes: what is asked can be looked up in the row itself, and nothing else is asked."""
 
 import numpy as np
-import pytest
 
-from trivium.text.echoes import BEFORE_SHARE, FIRST_LESSON, Tags, echo_batch, word_frequencies
+from trivium.text.echoes import LONG, SHORT, SHORT_UNTIL, echo_batch
 
-TAGS = Tags(before=1, after=0)
-FREQUENCIES = np.array([0, 0, *[1 / 500] * 500])
+TAG = 0
+TEXT = np.arange(1, 2001, dtype=np.int32)  # each token once: a passage never says a word twice by itself
 
 
-def batch(step: int, steps: int = 100, rows: int = 6):
-    return echo_batch(FREQUENCIES, TAGS, rows, 256, seed=3, step=step, steps=steps)
+def batch(step: int, steps: int = 100, rows: int = 6, text=TEXT):
+    return echo_batch(text, TAG, rows, 256, seed=3, step=step, steps=steps)
 
 
 def segments(found):
@@ -20,26 +19,34 @@ def segments(found):
             yield found.tokens[row][here], found.targets[row][here], found.supervised[row][here]
 
 
-def test_the_first_lesson_asks_only_for_the_word_before():
-    for tokens, targets, supervised in segments(batch(0)):
-        assert tokens[0] == TAGS.before
-        assert (targets[1:] == tokens[:-1])[supervised[1:]].all()
-        assert not supervised[:2].any()  # before the first word stands only the tag
+def test_what_followed_last_time_is_asked_and_it_stands_in_the_segment():
+    for step in (0, 99):
+        for tokens, targets, supervised in segments(batch(step)):
+            assert tokens[0] == TAG
+            assert not supervised[0]
+            for place in np.flatnonzero(supervised):
+                before = tokens[:place].tolist().index(int(tokens[place]))  # the word at hand was said before
+                assert targets[place] == tokens[place + 1] == tokens[before + 1]
 
 
-def test_then_what_followed_last_time_is_asked_and_it_stands_in_the_segment():
-    echoes = [part for part in segments(batch(99)) if part[0][0] == TAGS.after]
-    assert echoes
-    for tokens, targets, supervised in echoes:
-        for place in np.flatnonzero(supervised):
-            said = tokens[:place].tolist()
-            assert targets[place] == tokens[place + 1]
-            assert int(tokens[place]) in said  # the word at hand was said before
+def test_all_of_the_second_time_is_asked_but_its_last_word():
+    found = batch(0)
+    first = int(np.flatnonzero(found.documents[0] > 0)[0])  # where the second segment begins
+    size = (first - 1) // 2
+    assert found.tokens[0, 1 : size + 1].tolist() == found.tokens[0, size + 1 : first].tolist()
+    assert found.supervised[0, :first].tolist() == [False] * (size + 1) + [True] * (size - 1) + [False]
 
 
-def test_both_lessons_are_mixed_after_the_first():
-    tags = [int(part[0][0]) for step in range(int(100 * FIRST_LESSON), 100, 5) for part in segments(batch(step))]
-    assert tags.count(TAGS.before) / len(tags) == pytest.approx(BEFORE_SHARE, abs=0.1)
+def test_passages_stand_in_the_text_and_are_short_at_first():
+    for step, (shortest, longest) in [(0, SHORT), (int(100 * SHORT_UNTIL), LONG)]:
+        sizes = set()
+        for tokens, _, supervised in segments(batch(step, rows=40)):
+            if supervised.any():
+                size = int(np.flatnonzero(supervised)[0]) - 1
+                assert (tokens[2 : size + 1] - tokens[1:size] == 1).all()
+                sizes.add(size)
+        assert min(sizes) == shortest
+        assert max(sizes) == longest
 
 
 def test_a_step_is_the_same_whenever_it_is_asked_for_and_steps_differ():
@@ -47,16 +54,14 @@ def test_a_step_is_the_same_whenever_it_is_asked_for_and_steps_differ():
     assert (batch(7).tokens != batch(8).tokens).any()
 
 
-def test_positions_start_anew_at_each_segment_and_no_word_of_frequency_zero_is_said():
+def test_positions_start_anew_at_each_segment():
     found = batch(60)
     for row in range(6):
         for number in found.documents[row].unique():
             here = found.documents[row] == number
             assert found.positions[row][here].tolist() == list(range(int(here.sum())))
-    plain = found.tokens[found.positions > 0]
-    assert plain.min() >= 2
 
 
-def test_frequencies_sum_to_one_without_what_is_left_out():
-    shares = word_frequencies(np.array([0, 3, 3, 2], dtype=np.int32), 5, without=[0])
-    assert shares.tolist() == [0, 0, 1 / 3, 2 / 3, 0]
+def test_a_text_shorter_than_a_passage_is_said_whole():
+    found = batch(99, text=TEXT[:5])
+    assert found.tokens[0, :11].tolist() == [TAG, 1, 2, 3, 4, 5, 1, 2, 3, 4, 5]

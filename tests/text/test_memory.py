@@ -17,7 +17,7 @@ import json, re, resource, sys
 from pathlib import Path
 
 from trivium.config import resolve
-from trivium.phases.pretrain import count_words, text_rows
+from trivium.phases.pretrain import ECHOED_TOKENS, some_text, text_rows
 from trivium.text import planning, shards
 from trivium.text.corpus import load_documents
 from trivium.text.schemas import quiet
@@ -35,7 +35,7 @@ def learn(name):
     tokenizer = train((document.text for document in some), vocab_size=400)
     texts = (document.text for document in corpus.train)
     shard = shards.write(texts, tokenizer, folder / "shards", key=corpus.train.fingerprint)
-    count_words(shard, tokenizer)
+    some_text(shard, ECHOED_TOKENS)
     rows = text_rows(shard, tokenizer, recipe)
     count = rows.rows_per_epoch(0)
     for index in range(0, count, 50):

@@ -27,7 +27,7 @@ from trivium.train.phase import Metrics, Objective, Phase
 
 SLACK = 8  # tokens kept free in a row for what cutting a blank may add
 GLANCE = 48  # held-out documents measured along the way
-COUNTED_TOKENS, PAIRED_TOKENS = 200_000, 4_000_000  # whose words are counted, and whose pairs, roughly
+ECHOED_TOKENS, PAIRED_TOKENS = 1_000_000, 4_000_000  # of which passages are said twice, and pairs are counted, roughly
 
 
 def build(
@@ -48,11 +48,11 @@ def build(
     """
     settings = recipe.pretrain
     text = packed_stream(text_rows(shard, tokenizer, recipe).row, settings, world)
-    frequencies = count_words(shard, tokenizer)
+    echoed = some_text(shard, ECHOED_TOKENS) if settings.echo_steps else None
 
     def batches(step: int) -> list[TokenBatch]:
-        if step < settings.echo_steps:
-            return echo_microbatches(recipe, tokenizer, frequencies, step, world)
+        if echoed is not None and step < settings.echo_steps:
+            return echo_microbatches(recipe, tokenizer, echoed, step, world)
         return text(step)
 
     def evaluate() -> dict[str, float]:
@@ -77,24 +77,23 @@ def fresh(recipe: Recipe, shard: Shard, compute: Compute, world: World) -> Trans
     """The model before its first step."""
     model = initialise(Transformer(recipe.model), recipe.seed).to(compute.device)
     if recipe.pretrain.bigrams and not recipe.model.tie_embeddings:
-        begin_with_pairs(model, np.concatenate(list(shard.some(PAIRED_TOKENS))), compute, world, seed=recipe.seed)
+        begin_with_pairs(model, some_text(shard, PAIRED_TOKENS), compute, world, seed=recipe.seed)
     return model
 
 
-def count_words(shard: Shard, tokenizer: Tokenizer) -> NDArray[np.float64]:
-    """(V,) how often each token stands in some of the documents; control tokens do not count."""
-    some = np.concatenate(list(shard.some(COUNTED_TOKENS)))
-    return echoes.word_frequencies(some, tokenizer.vocab_size, without=tokenizer.special)
+def some_text(shard: Shard, tokens: int) -> NDArray[np.int32]:
+    """About so many tokens of documents from all over the shard, one after the other."""
+    return np.concatenate(list(shard.some(tokens)))
 
 
 def echo_microbatches(
-    recipe: Recipe, tokenizer: Tokenizer, frequencies: NDArray[np.float64], step: int, world: World
+    recipe: Recipe, tokenizer: Tokenizer, text: NDArray[np.int32], step: int, world: World
 ) -> list[TokenBatch]:
-    """This rank's share of a step of words said twice."""
+    """This rank's share of a step of passages said twice."""
     settings = recipe.pretrain
     whole = echoes.echo_batch(
-        frequencies,
-        echoes.Tags(before=tokenizer.pad, after=tokenizer.end_of_text),
+        text,
+        tokenizer.end_of_text,
         settings.rows_per_step,
         recipe.model.context_length,
         seed=recipe.seed,

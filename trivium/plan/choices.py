@@ -6,12 +6,12 @@ from typing import Any
 from trivium.config import EvaluateConfig, Settings, VotesConfig, merge
 from trivium.plan.steps import Follow
 
-ECHO_STEPS = 240  # of words said twice: that many teach looking things up (docs/log.md) ...
+ECHO_STEPS = 240  # of passages said twice: that many teach looking things up (docs/log.md) ...
 MOST_ECHOES = 0.25  # ... and a run that has no more than four times as many goes without
 
 
 def choose_echoes(steps: int) -> int:
-    """How many of phase I's steps words said twice take."""
+    """How many of phase I's steps passages said twice take."""
     return ECHO_STEPS if MOST_ECHOES * steps >= ECHO_STEPS else 0
 
 
