@@ -52,7 +52,7 @@ class Lesson(NamedTuple):
 def sizes() -> Iterator[Lesson]:
     """The law: shapes and text, in steps as the dial would take."""
     for layers, width, millions in (
-        (2, 64, (1, 2, 4, 8, 16)), (3, 96, (1, 2, 4, 8, 12)), (4, 128, (1, 2, 4, 6, 8)), (5, 192, (1, 2, 3, 4)),
+        (2, 64, (1, 2, 4, 8)), (3, 96, (1, 2, 4, 8)), (4, 128, (1, 2, 4, 8)), (5, 192, (1, 2, 4)),
     ):  # fmt: skip
         for tokens in (MILLION * count for count in millions):
             yield Lesson(layers, width, tokens, follow(resolve(shape(layers, width)).model, tokens).rows_per_step)
