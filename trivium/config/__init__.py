@@ -90,7 +90,7 @@ class PretrainConfig(OptimizerConfig):
     """peak of Muon: the matrices of the layers"""
     blanks: Share = 0.15
     """share of the documents that are cut into fill-in-the-blank"""
-    echo_steps: int = Field(240, ge=0)
+    echo_steps: int = Field(320, ge=0)
     """steps, the first ones, on passages said twice; only fresh weights have it to learn"""
     bigrams: bool = True
     """whether fresh weights begin as a model of pairs of tokens, fitted to counts; not with tied embeddings"""

@@ -6,8 +6,8 @@ from typing import Any
 from trivium.config import EvaluateConfig, Settings, VotesConfig, merge
 from trivium.plan.steps import Follow
 
-ECHO_STEPS = 240  # of passages said twice: that many teach looking things up (docs/log.md) ...
-MOST_ECHOES = 0.3  # ... and a run that has hardly three times as many goes without
+ECHO_STEPS = 320  # of passages said twice: that many teach looking things up (docs/log.md) ...
+MOST_ECHOES = 0.35  # ... and a run that has hardly three times as many goes without
 
 
 def choose_echoes(steps: int) -> int:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from trivium.batch import TokenBatch
 
 SHORT, LONG = (4, 12), (8, 48)  # tokens of a passage
-SHORT_UNTIL = 0.6  # of the steps
+SHORT_UNTIL = 0.4  # of the steps
 
 
 def echo_batch(
