@@ -174,6 +174,16 @@ def test_a_new_round_may_change_what_comes_later_and_nothing_before(tmp_path: Pa
         go_on(run, {"pretrain": {"steps": 6}}, None, new_round=True)
 
 
+@pytest.mark.parametrize("new_round", [False, True])
+def test_what_the_dial_has_not_decided_yet_may_still_be_said(new_round: bool, tmp_path: Path) -> None:
+    run = begun(tmp_path, {"pretrain": {"steps": 5}})
+    settings, dial = go_on(run, {"align": {"steps": 7}}, None, new_round=new_round)
+    assert dial is not None
+    assert settings["align"]["steps"] == 7
+    assert "align.steps" not in dial.open
+    assert "instruct.steps" in dial.open
+
+
 def test_a_copied_run_without_its_plan_goes_on(tmp_path: Path) -> None:
     run = begun(tmp_path, {}, dial=False)
     assert go_on(run, {}, None, new_round=False)[1] is None

@@ -181,14 +181,19 @@ def go_on(run: Run, said: Settings, minutes: float | None, *, new_round: bool) -
             f"{run.path}: was begun for {counted(dial.minutes, 'minute')} in all; "
             "drop --minutes, or choose another --out"
         )
+    given: Settings = {}  # what the dial has not decided yet, and need not any more
     for section, key, value in leaves(resolve(said) if said else None, said):
+        name = f"{section}.{key}" if key else section
+        if dial and name in dial.open and section != "model":  # whose shape the tokenizer has by now
+            dial.settled(name)
+            given = plan.set_key(given, name, value)
+            continue
         if new_round and section in LATER:
             continue
         mine = begun.get(section, {}).get(key, "unknown") if key else begun[section]
-        if mine != value and not (dial and f"{section}.{key}" in dial.open):
-            name = f"{section}.{key}" if key else section
+        if mine != value:
             raise RunError(f"{run.path}: was begun with {name} = {mine}, not {value}; choose another --out")
-    return (merge(begun, said) if new_round else begun), dial
+    return merge(begun, said if new_round else given), dial
 
 
 def read_dial(run: Run) -> plan.Dial | None:
