@@ -77,7 +77,7 @@ def choose_exam(settings: Mapping[str, Any], minutes: float) -> Settings:
 
 
 GATE_FROM_MINUTES = 15.0  # shorter runs hold too few votes out to say surely what a reward model is worth
-FULL_VOTES_MINUTES = 10.0  # shorter runs ask the simulated judge about fewer pairs
+FULL_VOTES_MINUTES = 4.0  # shorter runs ask the simulated judge about fewer pairs
 FEWEST_PAIRS = 100
 
 
