@@ -3,17 +3,14 @@
 import pytest
 
 from benchmarks.scaling import MILLION, laws
-from benchmarks.school import CONTEXT
-from trivium.plan import Law, Leap, choose_echoes
+from trivium.plan import Law, Leap
 
 TRUE = Law(0.2, 40.0, 300.0, 0.5, 4.0)
 LEAP = Leap(0.05, 2e10, 0.6, 8.0)
 
 
 def lesson(parameters: int, tokens: int, law: Law = TRUE) -> dict[str, float]:
-    step = 16 * CONTEXT
-    read = (tokens - choose_echoes(tokens // step) * step) * law.bytes_per_token
-    bits = law.bits(parameters, read)
+    bits = law.bits(parameters, tokens * law.bytes_per_token)
     return {"parameters": parameters, "tokens": tokens, "rows": 16, "bytes_per_token": 4.0, "bits": bits}
 
 

@@ -33,6 +33,12 @@ def test_a_leap_is_half_done_where_it_says_and_comes_sooner_to_larger_models() -
     assert LAW._replace(leap=leap).bits(1e4, 1e7) == pytest.approx(LAW.bits(1e4, 1e7) - 0.05)
 
 
+def test_a_leap_is_phase_ones_alone_and_the_rest_is_learned_for_life() -> None:
+    law = LAW._replace(leap=Leap(bits=0.1, text=1e7, power=0.0, sharpness=16.0))
+    assert law.bits(1e4, 5e6, lifetime=4.0) == pytest.approx(LAW.bits(1e4, 2e7), abs=1e-4)
+    assert law.bits(1e4, 2e7, lifetime=4.0) == pytest.approx(LAW.bits(1e4, 8e7) - 0.1, abs=1e-4)
+
+
 @pytest.mark.parametrize("name", LAWS)
 def test_of_equal_operations_the_best_size_has_the_laws_text(name: str) -> None:
     law, operations = LAWS[name]._replace(leap=None), 1e13

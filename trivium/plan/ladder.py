@@ -149,8 +149,7 @@ class Reckoner:
         failed = [tried.matrix_parameters for tried, trial in self.speeds.items() if not trial.tokens_per_second]
         if model.matrix_parameters >= min(failed, default=inf):
             return inf
-        read, unique = (self.budget.lifetime * amount for amount in (self.read(model), self.budget.unique))
-        return self.law.bits(model.matrix_parameters, read, unique)
+        return self.law.bits(model.matrix_parameters, self.read(model), self.budget.unique, self.budget.lifetime)
 
     def choice(self, model: ModelConfig) -> Choice:
         return Choice(

@@ -12,7 +12,7 @@ from typing import NamedTuple
 class Leap(NamedTuple):
     """Bits that are gained all at once, by a model that comes to look things up in its context.
 
-    The more parameters, the less text it takes: half of the bits are there where D = text N^-power.
+    Half of them are there where D = text N^-power: the more parameters the sooner, unless the power is 0.
     """
 
     bits: float
@@ -46,16 +46,17 @@ class Law(NamedTuple):
         ratio: float = (self.text / self.size) ** (1 / self.power)
         return ratio
 
-    def bits(self, parameters: float, read: float, unique: float = inf) -> float:
+    def bits(self, parameters: float, read: float, unique: float = inf, lifetime: float = 1.0) -> float:
         """
         parameters  that are multiplied with every token
         read        bytes, repeated ones counted again
         unique      bytes there are
+        lifetime    times as much teaches in all, phase II included; the leap is phase I's alone
         """
-        size = worth(parameters, unique / self.bytes_per_parameter, REPEATED_PARAMETERS)
-        text = worth(read, unique, REPEATED_TEXT)
+        size = worth(parameters, lifetime * unique / self.bytes_per_parameter, REPEATED_PARAMETERS)
+        text = lifetime * worth(read, unique, REPEATED_TEXT)
         found: float = self.floor + self.size * size**-self.power + self.text * text**-self.power
-        return found - (self.leap.gained(size, text) if self.leap else 0.0)
+        return found - (self.leap.gained(size, text / lifetime) if self.leap else 0.0)
 
 
 # How soon more of either is worth nothing, in times what is fresh: Muennighoff et al., section 4
@@ -70,6 +71,8 @@ def worth(count: float, fresh: float, patience: float) -> float:
 
 # Fitted by `benchmarks/scaling.py --fit` to lessons given here (docs/results.md): TinyWorld, and children's books
 LAWS = {
-    "tinyworld": Law(floor=0.024, size=41.8, text=339.0, power=0.5, bytes_per_token=4.0),
-    "text": Law(floor=1.208, size=45.2, text=226.0, power=0.4, bytes_per_token=3.2),
+    "tinyworld": Law(
+        floor=0.081, size=7.5, text=38.9, power=0.4, bytes_per_token=4.0, leap=Leap(0.045, 1.27e9, 0.4, 16.0)
+    ),
+    "text": Law(floor=1.277, size=30.5, text=181.0, power=0.4, bytes_per_token=3.2),
 }
