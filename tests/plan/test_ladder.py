@@ -38,7 +38,7 @@ def test_without_trials_the_rung_is_the_laws_best() -> None:
         model = resolve({"model": shape}).model
         share = 0.4 * model.matrix_parameters / (model.matrix_parameters + 2e5)
         tokens = int(3600 * 4e11 * share / model.training_flop(1))
-        found[model] = law.bits(model.matrix_parameters, tokens * choice.read / choice.tokens)
+        found[model] = law.bits(model.matrix_parameters, law.bytes_in(tokens, model.vocab_size))
     best = resolve(settings).model
     assert choice.bits == pytest.approx(found[best])
     assert found[best] == min(found.values())
