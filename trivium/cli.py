@@ -152,10 +152,10 @@ def align(
     settings: Flags = None,
 ) -> None:
     """Phase III, second half: reinforcement learning against the reward model → aligned."""
-    from trivium.story.rounds import current_round, tell_round
+    from trivium.story.rounds import tell_latest
 
     with _third_phase(run, minutes, out, start, settings) as teller:
-        print(tell_round(teller, current_round(teller, begin_next=round).number))
+        print(tell_latest(teller, begin_next=round))
 
 
 @contextmanager

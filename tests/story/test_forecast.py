@@ -107,7 +107,7 @@ def test_a_plan_and_a_run_ask_for_the_same_number_of_votes(minutes: float) -> No
 
 
 def test_a_short_run_asks_about_fewer_pairs() -> None:
-    assert [plan.choose_pairs(minutes) for minutes in (0.1, 1.0, 2.0, 4.0, 60.0)] == [100, 500, 1000, 2000, 2000]
+    assert [plan.choose_pairs(minutes) for minutes in (0.1, 0.5, 1.0, 2.0, 60.0)] == [100, 125, 500, 2000, 2000]
 
 
 def test_a_plan_can_be_written_as_json_and_for_people(capsys: pytest.CaptureFixture[str]) -> None:

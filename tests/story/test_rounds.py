@@ -261,6 +261,22 @@ def test_nothing_learns_from_a_reward_model_that_nobody_can_trust(finished: Path
     assert json.loads((run.round(3).path / "votes.json").read_text())["start"] == "rounds/001/aligned"
 
 
+def test_where_a_demonstration_learned_nothing_from_votes_the_judge_votes_once_more(
+    recipe: Path, stable: Any, tmp_path: Path
+) -> None:
+    """A model that learned nothing writes answers of which a reward model can learn nothing."""
+    short, run = tmp_path / "short.toml", Run(tmp_path / "run")
+    short.write_text(recipe.read_text().replace("gate = false\n", ""))
+    ended = stable.start("run", short, "--minutes", "0.1", "--out", run.path, folder=run.path)
+    said = " ".join(ended.said.split())
+    assert said.count("The simulated judge votes on as many pairs again") == 1
+    assert [round.number for round in run.rounds()] == [1, 2]
+    first, second = (json.loads((round.path / "votes.json").read_text())["votes"] for round in run.rounds())
+    assert len(second) == 2 * len(first)
+    assert ended.code == 2
+    assert f"RewardError: {run.round(2).reward}: it agrees with" in said
+
+
 def test_the_report_says_what_more_votes_would_buy_and_how_sure_it_is(finished: Path) -> None:
     report = json.loads((finished / "rounds" / "001" / "reward" / "report.json").read_text())
     curve = report["curve"]

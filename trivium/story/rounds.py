@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from trivium.batch import TokenBatch
+from trivium.errors import RewardError
 from trivium.evaluate.preference import GLANCE
 from trivium.model.hub import load_reward
 from trivium.model.transformer import Transformer
 from trivium.phases import instruct
-from trivium.phases.align import algorithms
+from trivium.phases.align import algorithms, trust
 from trivium.phases.align.questions import (
     Question,
     Questions,
@@ -250,6 +251,31 @@ def tell_round(teller: Teller, number: int) -> Path:
         )
         votes = NO_VOTES
     return make_aligned(teller, round, votes)
+
+
+def tell_latest(teller: Teller, *, begin_next: bool) -> Path:
+    """The round in progress or the next one; where a demonstration's first gave nothing to learn from, one more.
+
+    Of few votes a reward model may by chance be no better than the longer answer. People are then told to vote more;
+    a simulated judge just does.
+    """
+    round = current_round(teller, begin_next=begin_next)
+    try:
+        return tell_round(teller, round.number)
+    except RewardError:
+        if round.number > 1 or not is_demonstration(teller):
+            raise
+    reason = trust.objection(trust.read_report(round.reward_report.read_bytes()))
+    teller.show.say(
+        f"  nothing learns from this reward model: {reason}. The simulated judge votes on as many pairs again"
+    )
+    return tell_round(teller, round.number + 1)
+
+
+def is_demonstration(teller: Teller) -> bool:
+    """Whether time is short, nobody said how good a reward model must be, and the votes are simulated."""
+    lenient = teller.dial is not None and teller.dial.lenient
+    return lenient and has_judge(teller) and teller.recipe.votes.simulated
 
 
 def may_align(teller: Teller) -> bool:

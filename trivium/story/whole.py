@@ -12,7 +12,7 @@ from trivium.publish import write_text
 from trivium.show import duration
 from trivium.story.measure import measure_run, table_rows
 from trivium.story.members import make_members
-from trivium.story.rounds import current_round, may_align, tell_round
+from trivium.story.rounds import may_align, tell_latest
 from trivium.story.stages import make_base, make_instruct
 from trivium.story.teller import Teller
 
@@ -29,7 +29,7 @@ def tell_whole(teller: Teller, *, new_round: bool) -> Measures:
     refusal: RewardError | None = None
     if may_align(teller):
         try:
-            tell_round(teller, current_round(teller, begin_next=new_round).number)
+            tell_latest(teller, begin_next=new_round)
         except RewardError as reason:  # what was learned before is examined all the same
             refusal = reason
     else:
