@@ -30,7 +30,7 @@ def width_of(budget: Budget, **more: Any) -> int:
     return int(choose_shape({}, budget, **more)[0]["model"]["width"])
 
 
-def test_without_trials_the_rung_is_the_laws_best() -> None:
+def test_without_trials_the_rung_is_the_smallest_of_the_laws_best() -> None:
     settings, choice = choose_shape({}, HOUR)
     assert choice.trials == []
     law, found = LAWS["text"], {}
@@ -41,7 +41,7 @@ def test_without_trials_the_rung_is_the_laws_best() -> None:
         found[model] = law.bits(model.matrix_parameters, law.bytes_in(tokens, model.vocab_size))
     best = resolve(settings).model
     assert choice.bits == pytest.approx(found[best])
-    assert found[best] == min(found.values())
+    assert next(bits for bits in found.values() if bits <= 1.003 * min(found.values())) == found[best]
     assert (best.num_layers, best.width) in LADDER
 
 

@@ -24,6 +24,7 @@ VOCABULARIES = ((192, 2048), (384, 4096), (768, 8192), (1536, 16_384), (0, 32_76
 HEADS = ((384, 32), (1536, 64), (0, 128))  # how wide one is, likewise
 USUAL = PretrainConfig()
 MOST_TRIALS = 5  # of shapes
+HARDLY = 0.003  # of the bits per byte expected: less than any law here can tell
 COMPILED_GAIN = 1.25  # compiled steps are so many times as fast as plain ones, roughly
 USUAL_SHARE = 0.4  # of the speed of large products that plain steps reach ...
 HALF_REACHED = 2e5  # ... and parameters of a shape that reaches half of that
@@ -82,11 +83,11 @@ def choose_shape(
     reckoner = Reckoner(settings.get("pretrain", {}), budget)
     models = sorted(ladder, key=lambda model: model.matrix_parameters)
     models = [model for model in models if reckoner.wants(model)] or models[:1]
-    best = min(models, key=reckoner.bits_at_last)
+    best = reckoner.best(models)
     while timer and (wanted := reckoner.untried(models, best)) and len(reckoner.speeds) < MOST_TRIALS:
         if not reckoner.listen(wanted, timer):
             break
-        best = min(models, key=reckoner.bits_at_last)
+        best = reckoner.best(models)
     return ladder[best], reckoner.choice(best)
 
 
@@ -97,6 +98,14 @@ class Reckoner:
         self.pretrain, self.budget, self.law = pretrain, budget, LAWS[budget.law]
         self.rows = int(pretrain.get("rows_per_step", USUAL.rows_per_step))
         self.speeds: dict[ModelConfig, Trial] = {}
+
+    def best(self, models: list[ModelConfig]) -> ModelConfig:
+        """The smallest of those that the law can hardly tell apart: it is the fastest in use too.
+
+        models  the smallest first
+        """
+        bits = {model: self.bits_at_last(model) for model in models}
+        return next(model for model in models if bits[model] <= (1 + HARDLY) * min(bits.values()))
 
     def untried(self, models: list[ModelConfig], best: ModelConfig) -> ModelConfig | None:
         """The best of them, then its neighbours, unless their speed is known."""

@@ -72,7 +72,7 @@ def worth(count: float, fresh: float, patience: float) -> float:
 # Fitted by `benchmarks/scaling.py --fit` to lessons given here (docs/results.md): TinyWorld, and children's books
 LAWS = {
     "tinyworld": Law(
-        floor=0.081, size=7.5, text=38.9, power=0.4, bytes_per_token=4.0, leap=Leap(0.045, 1.27e9, 0.4, 16.0)
+        floor=0.090, size=6.52, text=37.8, power=0.4, bytes_per_token=4.0, leap=Leap(0.047, 1.04e8, 0.2, 16.0)
     ),
     "text": Law(floor=1.277, size=30.5, text=181.0, power=0.4, bytes_per_token=3.2),
 }
