@@ -51,7 +51,14 @@ def test_the_best_rung_and_its_neighbours_are_tried() -> None:
     place = [width for _, width in LADDER].index(settings["model"]["width"])
     tried = {trial.width for trial in choice.trials}
     assert {width for _, width in LADDER[place - 1 : place + 2]} <= tried
-    assert len(ask.asked) == len(choice.trials) <= MOST_TRIALS
+    assert len(choice.trials) <= MOST_TRIALS
+    assert len(ask.asked) == 3 * len(choice.trials)
+
+
+def test_a_slow_moment_does_not_decide() -> None:
+    """What is slow when it is tried first, and as fast as it should be later on, is chosen all the same."""
+    usual, slow = width_of(HOUR, timer=timer(lambda model: 0.3)), iter([0.01])
+    assert width_of(HOUR, timer=timer(lambda model: next(slow, 0.3) if model.width == usual else 0.3)) == usual
 
 
 def test_a_shape_that_is_slow_here_is_not_chosen() -> None:
