@@ -43,3 +43,13 @@ def test_a_shape_that_does_not_fit_has_no_speed(monkeypatch: pytest.MonkeyPatch)
     assert tried(MODEL, 2, 4)
     monkeypatch.setattr(trials, "step_times", full)
     assert tried(MODEL, 2, 4) == 0.0
+
+
+def test_what_is_timed_again_leaves_time_for_what_was_not_timed_yet() -> None:
+    tried = Trials(COMPUTE, minutes=1.0, flops=1e11)
+    again = 0
+    while tried(MODEL, 2, 4):
+        again += 1
+    assert again > 1
+    assert tried.left > 0
+    assert tried(MODEL, 4, 4)
