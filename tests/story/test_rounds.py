@@ -277,6 +277,16 @@ def test_where_a_demonstration_learned_nothing_from_votes_the_judge_votes_once_m
     assert f"RewardError: {run.round(2).reward}: it agrees with" in said
 
 
+def test_a_judge_that_does_not_answer_is_no_reason_to_vote_again(recipe: Path, stable: Any, tmp_path: Path) -> None:
+    short, run = tmp_path / "short.toml", Run(tmp_path / "run")
+    short.write_text(recipe.read_text().replace("gate = false\n", 'rewards = ["judge http://127.0.0.1:9/v1 m"]\n'))
+    ended = stable.start("run", short, "--minutes", "0.1", "--out", run.path, folder=run.path)
+    assert ended.code == 2
+    assert "RewardError: judge http://127.0.0.1:9/v1: no answer" in " ".join(ended.said.split())
+    assert "votes on as many pairs again" not in ended.said
+    assert [round.number for round in run.rounds()] in ([], [1])
+
+
 def test_the_report_says_what_more_votes_would_buy_and_how_sure_it_is(finished: Path) -> None:
     report = json.loads((finished / "rounds" / "001" / "reward" / "report.json").read_text())
     curve = report["curve"]

@@ -263,7 +263,7 @@ def tell_latest(teller: Teller, *, begin_next: bool) -> Path:
     try:
         return tell_round(teller, round.number)
     except RewardError:
-        if round.number > 1 or not is_demonstration(teller):
+        if round.number > 1 or not is_demonstration(teller) or not is_refused(teller, round):
             raise
     reason = trust.objection(trust.read_report(round.reward_report.read_bytes()))
     teller.show.say(
