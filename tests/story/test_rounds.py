@@ -1,6 +1,7 @@
 """Phase III goes round and round: votes on files, votes of a judge, votes of nobody, and a second round."""
 
 import json
+import math
 import re
 import shutil
 from pathlib import Path
@@ -104,6 +105,28 @@ def test_a_second_round_starts_from_the_first_and_learns_from_all_votes(
     assert found["votes"]["round"] == 2
     assert models_in(found) == ["base", "instruct", "round-1", "aligned"]
     assert found["aligned"]["kl"] != found["round-1"]["kl"]
+
+
+@pytest.mark.parametrize(("algorithm", "phase", "rows"), [("grpo", "reward", 1), ("dpo", "align", 2)])
+def test_where_the_dial_decides_each_round_goes_as_often_over_the_votes_there_are(
+    algorithm: str, phase: str, rows: int, recipe: Path, stable: Any, tmp_path: Path
+) -> None:
+    open_recipe, run = tmp_path / "open.toml", Run(tmp_path / "run")
+    head, _, rest = recipe.read_text().partition(f"[{phase}]\nsteps = 6\n")
+    open_recipe.write_text(f"{head}[{phase}]\n{rest}")
+    stable.finish("run", open_recipe, "--align.algorithm", algorithm, "--out", run.path, folder=run.path)
+    stable.finish("run", run.path, "--round", "--votes.pairs", "40", folder=run.path)
+    taken = []
+    for round in run.rounds():
+        votes = json.loads((round.path / "votes.json").read_text())["votes"]
+        with Store.open(run.feedback) as store:
+            labelled = store.labelled_pairs(include_simulated=True, among=frozenset(votes))
+        settings = resolve(read_lineage(getattr(round, {"reward": "reward", "align": "aligned"}[phase])).config)
+        passes = 2 if phase == "reward" else settings.align.epochs
+        learned, _ = part(labelled, settings.reward.held_out_share)
+        taken.append(getattr(settings, phase).steps)
+        assert taken[-1] == math.ceil(passes * rows * len(learned) / 8)
+    assert taken[0] < taken[1]
 
 
 def test_a_round_that_people_do_not_prefer_is_not_built_upon(finished: Path, stable: Any, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from trivium.plan.choices import (
     open_keys,
     set_default,
     set_key,
+    steps_over,
 )
 from trivium.plan.clock import (
     COMPILE_FROM_MINUTES,
@@ -78,5 +79,6 @@ __all__ = [
     "set_default",
     "set_key",
     "share_through",
+    "steps_over",
     "vocabulary",
 ]

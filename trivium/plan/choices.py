@@ -1,6 +1,7 @@
 """The smaller choices of the dial, and which keys of a recipe it has still to fill in."""
 
 from collections.abc import Mapping
+from math import ceil
 from typing import Any
 
 from trivium.config import EvaluateConfig, Settings, VotesConfig, merge
@@ -16,6 +17,11 @@ def choose_echoes(steps: int) -> int:
 
 
 WARMUP = {"pretrain": 0.02, "instruct": 0.02, "reward": 0.02, "align": 0.05}  # share of the steps first chosen
+
+
+def steps_over(rows: float, rows_per_step: int) -> int:
+    """Steps that go over so many rows."""
+    return max(1, ceil(rows / rows_per_step))
 
 
 def choose_warmup(stage: str, steps: int) -> int:

@@ -26,7 +26,7 @@ from trivium.show import Show, console_for, duration
 from trivium.story.needs import disk_of, layout_of, memory_of
 from trivium.story.opening import DEFAULT_MINUTES, begin, go_on, name_of, would_compile
 from trivium.story.start import with_start
-from trivium.story.trusting import EPOCHS, round_up
+from trivium.story.trusting import EPOCHS
 from trivium.text.corpus import check_files, load_pairs
 from trivium.text.schemas import quiet
 from trivium.wording import counted
@@ -134,11 +134,11 @@ def _stage(name: str, recipe: Recipe, dial: Dial, *, done: bool) -> Stage:
         return Stage(name, 0 if done else seconds / 60, None, None, f"{name}.pairs" not in dial.open, done)
     phase: OptimizerConfig = getattr(recipe, name)
     per_step = seconds_per_step(name, recipe, dial)
-    settled = f"{name}.steps" not in dial.open
+    settled = done or f"{name}.steps" not in dial.open
     if settled:
         steps = phase.steps
     elif name == "reward":  # as often over the votes as a run goes, however long it takes
-        steps = max(1, round_up(EPOCHS * votes_to_learn_from(recipe, dial) / phase.rows_per_step))
+        steps = plan.steps_over(EPOCHS * votes_to_learn_from(recipe, dial), phase.rows_per_step)
     else:
         steps = max(1, int(seconds / per_step / (recipe.reward.pretrainings if name == "pretrain" else 1)))
     if settled or name == "reward":

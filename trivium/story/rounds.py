@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from trivium import plan
 from trivium.batch import TokenBatch
 from trivium.errors import RewardError
 from trivium.evaluate.preference import GLANCE
@@ -32,7 +33,7 @@ from trivium.story.collecting import collect_votes, has_judge, has_votes, policy
 from trivium.story.keeping import encode, fooled, keep_best, kept_metrics
 from trivium.story.stages import dialogue_rows, keep_answers
 from trivium.story.teller import Teller, fingerprint_texts
-from trivium.story.trusting import NO_VOTES, Votes, is_refused, make_reward, open_scorer, round_up
+from trivium.story.trusting import NO_VOTES, Votes, is_refused, make_reward, open_scorer
 from trivium.terms import read_term
 from trivium.text.corpus import load_pairs
 from trivium.text.packing import microbatches
@@ -126,8 +127,9 @@ def make_aligned(
         )
 
     if teller.recipe.align.algorithm == "dpo":
-        settle_passes(teller, len(votes.train))
-    teller.settle_steps("align", build, model)
+        teller.settle_passes("align", 2 * teller.recipe.align.epochs * len(votes.train))
+    else:
+        teller.settle_steps("align", build, model)
     teller.train(build, model)
     phase = f"align-{round.number:03}"
     report = keep_best(teller, build(model), model, start)
@@ -166,13 +168,6 @@ def name_repeated(teller: Teller) -> dict[str, str]:
     return {f"right answers, again: {sources}": fingerprint_texts(d.answer for d in known)} if known else {}
 
 
-def settle_passes(teller: Teller, votes: int) -> None:
-    """How many steps go through the votes as often as the recipe says, where the dial leaves it open."""
-    if teller.is_open("align.steps"):
-        settings = teller.recipe.align
-        teller.settle("align.steps", max(1, round_up(settings.epochs * votes * 2 / settings.rows_per_step)))
-
-
 def name_of(round: Round) -> str:
     return "aligned" if round.number == 1 else f"aligned {round.number}"
 
@@ -202,8 +197,7 @@ def make_imitator(teller: Teller, round: Round, votes: Votes) -> Path:
         return folder
     model, tokenizer = open_model(before, device=teller.compute.device)
     rows = dialogue_rows(teller, tokenizer, preferred)
-    rows_per_step = teller.recipe.instruct.rows_per_step
-    steps = max(1, round_up(epochs * rows.rows_per_epoch(0) / rows_per_step))
+    steps = plan.steps_over(epochs * rows.rows_per_epoch(0), teller.recipe.instruct.rows_per_step)
     quarter = {"steps": steps, "learning_rate": teller.recipe.instruct.learning_rate / 4}
     quarter["matrix_learning_rate"] = teller.recipe.instruct.matrix_learning_rate / 4
     recipe = teller.recipe.model_copy(update={"instruct": teller.recipe.instruct.model_copy(update=quarter)})

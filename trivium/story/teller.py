@@ -91,10 +91,13 @@ class Teller:
         self._dialogues = self._dialogues or load_dialogues(self.recipe.data, self.recipe.seed, say)
         return self._dialogues
 
-    def settle(self, key: str, value: object) -> None:
-        """Write one of the dial's choices into the recipe, for good; the first rank's choice is everybody's."""
+    def settle(self, key: str, value: object, *, for_good: bool = True) -> None:
+        """Write one of the dial's choices into the recipe; the first rank's choice is everybody's.
+
+        for_good  whether it is the last one
+        """
         self.settings = plan.set_key(self.settings, key, self.world.from_first(value))
-        if self.dial and key in self.dial.open:
+        if for_good and self.dial and key in self.dial.open:
             self.dial.open.remove(key)
         self.keep_recipe()
 
@@ -155,10 +158,17 @@ class Teller:
                 f"give --minutes {ceil(10 * enough) / 10:g} or more and another --out, or less text"
             )
 
-    def settle_warmup(self, stage: str) -> None:
+    def settle_passes(self, stage: str, rows: float) -> None:
+        """How many steps go over so many rows, where the dial decides that: in every round anew, for votes come in."""
+        if self.is_open(f"{stage}.steps"):
+            steps = plan.steps_over(rows, getattr(self.recipe, stage).rows_per_step)
+            self.settle(f"{stage}.steps", steps, for_good=False)
+        self.settle_warmup(stage, for_good=False)
+
+    def settle_warmup(self, stage: str, *, for_good: bool = True) -> None:
         """In how many steps the learning rate rises, once the phase's steps are known."""
         if self.is_open(key := f"{stage}.warmup_steps"):
-            self.settle(key, plan.choose_warmup(stage, getattr(self.recipe, stage).steps))
+            self.settle(key, plan.choose_warmup(stage, getattr(self.recipe, stage).steps), for_good=for_good)
 
     def measure_pace(self, phase: Phase[Any]) -> plan.Pace:
         """Seconds of one step at its best and of one evaluation; the same on every rank.

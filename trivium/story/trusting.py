@@ -52,10 +52,7 @@ def make_reward(teller: Teller, round: Round, votes: Votes) -> Path:
         return round.reward
     make_members(teller)
     labels = labelled_answers(teller.recipe)
-    if teller.is_open("reward.steps"):
-        learned = EPOCHS * (len(votes.train) + len(labels))
-        teller.settle("reward.steps", max(1, round_up(learned / teller.recipe.reward.rows_per_step)))
-    teller.settle_warmup("reward")
+    teller.settle_passes("reward", EPOCHS * (len(votes.train) + len(labels)))
     teller.show.say(
         f"  reward model: {counted(len(votes.train), 'vote')} to learn from, {len(votes.held_out):,} held out, "
         f"{counted(teller.recipe.reward.steps, 'step')}{told_members(teller)}"
@@ -239,7 +236,3 @@ def scorer_of(round: Round, settings: RewardConfig, compute: Compute) -> Scorer:
     slope = report.length_slope if settings.debias_length else 0.0
     ensemble = as_ensemble(members, settings, report.levels)
     return Scorer(members[0], Tokenizer.load(round.reward), compute, slope, ensemble)
-
-
-def round_up(value: float) -> int:
-    return -int(-value // 1)
