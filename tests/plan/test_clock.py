@@ -1,4 +1,4 @@
-"""The second look, by hand."""
+"""The looks at the clock, by hand."""
 
 import pytest
 
@@ -17,9 +17,21 @@ LOOK = plan.Look("pretrain", steps=100, flat=0.5, begun=10.0, end=60.0)
         (70.0, 50),  # too late already: so many that the learning rate had not begun to fall
     ],
 )
-def test_the_second_look_fits_the_steps_to_their_speed_so_far(spent: float, steps: int) -> None:
+def test_a_look_fits_the_steps_to_their_speed_so_far(spent: float, steps: int) -> None:
     assert LOOK.step == 25
     assert LOOK.steps_by(spent) == steps
+
+
+def test_one_more_look_comes_just_before_the_learning_rate_may_fall() -> None:
+    last = LOOK.next(80)
+    assert last
+    assert last.step == 32 <= last.flat * last.steps_by(1e9)
+    assert last.steps_by(26.0) == 100  # 32 steps in 16 seconds: 68 more in the 34 that are left
+    assert last.next(80) is None
+
+
+def test_no_other_look_comes_where_the_learning_rate_falls_early() -> None:
+    assert plan.Look("pretrain", steps=100, flat=0.25, begun=10.0, end=60.0).next(100) is None
 
 
 def test_steps_that_have_become_slower_are_fewer() -> None:

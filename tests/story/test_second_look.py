@@ -1,4 +1,4 @@
-"""The dial looks again at the steps it has chosen: once, and a run that stops just then goes on the same."""
+"""The dial looks again at the steps it has chosen: twice, and a run that stops just then goes on the same."""
 
 import json
 import tomllib
@@ -11,16 +11,17 @@ from tests.story.conftest import TINY, digest
 from trivium import cli, plan
 from trivium.story.teller import Teller
 
-FIRST_CHOICE, SECOND_CHOICE = 30, 36
+CHOICES = (30, 36, 33)
+LAST = CHOICES[-1]
 
 
 @pytest.fixture
 def pretrain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
-    """Phase I of a recipe that leaves its steps to the dial, whose two choices are given; speed decides nothing."""
+    """Phase I of a recipe that leaves its steps to the dial, whose choices are given; speed decides nothing."""
     recipe = tmp_path / "open.toml"
     recipe.write_text(TINY.replace("[pretrain]\nsteps = 8\n", "[pretrain]\nlearning_rate = 6e-3\nweight_decay = 0.0\n"))
-    monkeypatch.setattr(plan.Pace, "steps_in", lambda *_: FIRST_CHOICE)
-    monkeypatch.setattr(plan.Look, "steps_by", lambda *_: SECOND_CHOICE)
+    monkeypatch.setattr(plan.Pace, "steps_in", lambda *_: CHOICES[0])
+    monkeypatch.setattr(plan.Look, "steps_by", lambda look, *_: CHOICES[look.number + 1])
 
     def start(name: str) -> Path:
         cli.main(["pretrain", str(recipe), "--out", str(tmp_path / name), "--minutes", "1"])
@@ -35,20 +36,25 @@ def journal(run: Path) -> list[tuple[int, float, float]]:
     return [(line["step"], line["loss"], line["learning_rate"]) for line in lines if "loss" in line]
 
 
-def test_the_steps_of_the_second_look_are_taken_and_written_down(pretrain: Callable[[str], Path]) -> None:
+def test_the_steps_of_the_last_look_are_taken_and_written_down(pretrain: Callable[[str], Path]) -> None:
     run = pretrain("run")
     steps = journal(run)
-    assert [step for step, _, _ in steps] == list(range(1, SECOND_CHOICE + 1))
-    assert steps[-1][2] == pytest.approx(2 / SECOND_CHOICE)  # it falls to zero by the second choice
-    assert tomllib.loads((run / "recipe.toml").read_text())["pretrain"]["steps"] == SECOND_CHOICE
+    assert [step for step, _, _ in steps] == list(range(1, LAST + 1))
+    assert steps[-1][2] == pytest.approx(2 / LAST)  # it falls to zero by the last choice
+    assert tomllib.loads((run / "recipe.toml").read_text())["pretrain"]["steps"] == LAST
     assert json.loads((run / "plan.json").read_text())["look"] is None
 
 
+@pytest.mark.parametrize("number", range(len(plan.LOOKS)))
 def test_a_run_that_stops_before_it_looks_goes_on_as_if_it_had_not(
-    pretrain: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+    number: int, pretrain: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def killed(*_: object) -> None:
-        raise RuntimeError("killed")
+    looks = Teller._look_again
+
+    def killed(teller: Teller, look: plan.Look, seconds: list[float]) -> None:
+        if look.number == number:
+            raise RuntimeError("killed")
+        looks(teller, look, seconds)
 
     with monkeypatch.context() as patch:
         patch.setattr(Teller, "_look_again", killed)

@@ -6,6 +6,7 @@ from statistics import median
 from typing import NamedTuple
 
 import msgspec
+from msgspec.structs import replace
 
 from trivium.plan.ladder import COMPILED_GAIN, USUAL_SHARE, Choice
 from trivium.plan.machine import Machine
@@ -36,30 +37,38 @@ class Pace(NamedTuple):
         return evaluations * self.evaluation + steps * self.step
 
 
-SECOND_LOOK = 0.25  # of the steps first chosen: then the dial looks at the clock again
+LOOKS = (0.25, 0.4)  # of the steps chosen so far: then the dial looks at the clock again
 STILL_FLAT = 0.8  # of the steps before the learning rate falls may be taken by then
-FEWEST_STEPS = 20  # that are worth a second look, and in which a model learns something
+FEWEST_STEPS = 20  # that are worth another look, and in which a model learns something
 ENOUGH_STEPS = 100  # to see whether it learns
-MOST_GROWTH = 1.5  # of the steps first chosen
+MOST_GROWTH = 1.5  # of the steps chosen so far
 
 
 class Look(msgspec.Struct, frozen=True):
     """A phase whose steps the dial has chosen, and will once more when it knows their speed."""
 
     stage: str
-    steps: int  # first chosen
+    steps: int  # chosen so far
     flat: float  # share of the steps after which the learning rate falls
     begun: float  # of Dial.spent, when the phase began
     end: float  # likewise, when it should end
+    number: int = 0  # its place in LOOKS
 
     @property
     def step(self) -> int:
         """After how many steps."""
-        return int(min(SECOND_LOOK, STILL_FLAT * self.flat) * self.steps)
+        return int(min(LOOKS[self.number], STILL_FLAT * self.flat) * self.steps)
 
     @property
     def pays(self) -> bool:
         return self.steps >= FEWEST_STEPS and self.step > 0
+
+    def next(self, steps: int) -> "Look | None":
+        """The look after this one, which has chosen so many steps; None after the last."""
+        if self.number + 1 == len(LOOKS):
+            return None
+        following = replace(self, steps=steps, number=self.number + 1)
+        return following if following.step > self.step else None
 
     def steps_by(self, spent: float, seconds: Sequence[float] = ()) -> int:
         """Steps in all, when that much was spent by then; at least so many that the rate has not begun to fall.

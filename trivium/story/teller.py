@@ -192,12 +192,11 @@ class Teller:
     ) -> dict[str, float]:
         """Run a phase before the listener's eyes; returns what it measured last.
 
-        build   makes the phase of the model, as the recipe says; twice, where the dial looks again at its steps
+        build   makes the phase of the model, as the recipe says; again whenever the dial has looked at its steps
         sample  shows something the model says; called once early, and after each evaluation
         """
         phase = build(model)
-        look = self.dial.look if self.dial else None
-        if look and look.stage == phase.name.partition("-")[0]:
+        while (look := self.dial.look if self.dial else None) and look.stage == phase.name.partition("-")[0]:
             self._follow(phase, sample, until=look.step)
             self._look_again(look, seconds_of_steps(self.run, phase.name))
             phase = build(model)
@@ -208,9 +207,10 @@ class Teller:
         assert self.dial is not None
         self.keep_time()
         steps = self.world.from_first(look.steps_by(self.dial.spent, seconds))
-        self.dial.look = None
-        self.settle(key := f"{look.stage}.steps", steps)
-        self.show.say(f"  at the speed so far, {counted(plan.get_key(self.settings, key), 'step')} fit")
+        self.dial.look = look.next(steps)
+        self.settle(f"{look.stage}.steps", steps)
+        if steps != look.steps:
+            self.show.say(f"  at the speed so far, {counted(steps, 'step')} fit")
 
     def _follow(
         self, phase: Phase[Any], sample: Callable[[], None] | None, *, until: int | None = None
