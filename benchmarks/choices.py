@@ -10,6 +10,7 @@ there are several, on TinyWorld and on the books, for two sizes. What FILE knows
 import argparse
 import dataclasses
 import json
+import os
 import statistics
 import sys
 import tempfile
@@ -17,6 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+os.environ.setdefault("GOMP_SPINCOUNT", "2000")  # as the command line does, before torch
 sys.path.insert(0, str(Path(__file__).parents[1]))  # started by its path, it finds its siblings
 
 import torch

@@ -11,6 +11,7 @@ bits per byte. What FILE knows already is not done again. On TinyWorld, or on th
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+os.environ.setdefault("GOMP_SPINCOUNT", "2000")  # as the command line does, before torch
 sys.path.insert(0, str(Path(__file__).parents[1]))  # started by its path, it finds its siblings
 
 import torch

@@ -15,6 +15,7 @@ import argparse
 import dataclasses
 import json
 import math
+import os
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
+os.environ.setdefault("GOMP_SPINCOUNT", "2000")  # as the command line does, before torch
 sys.path.insert(0, str(Path(__file__).parents[1]))  # started by its path, it finds its siblings
 
 import msgspec

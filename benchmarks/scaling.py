@@ -10,6 +10,7 @@ taught again; with --seconds none is begun after that time. On TinyWorld, or on 
 
 import argparse
 import json
+import os
 import statistics
 import sys
 import time
@@ -17,6 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+os.environ.setdefault("GOMP_SPINCOUNT", "2000")  # as the command line does, before torch
 sys.path.insert(0, str(Path(__file__).parents[1]))  # started by its path, it finds its siblings
 
 import numpy as np

@@ -7,14 +7,11 @@ machine does meanwhile. Compiling and measuring are not counted, for anyone. Wha
 
 import copy
 import hashlib
-import os
 import statistics
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
-
-os.environ.setdefault("GOMP_SPINCOUNT", "2000")  # as the command line does, before torch
 
 import numpy as np
 import torch
