@@ -1,7 +1,8 @@
 """Teaching one way after the other, for equal times on equal text: what learn.py, choices.py and dial.py compare.
 
-How long a way's step takes is measured before anything is learned, in turns with the other ways, and the best of the
-turns counts: a way then gets as many steps as fit into its time. So what is compared is not disturbed by what else the
+How long a way's step takes is measured before anything is learned, in turns with the other ways: the first way's is
+that of its best turn, and the others' follow from what they take beside it in the same turn, by the median. A way then
+gets as many steps as fit into its time. So what is compared is not disturbed by what else the
 machine does meanwhile. Compiling and measuring are not counted, for anyone. What notes know is not done again.
 """
 
@@ -38,7 +39,7 @@ torch._dynamo.config.recompile_limit = 64  # beyond it shapes run uncompiled, an
 
 CONTEXT = 256
 TOKENIZER_CHARACTERS = 5_000_000
-TURNS, TIMED = 3, 6  # turns of measuring, and steps in each
+TURNS, TIMED = 9, 3  # turns of measuring, and steps in each
 Restyle = Callable[[Phase[Any]], Phase[Any]]  # puts other choices in place of ours
 
 
@@ -187,7 +188,9 @@ class School:
         for phase in phases.values():  # compiles
             self._time(phase, 2)
         turns = [{name: self._time(phase, TIMED) for name, phase in phases.items()} for _ in range(self.turns)]
-        return {name: min(turn[name] for turn in turns) for name in phases}
+        first = ways[0].name
+        beside = {name: statistics.median(turn[name] / turn[first] for turn in turns) for name in phases}
+        return {name: min(turn[first] for turn in turns) * ratio for name, ratio in beside.items()}
 
     def _teach(self, way: Way, steps: int, seed: int) -> Learned:
         begun = time.monotonic()
