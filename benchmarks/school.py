@@ -40,6 +40,7 @@ torch._dynamo.config.recompile_limit = 64  # beyond it shapes run uncompiled, an
 CONTEXT = 256
 TOKENIZER_CHARACTERS = 5_000_000
 TURNS, TIMED = 9, 3  # turns of measuring, and steps in each
+BEGINNINGS = 3  # of fresh weights are timed
 Restyle = Callable[[Phase[Any]], Phase[Any]]  # puts other choices in place of ours
 
 
@@ -142,9 +143,7 @@ class School:
 
     def beginning(self, way: Way) -> float:
         """Seconds that fresh weights take."""
-        found: float = self.notes.find(
-            lambda: self._beginning(way), beginning=[way.name, way.settings], turns=self.turns, **self.where
-        )
+        found: float = self.notes.find(lambda: self._beginning(way), beginning=[way.name, way.settings], **self.where)
         return found
 
     def teach(self, way: Way, steps: int, *, seed: int = 0) -> Learned:
@@ -207,7 +206,7 @@ class School:
         recipe = resolve(way.settings)
         _, shard, _ = self._book(recipe.model.vocab_size)
         times = [time.monotonic()]
-        for _ in range(self.turns):
+        for _ in range(BEGINNINGS):
             pretrain.fresh(recipe, shard, self.compute, alone())
             times.append(time.monotonic())
         return min(np.diff(times).tolist())
