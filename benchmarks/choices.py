@@ -1,11 +1,11 @@
 """What each choice of phase I is worth at equal time: ours, and ours with one choice undone, over sizes and seeds.
 
-    python benchmarks/choices.py DATA [--minutes 1] [--seeds 3] [--on tinyworld chilit] [--only NAME …] [--keep FILE]
-        [--json] [--quick]
+    python benchmarks/choices.py DATA [--minutes 1] [--seeds 3] [--on tinyworld chilit] [--sizes 3x96 4x128]
+        [--only NAME …] [--keep FILE] [--json] [--quick]
 
 DATA holds pre_chilit/docs.jsonl.gz. Printed is by how many percent a way's held-out bits per byte lie above ours (less
 is better, and a choice is worth keeping where undoing it costs), the mean over the seeds with its standard error where
-there are several, on TinyWorld and on the books, for two sizes. What FILE knows already is not done again.
+there are several, on TinyWorld and on the books, for two sizes or others. What FILE knows already is not done again.
 """
 
 import argparse
@@ -32,7 +32,6 @@ from trivium.compute import prepare
 from trivium.config import DataConfig, Settings, merge, resolve
 from trivium.train.phase import Phase
 
-SIZES = ((3, 96), (4, 128))  # layers, width
 TOKENS = 1e6  # about as many as are read: the dial's steps are as large
 ADAMW_RATES = (1e-3, 2e-3, 4e-3)  # of the matrices, in Muon's place
 
@@ -46,6 +45,8 @@ CHANGES: dict[str, Settings] = {
     "steps of 32 rows": said(rows_per_step=32),
     "learning rates halved": said(learning_rate=3e-3, matrix_learning_rate=0.015),
     "learning rates doubled": said(learning_rate=1.2e-2, matrix_learning_rate=0.06),
+    "matrices twice as fast": said(matrix_learning_rate=0.06),
+    "matrices four times as fast": said(matrix_learning_rate=0.12),
     "falling all the way": said(decay=0.98),
     "falling in the last fifth": said(decay=0.2),
     "weight decay of 0.1": said(weight_decay=0.1),
@@ -58,6 +59,8 @@ CHANGES: dict[str, Settings] = {
 AS_LONG = {  # ways whose steps take as long as ours
     "learning rates halved",
     "learning rates doubled",
+    "matrices twice as fast",
+    "matrices four times as fast",
     "falling all the way",
     "falling in the last fifth",
     "weight decay of 0.1",
@@ -142,6 +145,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=1.0, help="of each run")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--on", nargs="*", default=["tinyworld", "chilit"], choices=["tinyworld", "chilit"])
+    parser.add_argument("--sizes", nargs="*", default=["3x96", "4x128"], help="layers x width")
     parser.add_argument("--only", nargs="*", default=[], help="names of the ways to compare with ours")
     parser.add_argument("--keep", type=Path, help="a file for what was measured; what it knows is not done again")
     parser.add_argument("--quick", action="store_true", help="a second each, one size and seed, nothing compiled")
@@ -159,9 +163,10 @@ def main() -> int:
         for name in chosen.on:
             text = corpus(name, configs[name], most=QUICK if chosen.quick else WHOLE)
             school = School(text, compute, Path(folder), turns=1 if chosen.quick else TURNS, notes=notes)
-            for size in SIZES[: 1 if chosen.quick else None]:
-                found = compare(school, size, minutes, seeds, chosen.only)
-                title = f"{name}, {size[0]} layers of {size[1]}, {minutes:g} minutes, {seeds} seeds"
+            for size in chosen.sizes[: 1 if chosen.quick else None]:
+                layers, width = map(int, size.split("x"))
+                found = compare(school, (layers, width), minutes, seeds, chosen.only)
+                title = f"{name}, {layers} layers of {width}, {minutes:g} minutes, {seeds} seeds"
                 result[title] = {way: {"percent": each.percent, "error": each.error} for way, each in found.items()}
                 if not chosen.json:
                     show(title, found)
