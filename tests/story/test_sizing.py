@@ -174,7 +174,8 @@ def follow(width: int, tokens: float, *, context: int = 256, epochs: float = 1.0
 
 
 def test_steps_grow_with_all_that_is_read() -> None:
-    assert follow(128, 4e6) == (8, PretrainConfig().learning_rate, 0.0)
+    usual = PretrainConfig()
+    assert follow(128, 4e6) == (8, usual.learning_rate, 0.0, usual.momentum)
     assert follow(128, 16e6).rows_per_step == 16
     rows = [follow(128, tokens).rows_per_step for tokens in (1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e14)]
     assert rows == sorted(rows)
@@ -186,6 +187,10 @@ def test_steps_grow_with_all_that_is_read() -> None:
 def test_embeddings_of_wide_models_follow_more_slowly() -> None:
     assert follow(512, 8e6).learning_rate == pytest.approx(PretrainConfig().learning_rate / 2)
     assert follow(64, 8e6).learning_rate == PretrainConfig().learning_rate
+
+
+def test_long_runs_remember_their_gradients_longer() -> None:
+    assert [follow(128, tokens).momentum for tokens in (1e5, 4e6, 16e6, 1e9, 1e12)] == [0.8, 0.8, 0.9, 0.95, 0.95]
 
 
 def test_what_is_read_over_and_over_is_learned_with_weight_decay() -> None:

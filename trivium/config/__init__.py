@@ -88,6 +88,8 @@ class PretrainConfig(OptimizerConfig):
     """peak of AdamW: embeddings and norms"""
     matrix_learning_rate: float = Field(0.03, gt=0)
     """peak of Muon: the matrices of the layers"""
+    momentum: Share = 0.8
+    """of Muon"""
     blanks: Share = 0.15
     """share of the documents that are cut into fill-in-the-blank"""
     echo_steps: int = Field(320, ge=0)

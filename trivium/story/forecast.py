@@ -173,6 +173,7 @@ def votes_to_learn_from(recipe: Recipe, dial: Dial | None) -> float:
 def describe(recipe: Recipe, dial: Dial | None, stages: list[Stage], *, device: str) -> Forecast:
     """What is known of a new run and of an old one alike."""
     shape: ModelConfig = recipe.model
+    done = {stage.name for stage in stages if stage.done}
     machine = dial.machine if dial else None
     memory = memory_of(recipe, dtype_bytes=2 if machine and machine.precision == "bfloat16" else 4)
     return {
@@ -190,7 +191,7 @@ def describe(recipe: Recipe, dial: Dial | None, stages: list[Stage], *, device: 
         "memory_bytes": memory.likely,
         "memory_most_bytes": memory.most,
         "disk_bytes": disk_of(recipe),
-        "open": list(dial.open) if dial else [],
+        "open": [key for key in dial.open if key.partition(".")[0] not in done] if dial else [],
     }
 
 
