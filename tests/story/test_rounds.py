@@ -117,6 +117,9 @@ def test_where_the_dial_decides_each_round_goes_as_often_over_the_votes_there_ar
     head, _, rest = recipe.read_text().partition(f"[{phase}]\nsteps = 6\n")
     open_recipe.write_text(f"{head}[{phase}]\n{rest}")
     stable.finish("run", open_recipe, "--align.algorithm", algorithm, "--out", run.path, folder=run.path)
+    other = stable.start("run", run.path, f"--{phase}.steps", "99", folder=run.path)
+    assert other.code == 2
+    assert f"was begun with {phase}.steps" in other.said
     stable.finish("run", run.path, "--round", "--votes.pairs", "40", folder=run.path)
     taken = []
     for round in run.rounds():

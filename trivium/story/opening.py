@@ -15,6 +15,7 @@ from trivium.config import Recipe, Settings, merge, read_settings, resolve
 from trivium.distributed.world import World, join_world
 from trivium.errors import ConfigError, RunError
 from trivium.runs import LINEAGE, Run, open_run, read_lineage, read_run
+from trivium.shelf import is_done
 from trivium.show import Show
 from trivium.story.sizing import choose_before
 from trivium.story.start import with_start
@@ -184,7 +185,8 @@ def go_on(run: Run, said: Settings, minutes: float | None, *, new_round: bool) -
     given: Settings = {}  # what the dial has not decided yet, and need not any more
     for section, key, value in leaves(resolve(said) if said else None, said):
         name = f"{section}.{key}" if key else section
-        if dial and name in dial.open and section != "model":  # whose shape the tokenizer has by now
+        is_open = dial and name in dial.open and section != "model"  # whose shape the tokenizer has by now
+        if dial and is_open and (new_round or not has_begun(run, section)):
             dial.settled(name)
             given = plan.set_key(given, name, value)
             continue
@@ -194,6 +196,14 @@ def go_on(run: Run, said: Settings, minutes: float | None, *, new_round: bool) -
         if mine != value:
             raise RunError(f"{run.path}: was begun with {name} = {mine}, not {value}; choose another --out")
     return merge(begun, said if new_round else given), dial
+
+
+def has_begun(run: Run, phase: str) -> bool:
+    """Whether the last round has begun this phase: what the dial chose for it stands until the next round."""
+    return any(
+        run.state(f"{phase}-{last.number:03}").exists() or is_done(last.reward if phase == "reward" else last.aligned)
+        for last in run.rounds()[-1:]
+    )
 
 
 def read_dial(run: Run) -> plan.Dial | None:
