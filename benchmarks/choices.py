@@ -59,22 +59,14 @@ CHANGES: dict[str, Settings] = {
     "not begun with pairs": said(bigrams=False),
     "tied embeddings, not begun with pairs": {"model": {"tie_embeddings": True}},
 }
-AS_LONG = {  # ways whose steps take as long as ours
-    "learning rates halved",
-    "learning rates doubled",
-    "matrices twice as fast",
-    "matrices four times as fast",
-    "momentum of 0.95",
-    "momentum of 0.9",
-    "momentum of 0.6",
-    "falling all the way",
-    "falling in the last fifth",
-    "weight decay of 0.1",
-    "weight decay of 1",
-    "no passages said twice",
-    "not begun with pairs",
-    "outputs not zero",
-}
+SAME_WORK = {"learning_rate", "matrix_learning_rate", "momentum", "decay", "weight_decay", "echo_steps", "bigrams"}
+DRAWN = "outputs not zero"
+
+
+def takes_as_long(name: str) -> bool:
+    """Whether a way's steps take as long as ours, and need not be timed."""
+    changed = CHANGES.get(name, {}).get("pretrain", {}).keys()
+    return name == DRAWN or (bool(changed) and changed <= SAME_WORK)
 
 
 def with_adamw(rate: float) -> Restyle:
@@ -117,7 +109,7 @@ def ways(size: tuple[int, int]) -> Iterator[Way]:
     for rate in ADAMW_RATES:
         yield Way(f"AdamW for matrices, {rate:g}", ours, with_adamw(rate))
     yield Way("Muon on whole matrices", ours, whole_matrices)
-    yield Way("outputs not zero", ours, drawn_outputs)
+    yield Way(DRAWN, ours, drawn_outputs)
 
 
 class Found(NamedTuple):
@@ -131,12 +123,11 @@ class Found(NamedTuple):
 def compare(school: School, size: tuple[int, int], minutes: float, seeds: int, only: list[str]) -> dict[str, Found]:
     """Bits per byte of each way, and by how many percent it lies above ours, with the standard error of that."""
     chosen = [way for way in ways(size) if way.name == "ours" or not only or way.name in only]
-    timed = school.paces([way for way in chosen if way.name not in AS_LONG])
-    pace = dict.fromkeys(AS_LONG, timed["ours"]) | timed
-    bits = {
-        way.name: [school.learn(way, minutes, pace[way.name], seed=seed).bits for seed in range(seeds)]
-        for way in chosen
-    }
+    pace = school.paces([way for way in chosen if not takes_as_long(way.name)])
+    bits = dict[str, list[float]]()
+    for way in chosen:
+        seconds = pace.get(way.name, pace["ours"])
+        bits[way.name] = [school.learn(way, minutes, seconds, seed=seed).bits for seed in range(seeds)]
     found = {}
     for name, mine in bits.items():
         above = [100 * (a / b - 1) for a, b in zip(mine, bits["ours"], strict=True)]

@@ -2,8 +2,8 @@
 
 How long a way's step takes is measured before anything is learned, in turns with the other ways: the first way's is
 that of its best turn, and the others' follow from what they take beside it in the same turn, by the median. A way then
-gets as many steps as fit into its time. So what is compared is not disturbed by what else the
-machine does meanwhile. Compiling and measuring are not counted, for anyone. What notes know is not done again.
+gets as many steps as fit into its time. So what is compared is not disturbed by what else the machine does meanwhile.
+Compiling and measuring are not counted, for anyone. What notes know is not done again.
 """
 
 import copy
@@ -22,7 +22,7 @@ from benchmarks.notes import Notes
 from trivium import plan
 from trivium.batch import TokenBatch
 from trivium.compute import Compute
-from trivium.config import DataConfig, Settings, merge, resolve
+from trivium.config import DataConfig, Recipe, Settings, merge, resolve
 from trivium.distributed.world import alone
 from trivium.evaluate.bits import document_batches, surprise
 from trivium.model.transformer import Transformer
@@ -143,7 +143,9 @@ class School:
 
     def beginning(self, way: Way) -> float:
         """Seconds that fresh weights take."""
-        found: float = self.notes.find(lambda: self._beginning(way), beginning=[way.name, way.settings], **self.where)
+        recipe = resolve(way.settings)
+        what = [recipe.model.model_dump(mode="json"), recipe.pretrain.bigrams]
+        found: float = self.notes.find(lambda: self._beginning(recipe), beginning=what, **self.where)
         return found
 
     def teach(self, way: Way, steps: int, *, seed: int = 0) -> Learned:
@@ -202,8 +204,7 @@ class School:
         model = pretrain.fresh(recipe, shard, self.compute, alone())
         return way.restyle(pretrain.build(recipe, model, tokenizer, shard, [], self.objective, self.compute, alone()))
 
-    def _beginning(self, way: Way) -> float:
-        recipe = resolve(way.settings)
+    def _beginning(self, recipe: Recipe) -> float:
         _, shard, _ = self._book(recipe.model.vocab_size)
         times = [time.monotonic()]
         for _ in range(BEGINNINGS):
