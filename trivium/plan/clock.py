@@ -6,7 +6,6 @@ from statistics import median
 from typing import NamedTuple
 
 import msgspec
-from msgspec.structs import replace
 
 from trivium.plan.ladder import COMPILED_GAIN, USUAL_SHARE, Choice
 from trivium.plan.machine import Machine
@@ -67,7 +66,7 @@ class Look(msgspec.Struct, frozen=True):
         """The look after this one, which has chosen so many steps; None after the last."""
         if self.number + 1 == len(LOOKS):
             return None
-        following = replace(self, steps=steps, number=self.number + 1)
+        following = msgspec.structs.replace(self, steps=steps, number=self.number + 1)
         return following if following.step > self.step else None
 
     def steps_by(self, spent: float, seconds: Sequence[float] = ()) -> int:
