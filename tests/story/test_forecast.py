@@ -157,6 +157,7 @@ def test_of_a_run_it_says_what_is_done_settled_and_open(tmp_path: Path, capsys: 
     assert [name for name, stage in told.items() if stage.done] == ["pretrain"]
     assert found["chosen"]["pretrain.steps"] == read_settings(run.recipe)["pretrain"]["steps"]
     assert "instruct.steps" in found["open"]
+    assert not [key for key in found["open"] if key.startswith(("pretrain.", "model."))]  # which stand by then
     assert sum(stage.minutes for stage in told.values()) == pytest.approx(2.0)
     print_forecast(found)
     assert "3 minutes, 1m00s of them spent" in capsys.readouterr().out

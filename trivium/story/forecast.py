@@ -174,6 +174,8 @@ def describe(recipe: Recipe, dial: Dial | None, stages: list[Stage], *, device: 
     """What is known of a new run and of an old one alike."""
     shape: ModelConfig = recipe.model
     done = {stage.name for stage in stages if stage.done}
+    if "pretrain" in done:
+        done.add("model")  # its vocabulary stands since the tokenizer does
     machine = dial.machine if dial else None
     memory = memory_of(recipe, dtype_bytes=2 if machine and machine.precision == "bfloat16" else 4)
     return {
