@@ -16,7 +16,7 @@ def import_feedback(
     files: Annotated[list[Path], Parameter(help="votes or pairs: .jsonl, .json, .csv or .parquet")],
     *,
     round: Annotated[
-        int | None, Parameter(help="whose training uses pairs of other tools  [default: the next]")
+        int | None, Parameter(help="the round that learns from pairs of other tools  [default: the next]")
     ] = None,
     json: AsJson = False,
 ) -> None:

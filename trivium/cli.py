@@ -239,7 +239,7 @@ def export(
 
 @app.command(name="import")
 def import_model(
-    folder: Annotated[Path, Parameter(help="a Llama, Qwen2 or Qwen3 folder, as transformers writes them")],
+    folder: Annotated[Path, Parameter(help="a Llama 3, Qwen2 or Qwen3 folder, as transformers writes them")],
     *,
     out: Annotated[Path | None, Parameter(help="the model folder  [default: models/NAME of the folder]")] = None,
     json: AsJson = False,

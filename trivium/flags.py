@@ -35,7 +35,7 @@ PhaseMinutes = Annotated[
 Out = Annotated[Path | None, Parameter(help="the run folder  [default: runs/NAME of the recipe]")]
 From = Annotated[
     Path | None,
-    Parameter(name="--from", help="a model folder to go on from: any Llama, Qwen2 or Qwen3  [start.folder]"),
+    Parameter(name="--from", help="a model folder to go on from: any Llama 3, Qwen2 or Qwen3  [start.folder]"),
 ]
 AsJson = Annotated[bool, Parameter(name="--json", negative="", help="print the result as one JSON object")]
 RecipeOrRun = Annotated[Path | None, Parameter(help="a recipe file, or a run folder to go on with")]

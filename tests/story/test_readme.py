@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from tests.foreign import write_folder
+from trivium.config import resolve
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -80,9 +81,20 @@ def test_make_knows_the_commands_of_the_readme() -> None:
         assert {"demo": "trivium run --minutes 10", "test": "-m pytest"}[target] in would_do
 
 
-def test_the_files_that_the_readme_names_exist() -> None:
-    for name in re.findall(r"\]\(([^)#]+)\)", README):
-        assert (ROOT / name).exists(), name
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.stem)
+def test_the_files_that_a_document_links_to_exist(document: Path) -> None:
+    for name in re.findall(r"\]\(([^)#:]+)\)", document.read_text(encoding="utf-8")):
+        assert (document.parent / name).exists(), name
+
+
+@pytest.mark.parametrize("document", [ROOT / "README.md", ROOT / "docs" / "guide.md"], ids=lambda path: path.stem)
+def test_the_settings_that_a_document_names_exist(document: Path) -> None:
+    settings = resolve({}).model_dump()
+    for section, key in re.findall(r"--([a-z]+)\.([a-z_-]+)", document.read_text(encoding="utf-8")):
+        assert key.replace("-", "_").removeprefix("no_") in settings[section], f"{section}.{key}"
 
 
 def test_the_index_names_every_decision_by_its_title() -> None:

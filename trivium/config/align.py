@@ -55,7 +55,7 @@ class AlignConfig(OptimizerConfig):
     minibatches: int = Field(1, ge=1)
     """optimizer steps in each of these passes, each on its part of what was written"""
     learning_rate: float = Field(6e-4, gt=0)
-    """peak of AdamW: embeddings and norms"""
+    """peak of AdamW: embeddings, output matrix and norms"""
     matrix_learning_rate: float = Field(2.5e-3, gt=0)
     """peak of Muon: the matrices of the layers"""
     warmup_steps: int = Field(3, ge=0)

@@ -23,7 +23,7 @@ class OptimizerConfig(Frozen):
     microbatch_rows: int = Field(8, ge=1)
     """rows computed at once; must divide rows_per_step"""
     learning_rate: float = Field(4e-3, gt=0)
-    """peak of AdamW: embeddings and norms"""
+    """peak of AdamW: embeddings, output matrix and norms"""
     matrix_learning_rate: float = Field(0.02, gt=0)
     """peak of Muon: the matrices of the layers"""
     weight_decay: float = Field(0.0, ge=0)
