@@ -1,6 +1,8 @@
 """Where votes are kept: writers at once, the journal, and places where votes cannot live."""
 
 import sqlite3
+import subprocess
+import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -168,3 +170,25 @@ def test_what_cannot_be_looked_at_is_named(tmp_path: Path) -> None:
         Store.look(tmp_path / "notes.txt")
     with pytest.raises(RunError, match="Is a directory; see that it can be reached"):
         Store.look(tmp_path)
+
+
+def test_after_a_kill_in_the_middle_of_a_commit_the_votes_can_be_looked_at(tmp_path: Path) -> None:
+    path = tmp_path / "feedback.db"
+    with Store.open(path) as store:
+        filled(store, 3)
+    killed = """
+import os, sqlite3, sys
+connection = sqlite3.connect(sys.argv[1])
+connection.executescript("PRAGMA journal_mode = DELETE; PRAGMA cache_size = 1; PRAGMA cache_spill = 1")
+connection.execute("BEGIN IMMEDIATE")
+for number in range(400):
+    connection.execute("UPDATE pairs SET first_text = ?", ("lost " * 500 + str(number),))
+    connection.execute("CREATE TABLE IF NOT EXISTS t (x)")
+    connection.execute("INSERT INTO t VALUES (?)", ("x" * 4000,))
+os._exit(9)
+"""
+    assert subprocess.run([sys.executable, "-c", killed, str(path)], check=False).returncode == 9
+    assert (tmp_path / "feedback.db-journal").exists()
+    with Store.look(path) as store:
+        assert len(store.pairs()) == 3
+        assert not any("lost" in pair.first for pair in store.pairs())

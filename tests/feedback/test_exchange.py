@@ -134,3 +134,19 @@ def test_a_row_that_is_no_vote_is_named(tmp_path: Path, row: dict[str, object], 
     with pytest.raises(DataError) as refused:
         read_votes(tmp_path / "bad.jsonl", round=1)
     assert message in str(refused.value)
+
+
+def test_every_good_answer_meets_a_bad_one_and_drafts_are_no_votes(tmp_path: Path) -> None:
+    said = [("a", 1), ("b", 1), ("c", 0), ("d", 1), ("e", 0)]
+    rows = [{"prompt": "Hi", "completion": text, "label": label} for text, label in said]
+    (tmp_path / "u.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = read_votes(tmp_path / "u.jsonl", round=1)
+    assert [(one.pair.first, one.pair.second) for one in found] == [("a", "c"), ("b", "e")]
+    answers = [
+        {"value": "first", "user_id": "1", "status": "discarded"},
+        {"value": None, "user_id": "2", "status": "draft"},
+        {"value": "second", "user_id": "3", "status": "submitted"},
+    ]
+    record = {"fields": {"prompt": "Hi", "first": "Yo", "second": "Hello"}, "responses": {"best": answers}}
+    (tmp_path / "a.jsonl").write_text(json.dumps(record))
+    assert [(one.rater, one.choice) for one in read_votes(tmp_path / "a.jsonl", round=1)] == [("argilla 3", "second")]

@@ -91,3 +91,10 @@ def test_shares_are_those_counted_by_hand() -> None:
 def test_a_rater_alone_is_compared_with_nobody() -> None:
     (found,) = assess_raters([cast(1, pair, "first", swapped=pair % 2 == 0) for pair in range(40)], {})
     assert (found.agreement, found.consistency, found.known_right, found.drift, found.flags) == (None,) * 4 + ([],)
+
+
+def test_of_votes_that_were_cast_elsewhere_no_side_is_told() -> None:
+    votes = [cast(1, pair, "first", seconds=0.0) for pair in range(60)]
+    (found,) = assess_raters(votes, {})
+    assert found.left is None
+    assert found.flags == []

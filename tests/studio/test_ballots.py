@@ -11,8 +11,9 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from trivium.feedback import queries
-from trivium.feedback.votes import Comparison, Vote
+from trivium.feedback.votes import Comparison, NewPair, NewVote, Vote
 from trivium.publish import MANIFEST, publish, write_text
+from trivium.records import Message
 
 from .conftest import Place
 
@@ -197,3 +198,15 @@ def test_raters_are_judged_and_models_stand_in_order(place: Place) -> None:
     for model in ladder["models"]:
         assert model["plain"][0] == pytest.approx(0, abs=1e-3)  # nothing but ties
     assert viewer.get("/judges").status_code == viewer.get("/standings").status_code == 200
+
+
+def test_two_who_agreed_on_ties_alone_can_be_looked_at(place: Place) -> None:
+    """How often people are right cannot be told then."""
+    (pair,) = place.studio.store.add_pairs([NewPair((Message("user", "Say so"),), "yes", "no", 1)])
+    for name in ("Ann", "Bob"):
+        rater = place.studio.store.add_rater(name)
+        place.studio.store.add_vote(NewVote(pair, rater.id, "tie", f"{name} 1", seconds=2))
+    page = place.come_in("viewer").get("/judges")
+    assert page.status_code == 200
+    assert "two people choose the same answer" in page.text
+    assert "is the most that any reward model" not in page.text

@@ -85,6 +85,23 @@ def test_an_invitation_opens_once_and_a_session_can_be_ended(place: Place) -> No
     assert ada.get("/vote").status_code == 401
 
 
+def test_whoever_is_shut_out_does_not_come_in_again_by_a_password(place: Place) -> None:
+    owner, ada, elsewhere = place.come_in("owner"), place.come_in(), place.come_in()
+    secret = owner.post("/api/invitations", json={"role": "rater"}).json()["secret"]
+    credentials = {"name": "Ada", "password": "a long password"}
+    assert ada.post("/api/join", json={"secret": secret, **credentials}).status_code == 201
+    assert elsewhere.post("/api/enter", json=credentials).status_code == 201
+    sessions = owner.get("/api/team").json()["sessions"]
+    assert {one["name"]: one["own"] for one in sessions} == {"me": True, "Ada": False}
+    numbers = {one["name"]: one["person_id"] for one in sessions}
+    assert ada.request("DELETE", f"/api/people/{numbers['Ada']}", json={}).status_code == 403
+    assert owner.request("DELETE", f"/api/people/{numbers['me']}", json={}).status_code == 400
+    assert owner.request("DELETE", f"/api/people/{numbers['Ada']}", json={}).status_code == 200
+    assert ada.get("/vote").status_code == elsewhere.get("/vote").status_code == 401
+    assert elsewhere.post("/api/enter", json=credentials).status_code == 400
+    assert [one["name"] for one in owner.get("/api/team").json()["sessions"]] == ["me"]
+
+
 def test_whoever_has_a_password_comes_in_again_elsewhere_by_a_new_session(place: Place) -> None:
     owner, ada, elsewhere = place.come_in("owner"), place.come_in(), place.come_in()
     secret = owner.post("/api/invitations", json={"role": "rater"}).json()["secret"]

@@ -84,6 +84,14 @@ def test_the_openai_client_streams_a_chat_with_logprobs(client: openai.OpenAI) -
     assert whole.usage.completion_tokens == len(logprobs)
 
 
+def test_an_answer_can_be_sent_back_as_it_came(client: openai.OpenAI) -> None:
+    messages: list[Any] = [{"role": "user", "content": "Was it?"}]
+    first = client.chat.completions.create(model="tiny", messages=messages, max_tokens=8)
+    messages += [first.choices[0].message, {"role": "user", "content": "It was!"}]
+    second = client.chat.completions.create(model="tiny", messages=messages, max_tokens=8)
+    assert second.usage.prompt_tokens > first.usage.prompt_tokens
+
+
 def test_echoed_logprobs_are_those_of_the_model(client: openai.OpenAI, folder: Path, tokenizer: Tokenizer) -> None:
     ids = tokenizer.encode("The cat sat on the mat.")
     prompt = {"model": "tiny", "prompt": [ids, ids[:3]], "echo": True, "logprobs": 1, "max_tokens": 0}

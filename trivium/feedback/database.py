@@ -2,7 +2,7 @@
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Literal, cast
@@ -56,6 +56,13 @@ def engine_for(url: sa.URL) -> Engine:
     sa.event.listen(engine, "connect", _connected)
     sa.event.listen(engine, "begin", _begun)
     return engine
+
+
+def roll_back(path: Path) -> None:
+    """Undo what a process that was killed had half written: until somebody who may write does, nobody can read."""
+    if path.with_name(f"{path.name}-journal").exists():
+        with suppress(sqlite3.OperationalError), closing(sqlite3.connect(path)) as connection:
+            connection.execute("SELECT count(*) FROM sqlite_master")  # SQLite does it before it reads
 
 
 def reading_engine(path: Path) -> Engine:

@@ -36,7 +36,7 @@ def read_votes(path: Path, *, round: int) -> list[Carried]:
     raises  DataError at the first row that is neither a vote nor a pair
     """
     found: dict[str, Carried] = {}
-    halves: dict[str, dict[bool, str]] = {}
+    halves: dict[str, dict[bool, list[str]]] = {}
     for row in read_rows(path):
         if _is_unpaired(row.value):
             made = _joined(row, halves, round)
@@ -143,6 +143,8 @@ def _argilla_record(row: Row, round: int) -> list[Carried]:
     votes = []
     for answer in given:
         said = answer if isinstance(answer, dict) else {}
+        if said.get("status", "submitted") != "submitted":  # a draft, or discarded
+            continue
         choice = values.get(str(said.get("value")))
         if choice is None:
             raise DataError(
@@ -157,19 +159,20 @@ def _is_unpaired(value: Json) -> bool:
     return "completion" in value and "label" in value and EXTRA not in value
 
 
-def _joined(row: Row, halves: dict[str, dict[bool, str]], round: int) -> list[Carried]:
-    """A good and a bad answer to the same prompt make one vote; until both are there, none."""
+def _joined(row: Row, halves: dict[str, dict[bool, list[str]]], round: int) -> list[Carried]:
+    """A good and a bad answer to the same prompt make one vote; until both are there, they wait."""
     value = row.value
     prompt, completion, label = value.get("prompt"), value.get("completion"), value.get("label")
     if label not in (0, 1, True, False) or prompt is None:
         raise DataError(f"{row.where}: unpaired preferences need a prompt, a completion and a label 0 or 1")
     key = msgspec.json.encode(prompt).decode()
-    half = halves.setdefault(key, {})
-    half[bool(label)] = cast(str, completion)
-    if len(half) < 2:
+    waiting = halves.setdefault(key, {True: [], False: []})
+    if not waiting[not label]:
+        waiting[bool(label)].append(cast(str, completion))
         return []
-    del halves[key]
-    as_pair = Row({"prompt": prompt, "chosen": half[True], "rejected": half[False]}, row.where)
+    other = waiting[not label].pop(0)
+    good, bad = (completion, other) if label else (other, completion)
+    as_pair = Row({"prompt": prompt, "chosen": good, "rejected": bad}, row.where)
     (pair,) = preferences.recognise(as_pair).read(as_pair)
     return [_as_vote(pair, row, round, IMPORTED, ("", ""))]
 

@@ -161,6 +161,16 @@ class People:
     def revoke(self, session_id: int) -> None:
         self._store.write(lambda connection: _revoke(connection, tables.sessions.c.id == session_id))
 
+    def shut_out(self, person_id: int) -> None:
+        """Ends all of the person's sessions, and no password opens another one. The votes stay."""
+
+        def shut(connection: Connection) -> None:
+            people = tables.people
+            connection.execute(sa.update(people).where(people.c.id == person_id).values(password_hash=None))
+            _revoke(connection, tables.sessions.c.person_id == person_id)
+
+        self._store.write(shut)
+
     def cancel(self, invitation_id: int) -> None:
         """The invitation opens nothing any more."""
         table = tables.invitations

@@ -67,8 +67,9 @@ def _assess(
     agreed = _agreements(cast, on_pair)
     again = [float(vote.choice == first[vote.pair_id]) for vote in cast if vote.repeat and vote.pair_id in first]
     right = [float(vote.choice == known[vote.pair_id]) for vote in cast if vote.pair_id in known]
+    shown = [vote for vote in cast if vote.simulated or vote.seconds > 0]  # of others it is not known where each stood
     left = [
-        float((vote.choice == "first") != vote.shown_swapped) for vote in cast if vote.choice in ("first", "second")
+        float((vote.choice == "first") != vote.shown_swapped) for vote in shown if vote.choice in ("first", "second")
     ]
     ties = [float(vote.choice in ("tie", "both_bad")) for vote in cast]
     half = len(agreed) // 2

@@ -101,7 +101,8 @@ class Store:
 
     @classmethod
     def look(cls, path: Path | str) -> Self:
-        """The votes in a SQLite file, to read and not to write: nothing is made, changed or left beside it.
+        """The votes in a SQLite file, to read and not to write: nothing is made, changed or left beside it, but that a
+        commit that a process died in is undone.
 
         A file that is not there, or in which no tables are made yet, holds no votes. A server, by URL, is opened.
         raises  RunError when it cannot be read; DataError as `open`
@@ -111,6 +112,7 @@ class Store:
         if not path.exists():
             return cls._empty(str(path))
         with database.named_errors(str(path)):
+            database.roll_back(path)
             store = cls(database.reading_engine(path), name=str(path))
         try:
             with store.read() as connection:

@@ -57,7 +57,7 @@ def openai_routes(desks: Mapping[str, Desk]) -> APIRouter:
         asked = await _read(request, Completion)
         desk = desk_of(desks, asked.model)
         given = [asked.prompt] if isinstance(asked.prompt, str) or isinstance(asked.prompt[0], int) else asked.prompt
-        prompts = [_ids(prompt, desk) for prompt in given]
+        prompts = await run_in_threadpool(lambda: [_ids(prompt, desk) for prompt in given])  # others' streams go on
         most = DEFAULT_TOKENS if asked.max_tokens is None else asked.max_tokens
         orders = [
             _order(asked, desk, prompt, most, asked.logprobs or 0, i) for prompt in prompts for i in range(asked.n)
@@ -74,9 +74,10 @@ def openai_routes(desks: Mapping[str, Desk]) -> APIRouter:
             raise ApiError("max_tokens: give it or max_completion_tokens, not both", param="max_tokens")
         try:
             messages = [Message(said.role, said.text) for said in asked.messages]
-            prompt = render_prompt(messages, desk.tokenizer, source="messages").tolist()
+            rendered = await run_in_threadpool(render_prompt, messages, desk.tokenizer, source="messages")
         except TriviumError as reason:
             raise ApiError(str(reason), param="messages") from None
+        prompt = rendered.tolist()
         room = desk.model.config.context_length - len(prompt)
         most = asked.max_completion_tokens or asked.max_tokens or max(1, room)
         orders = [_order(asked, desk, prompt, most, asked.top_logprobs, i) for i in range(asked.n)]

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from trivium.errors import did_you_mean
 
@@ -84,6 +84,12 @@ class Said(BaseModel):
 
     role: Literal["system", "user", "assistant"]
     content: str | list[Part]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nulls(cls, value: object) -> object:
+        """An answer that is sent back has fields that hold nothing, such as a refusal."""
+        return {key: each for key, each in value.items() if each is not None} if isinstance(value, dict) else value
 
     @property
     def text(self) -> str:

@@ -91,7 +91,7 @@ def enter(here: Here, who: Anyone) -> Response:
 @routes.post("/api/enter", status_code=201)
 def sign_in(told: Credentials, request: Request, here: Here, who: Anyone) -> Response:
     """By name and password."""
-    with vain_tries_counted(here, place_of(request), f"name {told.name.casefold()}"):
+    with vain_tries_counted(here, place_of(request), f"name {' '.join(told.name.split()).casefold()}"):
         person, key = here.people.sign_in(told.name, told.password, agent=agent_of(request))
     return welcome(request, person, key)
 

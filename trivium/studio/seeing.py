@@ -37,7 +37,7 @@ class Data:
         with self._lock:
             if self._kept is None:
                 recipe = resolve(limited(read_settings(self.run.recipe)))
-                data = load(recipe, None)
+                data = load(recipe, None, gathered=self.run.cache / "texts")
                 tokenizer, _ = tokenizer_for(self.run, recipe, data.documents.train)
                 self._kept = recipe, data, tokenizer
             recipe, data, tokenizer = self._kept

@@ -53,8 +53,11 @@ def limited(settings: Settings) -> Settings:
     return settings
 
 
-def load(recipe: Recipe, run: Run | None) -> Data:
-    """What the recipe names; of a run with votes, the pairs that were voted on."""
+def load(recipe: Recipe, run: Run | None, *, gathered: Path | None = None) -> Data:
+    """What the recipe names; of a run with votes, the pairs that were voted on.
+
+    gathered  where its texts lie if they were gathered already: they are not read again
+    """
     say = Show().say
     pairs = load_pairs(recipe.data, say)
     if run:
@@ -62,7 +65,7 @@ def load(recipe: Recipe, run: Run | None) -> Data:
             labelled = store.labelled_pairs(include_simulated=recipe.votes.simulated)
         if labelled:
             pairs = Split(*([p.decided() for p in side] for side in part(labelled, recipe.reward.held_out_share)))
-    documents = Split(*load_documents(recipe.data, recipe.seed, say))
+    documents = Split(*load_documents(recipe.data, recipe.seed, say, gathered, keep=False))
     return Data(documents, load_dialogues(recipe.data, recipe.seed, say), pairs)
 
 

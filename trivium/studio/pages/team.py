@@ -6,7 +6,8 @@ from fastapi import APIRouter, Path, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
-from trivium.feedback.people import Role
+from trivium.errors import DataError
+from trivium.feedback.people import Person, Role
 from trivium.studio.auth import Owner
 from trivium.studio.entrance import cookie_of
 from trivium.studio.studio import Here, Json, Studio, show
@@ -26,11 +27,11 @@ class Invited(BaseModel):
 
 @routes.get("/team")
 def team(request: Request, here: Here, who: Owner) -> Response:
-    return show(here, who, "team", first=listed(request, here), is_open=here.is_open)
+    return show(here, who, "team", first=listed(request, here, who), is_open=here.is_open)
 
 
-def listed(request: Request, here: Studio) -> dict[str, object]:
-    """Invitations that are open; sessions, and whether each is that of the browser that asks."""
+def listed(request: Request, here: Studio, who: Person) -> dict[str, object]:
+    """Invitations that are open; sessions, and whether each is the asking person's own, and that of the browser."""
     ours = here.people.session_of(request.cookies.get(cookie_of(request.url), ""))
     people = {person.id: person for person in here.people.people()}
     invitations = [invitation._asdict() for invitation in here.people.invitations()]
@@ -40,6 +41,7 @@ def listed(request: Request, here: Studio) -> dict[str, object]:
             "name": people[session.person_id].name,
             "role": people[session.person_id].role,
             "ours": session.id == ours,
+            "own": session.person_id == who.id,
         }
         for session in reversed(here.people.sessions())
     ]
@@ -48,26 +50,33 @@ def listed(request: Request, here: Studio) -> dict[str, object]:
 
 @routes.get("/api/team")
 def look(request: Request, here: Here, who: Owner) -> Response:
-    return Json(listed(request, here))
+    return Json(listed(request, here, who))
 
 
 @routes.post("/api/invitations", status_code=201)
 def invite(wanted: Invited, request: Request, here: Here, who: Owner) -> Response:
     """A link that one person can come in by. Its secret is told this once."""
-    return Json(
-        {"secret": here.people.invite(wanted.role, by=who, note=wanted.note, hours=VALID), **listed(request, here)},
-        status_code=201,
-    )
+    secret = here.people.invite(wanted.role, by=who, note=wanted.note, hours=VALID)
+    return Json({"secret": secret, **listed(request, here, who)}, status_code=201)
 
 
 @routes.delete("/api/invitations/{number}")
 def withdraw(number: Number, request: Request, here: Here, who: Owner) -> Response:
     here.people.cancel(number)
-    return Json(listed(request, here))
+    return Json(listed(request, here, who))
 
 
 @routes.delete("/api/sessions/{number}")
 def end_session(number: Number, request: Request, here: Here, who: Owner) -> Response:
-    """Whoever it is has to come in anew, by another invitation."""
+    """One of the owner's own: a browser that was left somewhere."""
     here.people.revoke(number)
-    return Json(listed(request, here))
+    return Json(listed(request, here, who))
+
+
+@routes.delete("/api/people/{number}")
+def shut_out(number: Number, request: Request, here: Here, who: Owner) -> Response:
+    """Whoever it is has to come in anew, by another invitation and under another name: no password opens the door."""
+    if number == who.id:
+        raise DataError(f"{who.name}: is you; let another owner do it, or change your password")
+    here.people.shut_out(number)
+    return Json(listed(request, here, who))

@@ -10,7 +10,8 @@ function show({ invitations, sessions }) {
       el("button", { class: "plain danger", onclick: () => change(`/api/invitations/${each.id}`) }, "Withdraw"))) : [el("p", { class: "empty" }, "None. Make one above and send its link: it opens once.")]));
   find("sessions").replaceChildren(...sessions.map((each) =>
     el("div", { class: "line" }, el("b", {}, each.name), el("span", {}, each.role), el("span", {}, `${browser(each.agent)}, since ${day(each.created_at)}`),
-      each.ours ? el("span", { class: "ours" }, "this browser") : el("button", { class: "plain danger", onclick: () => change(`/api/sessions/${each.id}`) }, "End"))));
+      each.ours ? el("span", { class: "ours" }, "this browser") : each.own ? el("button", { class: "plain danger", onclick: () => change(`/api/sessions/${each.id}`) }, "End")
+      : el("button", { class: "plain danger", title: "ends every session of this person; no password opens the door again", onclick: () => change(`/api/people/${each.person_id}`) }, "Shut out"))));
 }
 
 function browser(agent) {
