@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 
 from trivium.config import resolve, to_toml
 from trivium.errors import DataError, RunError
+from trivium.lineage import Lineage, write_lineage
 from trivium.model.hub import WEIGHTS
 from trivium.publish import file_fingerprint, publish
 from trivium.report import charts, write_report
 from trivium.report.charts import NUMBER, SHARE, Series
 from trivium.report.words import count, minutes, visible
-from trivium.runs import Lineage, write_lineage
 
 few = settings(max_examples=40, deadline=None)
 XSS = '</p><script>alert(1)</script><img src="https://evil.example/x.png" onerror="alert(2)">'

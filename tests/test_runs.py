@@ -16,8 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trivium.errors import CheckpointError, DataError, RunError
+from trivium.lineage import Lineage, read_lineage, write_lineage
 from trivium.publish import publish, verify
-from trivium.runs import NAME, Journal, Lineage, Run, open_run, read_lineage, read_run, write_lineage
+from trivium.runs import NAME, Journal, Run, open_run, read_run
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
 

@@ -13,6 +13,7 @@ from typing import NamedTuple, TypeVar, cast
 import torch
 from torch import Tensor
 
+from trivium.allowance import cores
 from trivium.config import ComputeConfig
 
 F = TypeVar("F", bound=Callable[..., object])
@@ -57,7 +58,7 @@ def prepare(settings: ComputeConfig, device: torch.device, cache: Path) -> Compu
     cache  a folder of the run's own for compiled code: a killed compilation can leave a broken file behind, and must
            not break anybody else's
     """
-    torch.set_num_threads(settings.threads or os.cpu_count() or 1)
+    torch.set_num_threads(settings.threads or cores())
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache.resolve()))
     _keep_freed_memory()
     if device.type == "cuda":

@@ -1,4 +1,4 @@
-"""The run folder: where everything lies, who may write to it, its journal, and where a model came from.
+"""The run folder: where everything lies, who may write to it, and its journal.
 
 Opens no model and no data; reading a run needs no lock.
 """
@@ -18,11 +18,10 @@ from pathlib import Path
 
 import msgspec
 
-from trivium.errors import CheckpointError, DataError, RunError, did_you_mean
+from trivium.errors import DataError, RunError, did_you_mean
 from trivium.publish import sweep, write_text
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-LINEAGE = "lineage.json"
 _LOCK = ".lock"
 
 
@@ -122,6 +121,10 @@ class Run:
         assert NAME.fullmatch(phase), phase
         return self.path / ".state" / phase
 
+    def data(self, phase: str) -> Path:
+        """Which data a phase in progress was begun with."""
+        return self.path / ".state" / f"{phase}.data"
+
     def best(self, phase: str) -> Path:
         """The weights of a phase in progress that were the best so far, where somebody watches it."""
         return self.state(f"{phase}-best")
@@ -130,6 +133,7 @@ class Run:
         """Remove the checkpoints of a phase whose model is published."""
         for folder in (self.state(phase), self.best(phase)):
             shutil.rmtree(folder, ignore_errors=True)
+        self.data(phase).unlink(missing_ok=True)
 
     def round(self, number: int) -> Round:
         assert number >= 1, number
@@ -367,34 +371,3 @@ class Journal:
             if line.endswith(b"\n"):
                 read.append((line, record))
         return read
-
-
-class Lineage(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a model came from; everything that it would take to make it again."""
-
-    parent: str | None  # fingerprint of the weights of the model it was trained from
-    parent_folder: str | None = None  # where that model stood
-    data: dict[str, str]  # source → fingerprint
-    votes: str | None  # fingerprint of the votes
-    config: dict[str, object]  # resolved
-    code: str  # version
-    seed: int
-    machine: str
-    metrics: dict[str, float | None]  # None where the figure was not finite
-    created: str  # ISO 8601, UTC
-
-
-def write_lineage(folder: Path, lineage: Lineage) -> None:
-    """For use while `folder` is being published: it is then sealed and flushed with the rest."""
-    (folder / LINEAGE).write_bytes(msgspec.json.format(msgspec.json.encode(lineage), indent=2) + b"\n")
-
-
-def read_lineage(folder: Path) -> Lineage:
-    """raises  CheckpointError when there is none, or when it is malformed"""
-    try:
-        return msgspec.json.decode((folder / LINEAGE).read_bytes(), type=Lineage)
-    except OSError as error:
-        reason = f"has no {LINEAGE}" if isinstance(error, FileNotFoundError) else f"{LINEAGE}: {error.strerror}"
-        raise CheckpointError(f"{folder}: {reason}; give a folder that Trivium published") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{folder}: {LINEAGE} is malformed ({error}); restore it from a copy") from error

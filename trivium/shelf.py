@@ -11,11 +11,11 @@ import torch
 
 import trivium
 from trivium.config import Recipe
+from trivium.lineage import Lineage, write_lineage
 from trivium.model import hub
 from trivium.model.heads import RewardModel
 from trivium.model.transformer import Transformer
 from trivium.publish import MANIFEST, file_fingerprint, publish, verify
-from trivium.runs import Lineage, write_lineage
 from trivium.text.corpus import is_judged
 from trivium.text.tokenizer import Tokenizer
 

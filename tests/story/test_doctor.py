@@ -50,7 +50,7 @@ def test_a_machine_that_is_not_fit_exits_with_1(
 
 
 def test_a_container_that_gives_little_memory_is_not_fit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(doctor, "container_limits", lambda system: [2**20])
+    monkeypatch.setattr(doctor, "memory_limits", lambda system: [2**20])
     (memory,) = (found for found in doctor.of_room(tmp_path) if found.name == "memory")
     assert (memory.state, memory.found) == ("bad", "0.0 GiB free")
 

@@ -46,6 +46,7 @@ def open_keys(settings: Mapping[str, Any]) -> list[str]:
         "votes.pairs",
         "data.stories",
         "data.dialogues",
+        "data.hub_megabytes",
         *FOLLOWING,
         *MICROBATCHES,
     ]

@@ -11,8 +11,9 @@ from trivium.config import Recipe, read_settings, resolve
 from trivium.errors import DataError, RunError
 from trivium.evaluate.measures import Measures
 from trivium.feedback.store import Counts, Store
+from trivium.lineage import LINEAGE, Lineage, read_lineage
 from trivium.publish import MANIFEST, file_fingerprint
-from trivium.runs import LINEAGE, Journal, Lineage, Run, read_lineage, votes_of
+from trivium.runs import Journal, Run, votes_of
 from trivium.text.corpus import is_judged
 
 T = TypeVar("T")

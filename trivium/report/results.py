@@ -66,8 +66,8 @@ def _key_figure(name: str, story: Story) -> tuple[str, str, bool]:
     if found is None:
         return _figure_so_far(name, story)
     if name == "base":
-        blanks = f"{found['blank_accuracy']:.0%} of blanks filled"
-        return f"{found['bits_per_byte']:.2f}", f"bits per byte; {blanks}", False
+        blanks = f"; {found['blank_accuracy']:.0%} of blanks filled" if "blank_accuracy" in found else ""
+        return f"{found['bits_per_byte']:.2f}", f"bits per byte{blanks}", False
     if name == "instruct":
         return f"{found['instruction_accuracy']:.0%}", "of unseen instructions done", False
     if found["win_rate"] is None:

@@ -158,10 +158,10 @@ def findings(story: Story) -> list[Finding]:
 
 
 def _language(base: Measures) -> Finding:
+    filled = f" and fills {base['blank_accuracy']:.1%} of held-out blanks" if "blank_accuracy" in base else ""
     return Finding(
         "plain",
-        f"Base needs {base['bits_per_byte']:.2f} bits for each byte of unseen text (8 without any knowledge) "
-        f"and fills {base['blank_accuracy']:.1%} of held-out blanks.",
+        f"Base needs {base['bits_per_byte']:.2f} bits for each byte of unseen text (8 without any knowledge){filled}.",
     )
 
 

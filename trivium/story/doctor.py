@@ -12,13 +12,13 @@ from typing import Any, Literal, NamedTuple
 import torch
 from rich.text import Text
 
+from trivium.allowance import SYSTEM, cores, memory_limits
 from trivium.compute import Compute, best_dtype, compiling_obstacle
 from trivium.distributed.world import join_world
 from trivium.errors import ConfigError, TriviumError
 from trivium.feedback.database import engine_for, journal_mode, name_of, named_errors, url_of
 from trivium.generate.native import decoder_in_use
 from trivium.plan import machine_name
-from trivium.plan.machine import container_limits
 from trivium.show import console_for
 from trivium.wording import counted
 
@@ -59,15 +59,7 @@ def of_machine() -> Iterator[Finding]:
     with join_world("auto") as world:
         device = world.device
     yield Finding("device", "good", f"{device.type}: {machine_name(Compute(device, torch.float32, False))}")
-    cores, ours = os.cpu_count() or 1, len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    fewer = ours < cores
-    remedy = f"set compute.threads to {ours}: more would wait for each other" if fewer else ""
-    yield Finding(
-        "threads",
-        "note" if fewer else "good",
-        f"{cores} will be used, {counted(ours, 'core')} {'is' if ours == 1 else 'are'} ours",
-        remedy,
-    )
+    yield Finding("threads", "good", f"{cores()} of {counted(os.cpu_count() or 1, 'core')}")
     dtype = best_dtype(device)
     native = dtype == torch.bfloat16
     told = "bfloat16, which it multiplies natively; weights in float32" if native else "float32: no native bfloat16"
@@ -82,7 +74,7 @@ def of_machine() -> Iterator[Finding]:
 
 
 def of_room(folder: Path) -> Iterator[Finding]:
-    memory = min((each for each in (free_memory(), *container_limits(Path("/"))) if each is not None), default=None)
+    memory = min((each for each in (free_memory(), *memory_limits(SYSTEM)) if each is not None), default=None)
     if memory is not None:
         fit = memory >= LEAST_MEMORY
         remedy = "" if fit else "close other programs, or train a smaller model (--model.width)"
