@@ -44,16 +44,19 @@ def dialogue(number: int, kind: str = "", accepted: tuple[str, ...] = ()) -> Dia
     return Dialogue(turns, "here", accepted=accepted, kind=kind)
 
 
-def test_accuracy_is_counted_over_all_and_by_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_accuracy_is_counted_over_all_and_by_kind(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
     said = [
         Reply("It is 0", True, []),
         Reply("it is 1.", True, []),
         Reply("three", True, []),
         Reply("It is 3.", False, []),
     ]
-    monkeypatch.setattr(tasks, "reply_to", lambda *_: said)
+    rooms = []
+    monkeypatch.setattr(tasks, "reply_to", lambda *told: rooms.append(told[3].max_new_tokens) or said)
     asked = [dialogue(0, "a"), dialogue(1, "b"), dialogue(2, "b", ("two", "three")), dialogue(3, "b")]
-    found = mark(None, None, asked)  # type: ignore[arg-type]
+    found = mark(None, tokenizer, asked)  # type: ignore[arg-type]
+    mark(None, tokenizer, [*asked[:3], dialogue(3, "b", ("one", "so warm " * 90))])  # type: ignore[arg-type]
+    assert rooms == [64, 1 + len(tokenizer.encode("so warm " * 90))]
     assert (found.exact, found.by_kind) == (0.75, {"a": 1.0, "b": pytest.approx(2 / 3)})  # the last never ended
     assert (found.f1, found.ended) == (1.0, 0.75)
 

@@ -12,7 +12,7 @@ import pytest
 from trivium.feedback.store import LabelledPair, NewPair, NewVote, Store
 from trivium.records import Message
 from trivium.runs import Run
-from trivium.story.collecting import JUDGED_TWICE, SettledVotes, accuracy_of, ceiling_of
+from trivium.story.collecting import JUDGED_TWICE, SettledVotes, accuracy_of, ceiling_of, part
 
 
 @pytest.fixture
@@ -65,7 +65,39 @@ def test_the_ceiling_is_that_of_each_rounds_own_voters(tmp_path: Path) -> None:
     assert ceiling_of(teller, [], settled) is None
 
 
+def test_simulated_votes_of_another_run_have_a_noise_that_nobody_knows(tmp_path: Path) -> None:
+    teller = teller_of(Run(tmp_path), 0.15)
+    assert ceiling_of(teller, [pair(1, simulated=True), pair(2, simulated=True)], SettledVotes("f", [])) is None
+
+
 def test_what_an_earlier_version_settled_on_says_nothing_of_its_noise(tmp_path: Path) -> None:
     teller = teller_of(Run(tmp_path), None)
     (tmp_path / "rounds" / "001" / "votes.json").write_text(json.dumps({"fingerprint": "f", "votes": []}))
     assert ceiling_of(teller, [pair(1, simulated=True)], SettledVotes("f", [])) is None
+
+
+def about(prompt: str, number: int) -> LabelledPair:
+    return pair(1, simulated=False)._replace(prompt=(Message("user", prompt),), pair_id=number)
+
+
+def test_votes_are_parted_by_prompt() -> None:
+    pairs = [about(f"prompt {i % 40}", i) for i in range(400)]
+    train, held_out = part(pairs, 0.2)
+    assert sorted([*train, *held_out]) == sorted(pairs)
+    assert not {p.prompt for p in train} & {p.prompt for p in held_out}
+    assert 20 < len(held_out) < 160
+    assert part(pairs, 0.2) == (train, held_out)
+
+
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_of_a_few_votes_too_some_teach_and_some_measure(count: int) -> None:
+    for seed in range(20):
+        train, held_out = part([about(f"prompt {seed} {i}", i) for i in range(count)], 0.15)
+        assert train
+        assert held_out
+
+
+def test_a_single_vote_is_learned_from() -> None:
+    for seed in range(40):
+        train, held_out = part([about(f"prompt {seed}", 0)], 0.15)
+        assert (len(train), held_out) == (1, [])

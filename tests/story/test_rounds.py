@@ -13,15 +13,16 @@ from trivium import cli
 from trivium.config import read_settings, resolve
 from trivium.evaluate.measures import models_in
 from trivium.feedback.store import LabelledPair, NewPair, NewVote, Store
+from trivium.lineage import read_lineage
 from trivium.phases.align import trust
 from trivium.publish import file_fingerprint, verify
 from trivium.records import Message
-from trivium.runs import Run, read_lineage
+from trivium.runs import Run
 from trivium.shelf import weights_fingerprint
 from trivium.story.choosing import learning_prompts
 from trivium.story.collecting import part
 from trivium.story.opening import look_into
-from trivium.story.rounds import measuring_questions, reference_of
+from trivium.story.rounds import measuring_questions, preferred_answers, reference_of
 from trivium.story.trusting import labelled_answers
 
 FROM_FILES = """
@@ -70,21 +71,25 @@ def labelled(prompt: str, number: int) -> LabelledPair:
     return LabelledPair((Message("user", prompt),), f"a{number}", "b", 1.0, 1, False, 1, "sampled", number)
 
 
-def test_votes_are_parted_by_prompt() -> None:
-    pairs = [labelled(f"prompt {i % 40}", i) for i in range(400)]
-    train, held_out = part(pairs, 0.2)
-    assert sorted([*train, *held_out]) == sorted(pairs)
-    assert not {p.prompt for p in train} & {p.prompt for p in held_out}
-    assert 20 < len(held_out) < 160
-    assert part(pairs, 0.2) == (train, held_out)
+def test_earlier_answers_of_a_dialogue_are_read_when_its_preferred_end_is_imitated() -> None:
+    turns = (Message("user", "Hi"), Message("assistant", "Yo"), Message("user", "Say so"))
+    pair = labelled("", 1)._replace(prompt=turns, source="pairs.jsonl:1", preference=0.0)
+    (found,) = preferred_answers([pair, labelled("sampled here", 2)])
+    assert (found.answer, found.prompt, found.only_read) == ("b", turns, (1,))
 
 
-@pytest.mark.parametrize("count", [2, 3, 5])
-def test_of_a_few_votes_too_some_teach_and_some_measure(count: int) -> None:
-    for seed in range(20):
-        train, held_out = part([labelled(f"prompt {seed} {i}", i) for i in range(count)], 0.15)
-        assert train
-        assert held_out
+def test_what_was_not_examined_is_before_another_round_begins(finished: Path, stable: Any, tmp_path: Path) -> None:
+    run = Run(tmp_path / "run")
+    shutil.copytree(finished, run.path)
+    more = ("--align.steps", "2", "--votes.pairs", "12")
+    stable.finish("align", run.path, "--round", *more, folder=run.path)
+    said = stable.finish("run", run.path, "--round", *more, folder=run.path).said
+    assert "was not examined yet" in said
+    assert [turn.number for turn in run.rounds()] == [1, 2]
+    found = json.loads(run.measures.read_text())
+    assert models_in(found) == ["base", "instruct", "round-1", "aligned"]
+    assert found["weights"][-1] == weights_fingerprint(run.round(2).aligned)
+    assert "is finished" in stable.finish("run", run.path, folder=run.path).said
 
 
 def test_a_second_round_starts_from_the_first_and_learns_from_all_votes(
@@ -227,7 +232,7 @@ def test_without_votes_the_run_ends_with_instruct_and_says_how_to_vote(
     run = tmp_path / "run"
     ended = stable.finish("run", written_recipe(recipe, tmp_path), "--out", run, folder=run)
     assert f"Nobody has voted yet. Vote with `trivium vote {run}`" in " ".join(ended.said.split())
-    assert set(json.loads((run / "measures.json").read_text())) == {"base", "changes", "instruct"}
+    assert set(json.loads((run / "measures.json").read_text())) == {"base", "changes", "instruct", "weights"}
 
 
 def test_votes_that_are_all_ties_end_no_run(recipe: Path, stable: Any, tmp_path: Path) -> None:
@@ -362,7 +367,7 @@ def test_labelled_answers_teach_but_for_those_to_prompts_whose_votes_measure(tmp
     rows = [{"prompt": f"say  {i}", "completion": f"Gladly: {i}.", "label": i % 2 == 0} for i in range(60)]
     (tmp_path / "labels.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     recipe = resolve({"data": {"folder": str(tmp_path)}, "reward": {"labels": ["labels.jsonl"]}})
-    found = {label.prompt[0].content.replace("say  ", "Say ") for label in labelled_answers(recipe)}
+    found = {label.prompt[0].content.replace("say  ", "Say ") for label in labelled_answers(recipe, held_out)}
     assert held_out
     assert found == {pair.prompt[0].content for pair in train}
 

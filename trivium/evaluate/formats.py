@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from typing import NamedTuple
 
-from trivium.evaluate.tasks import reply_to
+from trivium.evaluate.tasks import GREEDY, ROOM, reply_to
 from trivium.model.transformer import Transformer
 from trivium.records import Message
 from trivium.text.tokenizer import Tokenizer
@@ -66,11 +66,14 @@ CHECKS = (
 )
 
 
-def keeps_formats(model: Transformer, tokenizer: Tokenizer) -> Kept:
-    """Ask each check about each topic, greedily."""
+def keeps_formats(model: Transformer, tokenizer: Tokenizer, *, room: int = ROOM) -> Kept:
+    """Ask each check about each topic, greedily.
+
+    room  tokens of an answer
+    """
     asked = [(check, topic) for check in CHECKS for topic in TOPICS]
     prompts = [[Message("user", check.asks.format(topic))] for check, topic in asked]
-    replies = reply_to(model, tokenizer, prompts)
+    replies = reply_to(model, tokenizer, prompts, GREEDY._replace(max_new_tokens=room))
     by_check: dict[str, list[bool]] = defaultdict(list)
     for (check, _), reply in zip(asked, replies, strict=True):
         by_check[check.name].append(reply.ended and bool(reply.text) and check.is_kept(reply.text))

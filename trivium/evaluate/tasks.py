@@ -14,7 +14,8 @@ from trivium.text.dialogue import render_prompt
 from trivium.text.tokenizer import Tokenizer
 
 WORD = re.compile(r"\w+")
-GREEDY = Sampling(temperature=0, max_new_tokens=64)
+ROOM = 64  # tokens of an answer
+GREEDY = Sampling(temperature=0, max_new_tokens=ROOM)
 
 
 class Reply(NamedTuple):
@@ -79,6 +80,10 @@ def _f1(said: Counter[str], expected: Counter[str]) -> float:
     return 2 * (said & expected).total() / total if total else 1.0
 
 
+def accepted_of(dialogue: Dialogue) -> tuple[str, ...]:
+    return dialogue.accepted or (dialogue.answer,)
+
+
 class Marks(NamedTuple):
     """How instructions were done, greedily; shares of 0 to 1. An answer that never ends is not right."""
 
@@ -88,13 +93,18 @@ class Marks(NamedTuple):
     by_kind: dict[str, float]  # exact, by kind of instruction
 
 
-def mark(model: Transformer, tokenizer: Tokenizer, dialogues: Sequence[Dialogue]) -> Marks:
-    """Answers to the instructions beside those that are accepted: of a dialogue without a list, its own."""
-    replies = reply_to(model, tokenizer, [dialogue.prompt for dialogue in dialogues])
+def mark(model: Transformer, tokenizer: Tokenizer, dialogues: Sequence[Dialogue], *, room: int = ROOM) -> Marks:
+    """Answers to the instructions beside those that are accepted: of a dialogue without a list, its own.
+
+    room  tokens of an answer at least; more where one that is accepted is longer
+    """
+    expected = (len(ids) for ids in tokenizer.encode_many([text for each in dialogues for text in accepted_of(each)]))
+    sampling = GREEDY._replace(max_new_tokens=max(room, 1 + max(expected, default=0)))
+    replies = reply_to(model, tokenizer, [dialogue.prompt for dialogue in dialogues], sampling)
     by_kind: dict[str, list[bool]] = defaultdict(list)
     overlap = 0.0
     for dialogue, reply in zip(dialogues, replies, strict=True):
-        accepted = dialogue.accepted or (dialogue.answer,)
+        accepted = accepted_of(dialogue)
         by_kind[dialogue.kind or "answers"].append(reply.ended and exact_match(reply.text, accepted))
         overlap += word_overlap(reply.text, accepted)
     shares = {kind: sum(right) / len(right) for kind, right in sorted(by_kind.items())}

@@ -100,9 +100,10 @@ class SettledVotes(msgspec.Struct):
 
 def ceiling_of(teller: Teller, pairs: Sequence[LabelledPair], settled: SettledVotes) -> float | None:
     """How often even the truth would agree with the votes on these pairs, at most; None where nobody can say."""
-    noises = {pair.round: _settled(teller.run.round(pair.round)).noise for pair in pairs if pair.simulated}
+    rounds = {pair.round for pair in pairs if pair.simulated}  # of votes that were imported, those of another run
+    noises = {n: _settled(r).noise for n in rounds if ((r := teller.run.round(n)).path / "votes.json").exists()}
     mistaken = None if settled.accuracy is None else 1 - settled.accuracy
-    shares = [noises[pair.round] if pair.simulated else mistaken for pair in pairs]
+    shares = [noises.get(pair.round) if pair.simulated else mistaken for pair in pairs]
     known = [share for share in shares if share is not None]
     return 1 - sum(known) / len(known) if known and len(known) == len(shares) else None
 
@@ -182,8 +183,8 @@ def _gather(teller: Teller, round: Round, store: Store) -> None:
 def part(labelled: Sequence[LabelledPair], share: float) -> tuple[list[LabelledPair], list[LabelledPair]]:
     """Votes to learn from and votes to measure on, parted by prompt."""
     apart = [is_held_out(pair_key(pair.decided()), share=share) for pair in labelled]
-    if len(labelled) > 1 and len(set(apart)) == 1:  # too few to part by chance
-        apart = [i == 0 for i in range(len(labelled))]
+    if len(set(apart)) == 1:  # too few to part by chance; a single one is learned from
+        apart = [i == 0 < len(labelled) - 1 for i in range(len(labelled))]
     train = [pair for pair, out in zip(labelled, apart, strict=True) if not out]
     return train, [pair for pair, out in zip(labelled, apart, strict=True) if out]
 

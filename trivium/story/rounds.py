@@ -1,7 +1,7 @@
 """Phase III as stages of a run: votes → reward → aligned, round after round."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from trivium import plan
 from trivium.batch import TokenBatch
 from trivium.errors import RewardError
 from trivium.evaluate.preference import GLANCE
+from trivium.feedback.store import LabelledPair
 from trivium.model.hub import load_reward
 from trivium.model.transformer import Transformer
 from trivium.phases import instruct
@@ -178,19 +179,26 @@ def reference_of(teller: Teller) -> Path:
     return first if is_done(first) else teller.run.instruct
 
 
+def preferred_answers(pairs: Sequence[LabelledPair]) -> list[Dialogue]:
+    """Those that were not sampled here. Earlier answers of the same dialogue are read, for nobody preferred them."""
+    return [
+        Dialogue(
+            (*pair.prompt, Message("assistant", pair.decided().chosen)),
+            pair.source,
+            only_read=tuple(i for i, turn in enumerate(pair.prompt) if turn.role == "assistant"),
+        )
+        for pair in pairs
+        if pair.prompt and pair.preference != 0.5 and pair.source != "sampled"
+    ]
+
+
 def make_imitator(teller: Teller, round: Round, votes: Votes) -> Path:
     """Where reinforcement starts. Of pairs on file the preferred answers are imitated first: the policy, which learned
     other answers, would hardly ever write them, and what is never written is never rewarded."""
     before = policy_before(teller, round.number)
     folder = round.imitator
     epochs = teller.recipe.align.imitation_epochs
-    preferred = [
-        Dialogue(
-            (*pair.prompt, Message("assistant", pair.first if pair.preference > 0.5 else pair.second)), pair.source
-        )
-        for pair in votes.train
-        if pair.prompt and pair.preference != 0.5 and pair.source != "sampled"
-    ]
+    preferred, held_out = preferred_answers(votes.train), preferred_answers(votes.held_out)
     if round.number > 1 or not preferred or not epochs:
         return before
     if is_done(folder):
@@ -198,23 +206,24 @@ def make_imitator(teller: Teller, round: Round, votes: Votes) -> Path:
     model, tokenizer = open_model(before, device=teller.compute.device)
     rows = dialogue_rows(teller, tokenizer, preferred)
     steps = plan.steps_over(epochs * rows.rows_per_epoch(0), teller.recipe.instruct.rows_per_step)
-    quarter = {"steps": steps, "learning_rate": teller.recipe.instruct.learning_rate / 4}
-    quarter["matrix_learning_rate"] = teller.recipe.instruct.matrix_learning_rate / 4
+    quarter = {"steps": steps, "warmup_steps": plan.choose_warmup("instruct", steps)}
+    quarter |= {name: getattr(teller.recipe.instruct, name) / 4 for name in ("learning_rate", "matrix_learning_rate")}
     recipe = teller.recipe.model_copy(update={"instruct": teller.recipe.instruct.model_copy(update=quarter)})
     teller.show.say(f"  imitating {len(preferred):,} preferred answers first: {counted(steps, 'step')}")
 
     def build(model: Transformer) -> Phase[TokenBatch]:
-        return instruct.build(
+        made = instruct.build(
             recipe,
             model,
             tokenizer,
             rows.row,
-            preferred[:200],
+            held_out,
             teller.objective,
             teller.compute,
             teller.world,
             name=f"imitate-{round.number:03}",
         )
+        return made if held_out else dataclasses.replace(made, evaluations=0)
 
     metrics = teller.train(build, model)
     teller.publish(

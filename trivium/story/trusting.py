@@ -1,5 +1,6 @@
 """The reward model as a stage of a run: votes → a model that scores answers, and whether it may be learned from."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,7 +22,6 @@ from trivium.shelf import open_model, parent_at, stands
 from trivium.story.members import make_members, seed_of, trunk_of
 from trivium.story.teller import Teller
 from trivium.text.labels import read_labels
-from trivium.text.split import held_out as is_held_out
 from trivium.text.split import pair_key
 from trivium.text.tokenizer import Tokenizer
 from trivium.train.loop import train
@@ -51,7 +51,7 @@ def make_reward(teller: Teller, round: Round, votes: Votes) -> Path:
             teller.run.forget(member_phase(round, number))
         return round.reward
     make_members(teller)
-    labels = labelled_answers(teller.recipe)
+    labels = labelled_answers(teller.recipe, votes.held_out)
     teller.settle_passes("reward", EPOCHS * (len(votes.train) + len(labels)))
     teller.show.say(
         f"  reward model: {counted(len(votes.train), 'vote')} to learn from, {len(votes.held_out):,} held out, "
@@ -64,7 +64,7 @@ def make_reward(teller: Teller, round: Round, votes: Votes) -> Path:
     debias = teller.recipe.reward.debias_length
     report = trust.measure(scorer, votes.held_out, ceiling=votes.ceiling, debias_length=debias)
     if teller.recipe.reward.learning_curve and len(votes.train) > 1:
-        half = learned_from_half(teller, votes, tokenizer)
+        half = learned_from_half(teller, votes, labels, tokenizer)
         report = report._replace(curve=trust.learning_curve(first, half, votes.held_out, votes=len(votes.train)))
     publish_reward(teller, round.reward, name, model, votes, report)
     tell_trust(teller, report)
@@ -149,26 +149,27 @@ def encode_report(report: trust.RewardReport) -> str:
     return msgspec.json.encode(report._asdict() | {"curve": curve}).decode()
 
 
-def labelled_answers(recipe: Recipe) -> list[Label]:
-    """Single answers that were called good or bad, but for those to prompts whose votes only measure."""
-    folder = Path(recipe.data.folder)
+def labelled_answers(recipe: Recipe, held_out: Sequence[LabelledPair]) -> list[Label]:
+    """Single answers that were called good or bad, but for those to prompts whose votes only measure.
+
+    held_out  those votes
+    """
+    folder, measured = Path(recipe.data.folder), {pair_key(pair.decided()) for pair in held_out}
     found = read_labels([str(folder / name) for name in recipe.reward.labels], bad_rows=recipe.data.bad_rows)
-    share = recipe.reward.held_out_share
-    return [
-        label
-        for label in found
-        if not is_held_out(pair_key(Pair(label.prompt, label.answer, "", label.source)), share=share)
-    ]
+    return [each for each in found if pair_key(Pair(each.prompt, each.answer, "", each.source)) not in measured]
 
 
-def learned_from_half(teller: Teller, votes: Votes, tokenizer: Tokenizer) -> Scorer:
-    """A reward model of half of the votes, which is not kept: how much better the whole is tells what votes buy."""
-    recipe = teller.recipe
-    steps = max(1, recipe.reward.steps // 2)
+def learned_from_half(teller: Teller, votes: Votes, labels: list[Label], tokenizer: Tokenizer) -> Scorer:
+    """A reward model of half of the votes, which is not kept: how much better the whole is tells what votes buy.
+
+    labels  are learned from by both, as often
+    """
+    recipe, half = teller.recipe, votes.train[::2]
+    share = (len(half) + len(labels)) / (len(votes.train) + len(labels))
+    steps = max(1, round(share * recipe.reward.steps))
     recipe = recipe.model_copy(update={"reward": recipe.reward.model_copy(update={"steps": steps})})
     model = add_reward_head(open_model(teller.run.instruct).model, recipe.seed).to(teller.compute.device)
-    half = votes.train[::2]
-    phase = reward.build(recipe, model, tokenizer, half, [], teller.compute, teller.world, name="half")
+    phase = reward.build(recipe, model, tokenizer, half, [], teller.compute, teller.world, name="half", labels=labels)
     for _ in train(phase, teller.world, steps=range(steps)):
         pass
     return Scorer(model, tokenizer, teller.compute)

@@ -9,8 +9,10 @@ from trivium.errors import RewardError
 from trivium.evaluate.measures import Measures
 from trivium.phases.align.rules import read_rules
 from trivium.publish import write_text
+from trivium.runs import Run
+from trivium.shelf import is_done, weights_fingerprint
 from trivium.show import duration
-from trivium.story.measure import measure_run, table_rows
+from trivium.story.measure import measure_run, models_of, table_rows
 from trivium.story.members import make_members
 from trivium.story.rounds import may_align, tell_latest
 from trivium.story.stages import make_base, make_instruct
@@ -25,21 +27,24 @@ def tell_whole(teller: Teller, *, new_round: bool) -> Measures:
     make_base(teller)
     make_members(teller)
     make_instruct(teller)
-    before = teller.world.from_first(len(run.rounds()))
+    examined = teller.world.from_first(examined_models(run))
+    unfinished = bool(examined) and examined != newest_models(run)
+    if unfinished and new_round:
+        show.say("  the last round was not examined yet: that first, and the same command again begins the next one")
     refusal: RewardError | None = None
     if may_align(teller):
         try:
-            tell_latest(teller, begin_next=new_round)
+            tell_latest(teller, begin_next=new_round and not unfinished)
         except RewardError as reason:  # what was learned before is examined all the same
             refusal = reason
     else:
         show.say(f"\nNobody has voted yet. Vote with `trivium vote {run.path}`, then `trivium run {run.path} --round`.")
-    if run.measures.exists() and len(run.rounds()) == before and not new_round:
+    if examined and examined == newest_models(run):
         found: Measures = json.loads(run.measures.read_text(encoding="utf-8"))
         show.say(f"{run.path} is finished.")
     else:
         show.heading("Examination", "on held-out data that no phase has seen")
-        found = measure_run(teller)
+        found = {**measure_run(teller), "weights": newest_models(run)}
         if teller.world.first:
             write_text(run.measures, msgspec.json.format(msgspec.json.encode(found), indent=2).decode() + "\n")
     teller.keep_time()
@@ -47,6 +52,17 @@ def tell_whole(teller: Teller, *, new_round: bool) -> Measures:
     if refusal:
         raise refusal
     return found
+
+
+def examined_models(run: Run) -> list[str]:
+    """The weights that the examination has seen, by their fingerprints; none where there was no examination."""
+    found: list[str] = json.loads(run.measures.read_bytes()).get("weights", [""]) if run.measures.exists() else []
+    return found
+
+
+def newest_models(run: Run) -> list[str]:
+    """The weights that there are to be examined."""
+    return [weights_fingerprint(folder) for folder in models_of(run).values() if is_done(folder)]
 
 
 def _conclude(teller: Teller, found: Measures) -> None:

@@ -63,13 +63,14 @@ def run_phase(
         if world.first:
             journal.write({"phase": phase.name, "step": 0, "evaluation": seen[0].found})
     last = min(-(-(until or phase.settings.steps) // phase.stride) * phase.stride, phase.settings.steps)
+    times = max(phase.evaluations, 1 if phase.from_start else 0)  # where what it began with may be kept
     saved = begun = time.monotonic()
     skips = 0
     with interrupt.deferred():
         for report in islice(train(phase, world, steps=range(done, phase.settings.steps)), max(0, last - done)):
             now = time.monotonic()
             record = journal_line(phase.name, report, now - begun, phase.observe())
-            evaluation = phase.evaluate() if is_due(report.step, phase.settings.steps, phase.evaluations) else None
+            evaluation = phase.evaluate() if is_due(report.step, phase.settings.steps, times) else None
             ended = ""
             if evaluation is not None:
                 seen.append(Measured(report.step, evaluation))

@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -113,7 +114,8 @@ def test_temperature_and_mistaken_votes_are_those_of_the_votes(mistaken: float) 
         assert temperature == pytest.approx(3, rel=0.2)
         assert wrong == pytest.approx(mistaken, abs=0.026)
     right = 3 * truth * vote > 0
-    sure = across(3 * truth, truth, vote, lambda m, _, v: calibrate(m * v), lambda m, _, c: confidence(abs(m), *c))
+    found = partial(across, 3 * truth, truth, vote, usual=(1.0, 0.0))
+    sure = found(lambda m, _, v: calibrate(m * v), lambda m, _, c: confidence(abs(m), *c))
     assert calibration_error(calibration(confidence(np.abs(3 * truth)), right)) > 0.05
     assert calibration_error(calibration(sure, right)) < 0.02
 
@@ -212,3 +214,20 @@ def test_what_the_second_half_of_the_votes_bought(tokenizer: Tokenizer, small_mo
     found = learning_curve(good, bad, pairs, votes=100)
     assert found == (100, 0.0, 1.0, 1.0, 1.0)
     assert learning_curve(good, bad, [pair(0, "a", "b", 0.5)], votes=100) is None
+
+
+def test_votes_that_say_nothing_of_quality_are_measured_too(tokenizer: Tokenizer, small_model: MakeModel) -> None:
+    """Two who agree on no more than half of the pairs imply a ceiling of one half."""
+    judge = Scorer(Lengths(small_model(vocab_size=tokenizer.vocab_size)), tokenizer, COMPUTE)
+    pairs = [pair(i, "warm " * (i + 2), "x", float(i % 2)) for i in range(8)]
+    found = measure(judge, pairs, ceiling=0.5, debias_length=True)
+    assert (found.accuracy, found.length_slope, found.length_correlation) == (0.5, 0.0, None)
+
+
+def test_of_a_single_pair_a_confidence_is_told_and_no_margin(tokenizer: Tokenizer, small_model: MakeModel) -> None:
+    judge = Scorer(Lengths(small_model(vocab_size=tokenizer.vocab_size)), tokenizer, COMPUTE)
+    found = measure(judge, [pair(1, "x", "warm " * 9)], ceiling=None)
+    ((sure, right, count),) = found.by_margin
+    assert (right, count) == (0.0, 1)
+    assert 0.5 <= sure <= 1
+    assert found.ece == sure

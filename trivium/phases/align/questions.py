@@ -35,9 +35,12 @@ def world_questions(recipe: Recipe, *, held_out: bool) -> Questions:
 
 
 def prompts_of(pairs: Split[Pair], dialogues: Split[Dialogue], *, held_out: bool) -> list[tuple[Message, ...]]:
-    """Of the pairs that have one; where no pair has, of the dialogues: a text by itself is no answer to a question."""
-    asked = pairs if any(pair.prompt for pair in pairs.train) else dialogues
-    return [each.prompt for each in (asked.held_out if held_out else asked.train) if each.prompt]
+    """Of the pairs that have one; where no pair of that side has, of the dialogues.
+
+    A text by itself is no answer to a question.
+    """
+    found = [pair.prompt for pair in (pairs.held_out if held_out else pairs.train) if pair.prompt]
+    return found or [each.prompt for each in (dialogues.held_out if held_out else dialogues.train)]
 
 
 Expected = Mapping[tuple[Message, ...], tuple[str, ...]]  # prompt → the answers that are right

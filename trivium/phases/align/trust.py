@@ -79,9 +79,10 @@ def measure(
     slope = length_slope(margin, longer, vote, reliability=reliability)
     if debias_length:
         pull = partial(length_slope, reliability=reliability)
-        margin = across(margin, longer, vote, pull, lambda m, x, s: m - s * x)
+        margin = across(margin, longer, vote, pull, lambda m, x, s: m - s * x, usual=0.0)
     known = None if ceiling is None else 1 - ceiling
-    sure = across(margin, longer, vote, lambda m, _, v: calibrate(m * v, known), lambda m, _, c: confidence(abs(m), *c))
+    seen = partial(across, margin, longer, vote, usual=(1.0, known or 0.0))
+    sure = seen(lambda m, _, v: calibrate(m * v, known), lambda m, _, c: confidence(abs(m), *c))
     right, ruler = margin * vote > 0, (longer * vote > 0) + 0.5 * (longer == 0)
     low, high = wilson_interval(int(right.sum()), len(decided))
     bins = calibration(sure, right)
@@ -159,24 +160,29 @@ def read_report(data: bytes) -> RewardReport:
     return RewardReport(**{name: value for name, value in found.items() if name != "curve"})
 
 
-def across(margin: Floats, longer: Floats, vote: Floats, fit: Fit[Found], apply: Apply[Found]) -> Floats:
-    """What `apply` makes of each half of the pairs, with what `fit` found on the other half."""
+def across(
+    margin: Floats, longer: Floats, vote: Floats, fit: Fit[Found], apply: Apply[Found], *, usual: Found
+) -> Floats:
+    """What `apply` makes of each half of the pairs, with what `fit` found on the other half; of one pair, the usual."""
     halves = [np.arange(len(margin)) % 2 == side for side in (0, 1)]
     made = margin.copy()
     for mine, other in (halves, halves[::-1]):
-        if other.any():
-            made[mine] = apply(margin[mine], longer[mine], fit(margin[other], longer[other], vote[other]))
+        found = fit(margin[other], longer[other], vote[other]) if other.any() else usual
+        made[mine] = apply(margin[mine], longer[mine], found)
     return made
 
 
 def length_slope(margin: Floats, longer: Floats, vote: Floats, *, reliability: float = 1.0) -> float:
-    """Reward per token of length at equal quality: least squares on quality and length; 0 where length is constant.
+    """Reward per token of length at equal quality: least squares on quality and length; 0 where length is constant,
+    or where votes say nothing of quality.
 
     vote         (pairs,) 1 or -1: what is better, but for votes that are mistaken
     reliability  correlation of votes and true quality: 1 minus twice the share of the mistaken, times OF_A_SIGN, since
                  a vote says which is better and not by how much (biserial: Pearson 1909). Votes tell less of quality
                  than there is, so length seems to add what quality does (Fuller 1987, "Measurement Error Models", 1.1)
     """
+    if reliability <= 0:  # the votes say nothing of quality
+        return 0.0
     spread = float((longer * longer).mean())
     with_length = float((vote * longer).mean()) / reliability
     with_margin = float((vote * margin).mean()) / reliability
@@ -232,7 +238,7 @@ def calibrate(signed: Floats, mistaken: float | None = None) -> tuple[float, flo
 def partial_correlation(x: Floats, y: Floats, given: Floats, *, reliability: float = 1.0) -> float | None:
     """Pearson correlation of x and y with what `given` explains linearly taken out of both.
 
-    returns  None where that leaves nothing of one of them: it is constant, or `given` says it all
+    returns  None where that leaves nothing of one of them: it is constant, or `given` says it all, or nothing
 
     reliability  of `given`, as in `length_slope`
     r_xy.z = (r_xy - r_xz r_yz) / sqrt((1 - r_xz^2) (1 - r_yz^2))
@@ -242,6 +248,8 @@ def partial_correlation(x: Floats, y: Floats, given: Floats, *, reliability: flo
         spread = a.std() * b.std()
         return float(((a - a.mean()) * (b - b.mean())).mean() / spread) if spread > 0 else 0.0
 
+    if reliability <= 0:
+        return None
     xy, xz, yz = correlation(x, y), correlation(x, given) / reliability, correlation(y, given) / reliability
     rest = (1 - xz**2) * (1 - yz**2)
     defined = x.std() > 0 < y.std() and xz**2 < 1 > yz**2 and rest > 0
