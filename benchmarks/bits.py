@@ -25,6 +25,7 @@ from trivium.losses.language_model import bits_per_byte
 from trivium.runs import read_run
 from trivium.shelf import open_model
 from trivium.text.corpus import load_documents
+from trivium.text.split import evenly
 
 
 def compare(folder: Path, *, quick: bool) -> dict[str, float]:
@@ -36,7 +37,7 @@ def compare(folder: Path, *, quick: bool) -> dict[str, float]:
     limit = len(documents.train) // 10 if quick else len(documents.train)
     end = np.int32(tokenizer.end_of_text)
     train = [np.append(ids, end) for ids in tokenizer.encode_many([d.text for d in documents.train[:limit]])]
-    whole = tokenizer.encode_many([d.text for d in documents.held_out[: recipe.evaluate.documents]])
+    whole = tokenizer.encode_many([d.text for d in evenly(documents.held_out, recipe.evaluate.documents)])
     held_out = [np.append(ids, end)[: recipe.model.context_length] for ids in whole]  # one row each: equal context
     compute = Compute(torch.device("cpu"), torch.float32, False)
     ours = surprise(

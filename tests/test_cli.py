@@ -337,7 +337,7 @@ def test_a_plan_that_was_damaged_is_named(here: Path, typed: Type) -> None:
 def test_results_go_to_stdout_as_one_json_object_and_progress_does_not(here: Path, typed: Type) -> None:
     said = typed("run", "tiny.toml", "--json")
     assert said.code == 0
-    assert set(json.loads(said.out)) == {"base", "changes", "instruct"}
+    assert set(json.loads(said.out)) == {"base", "changes", "instruct", "weights"}
     assert "I. Pretrain" in said.err
     assert "Nobody has voted yet" in said.err
 
@@ -361,7 +361,7 @@ def test_flags_are_the_recipes_fields_with_their_units_and_defaults(typed: Type)
     told = typed("run", "--help").out
     for words in (
         "--pretrain.learning-rate",
-        "peak of AdamW: embeddings and norms",
+        "peak of AdamW: embeddings, output matrix and norms",
         "[default: 0.004]",
         "--model.num-layers",
     ):

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from trivium.compute import Compute
+from trivium.evaluate import bits
 from trivium.evaluate.bits import document_batches, surprise
 from trivium.model.transformer import Transformer
 from trivium.text.tokenizer import Tokenizer
@@ -37,13 +38,19 @@ def slowly(model: Transformer, documents: list[NDArray[np.int32]]) -> float:
 
 @pytest.mark.parametrize("row_length", [48, 64, 200])
 @pytest.mark.parametrize("rows", [1, 16])
+@pytest.mark.parametrize("at_once", [7, 4096])
 def test_every_document_is_read_exactly_once_however_it_is_packed(
-    row_length: int, rows: int, tokenizer: Tokenizer, small_model: MakeModel
+    row_length: int,
+    rows: int,
+    at_once: int,
+    tokenizer: Tokenizer,
+    small_model: MakeModel,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(bits, "positions_at_once", lambda *_, **__: at_once)
     model, documents = small_model(vocab_size=tokenizer.vocab_size), encoded(tokenizer)
-    found = surprise(
-        model, document_batches(documents, tokenizer, row_length=row_length, rows=rows), tokenizer, COMPUTE
-    )
+    batches = document_batches(documents, tokenizer, row_length=row_length, positions=rows * row_length)
+    found = surprise(model, batches, tokenizer, COMPUTE)
     assert found.nats == pytest.approx(slowly(model, documents), rel=1e-5)
     assert found.targets == sum(len(ids) - 1 for ids in documents)
     # the first token of each document is read and not predicted; the end has no bytes

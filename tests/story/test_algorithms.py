@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from tests.story.test_rounds import preferences, written_recipe
+from trivium.lineage import read_lineage
 from trivium.publish import file_fingerprint, verify
-from trivium.runs import Run, read_lineage
+from trivium.runs import Run
 from trivium.shelf import open_model
 from trivium.story.measure import measure_best_of, prepare_exam
 from trivium.story.opening import look_into

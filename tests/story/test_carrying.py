@@ -16,9 +16,9 @@ from tests.harness import CHOOSING, QUESTIONS, harness_finds, mats_preferred
 from tests.model.test_foreign import logits, their_logits
 from trivium.cli import main
 from trivium.errors import CheckpointError, ConfigError
+from trivium.lineage import read_lineage
 from trivium.model import gguf, hub
 from trivium.publish import verify
-from trivium.runs import read_lineage
 from trivium.shelf import open_model
 from trivium.story import carrying
 from trivium.story.carrying import export, take_in

@@ -34,7 +34,9 @@ MACHINE = plan.Machine("a test machine", 2, 2**34, "bfloat16", 1e11)
 ONE_THREAD = {"compute": {"threads": 1, "device": "cpu"}}
 
 
-def known_trials(compute: Compute, minutes: float, flops: float) -> Callable[[ModelConfig, int, int], float]:
+def known_trials(
+    compute: Compute, minutes: float, flops: float, ranks: int
+) -> Callable[[ModelConfig, int, int], float]:
     """Steps reach a third of the speed of large products; those of other numbers of rows than 16 a fifth."""
     return lambda model, rows, whole: flops / (3 if rows == 16 else 5) / model.training_flop(1)
 
@@ -42,7 +44,7 @@ def known_trials(compute: Compute, minutes: float, flops: float) -> Callable[[Mo
 @pytest.fixture(autouse=True)
 def known_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A machine whose speed does not depend on what else it does; and plans leave nothing behind in this process."""
-    monkeypatch.setattr(plan, "measure_machine", lambda compute: MACHINE)
+    monkeypatch.setattr(plan, "measure_machine", lambda compute, ranks=1: MACHINE)
     monkeypatch.setattr(sizing, "Trials", known_trials)
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     monkeypatch.chdir(tmp_path)

@@ -5,8 +5,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from trivium.lineage import read_lineage
 from trivium.publish import file_fingerprint, verify
-from trivium.runs import Run, read_lineage
+from trivium.runs import Run
 from trivium.shelf import weights_fingerprint
 
 THREE = ("--reward.members", "3", "--reward.combine", "worst", "--reward.member-share", "0.5", "--align.steps", "2")

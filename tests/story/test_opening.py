@@ -16,7 +16,7 @@ from trivium.config import resolve, to_toml
 from trivium.errors import ConfigError, RunError
 from trivium.runs import Run
 from trivium.story import opening, sizing
-from trivium.story.opening import begin, go_on, name_of
+from trivium.story.opening import begin, check_ranks, go_on, name_of
 
 MACHINE = plan.Machine(name="a machine", cores=2, memory=8 * 2**30, precision="float32", matmul_flops=1e11)
 COMPUTE = Compute(torch.device("cpu"), torch.float32, False)
@@ -25,7 +25,7 @@ COMPUTE = Compute(torch.device("cpu"), torch.float32, False)
 @pytest.fixture(autouse=True, scope="module")
 def _machine_of_known_speed() -> Any:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plan, "measure_machine", lambda compute: MACHINE)
+        patch.setattr(plan, "measure_machine", lambda compute, ranks=1: MACHINE)
         patch.setattr(opening, "compiling_obstacle", lambda device: "")
         patch.setattr(sizing, "Trials", lambda *_: lambda model, rows, whole: None)  # no time to try any
         yield
@@ -249,3 +249,16 @@ def test_what_the_dial_chose_stands_in_the_recipe_which_trains_the_same_weights_
     (tmp_path / "copy.toml").write_text((run / "recipe.toml").read_text())
     stable.finish("run", tmp_path / "copy.toml", "--out", again, folder=again)
     assert facts(again) == facts(run)
+
+
+def test_the_dial_chooses_rows_that_ranks_can_share_and_what_was_said_is_refused_before_anything_is_trained() -> None:
+    for ranks in (1, 2, 3, 16):
+        settings, _ = begin({"instruct": {"rows_per_step": 48}}, 30.0, COMPUTE, ranks=ranks)
+        assert resolve(settings).pretrain.rows_per_step % ranks == 0
+        check_ranks(resolve(settings), ranks, "")
+    whole = resolve({"pretrain": {"rows_per_step": 48}, "instruct": {"rows_per_step": 8}})
+    check_ranks(whole, 16, "pretrain")
+    with pytest.raises(ConfigError, match=r"instruct\.rows_per_step = 8: must divide among 16 ranks; try 16"):
+        check_ranks(whole, 16, "")
+    with pytest.raises(ConfigError, match=r"pretrain\.rows_per_step = 48: must divide among 7 ranks; try 49"):
+        check_ranks(whole, 7, "pretrain")

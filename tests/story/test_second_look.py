@@ -73,3 +73,26 @@ def test_the_recipe_that_was_written_trains_the_same_weights_without_a_look(
     cli.main(["pretrain", str(tmp_path / "copy.toml"), "--out", str(again)])
     assert journal(again) == journal(run)
     assert digest(again / "base" / "model.safetensors") == digest(run / "base" / "model.safetensors")
+
+
+def test_a_run_that_is_killed_or_stopped_has_its_time_noted(
+    pretrain: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it takes the steps that it did for steps that took no time, and chooses as many more."""
+    noted = []
+
+    def spent() -> float:
+        found: float = json.loads((tmp_path / "run" / "plan.json").read_text())["spent"]
+        return found
+
+    def stopped(*_: object) -> None:
+        noted.append(spent())  # what a process would leave that is killed here
+        raise RuntimeError("stopped")
+
+    monkeypatch.setattr(Teller, "_look_again", stopped)
+    with pytest.raises(RuntimeError, match="stopped"):
+        pretrain("run")
+    lines = [json.loads(line) for line in (tmp_path / "run" / "journal.jsonl").read_text().splitlines()]
+    seconds = [line["seconds"] for line in lines if "seconds" in line]
+    assert json.loads((tmp_path / "run" / "plan.json").read_text())["look"]["begun"] + sum(seconds[:-1]) <= noted[0]
+    assert noted[0] < spent()

@@ -36,7 +36,7 @@ def fast_with(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """Steps with so many rows at once are twice as fast as all others."""
 
     def fast(best: int) -> None:
-        def trials(compute: Compute, minutes: float, flops: float) -> plan.Timer:
+        def trials(compute: Compute, minutes: float, flops: float, ranks: int) -> plan.Timer:
             return lambda model, rows, whole: flops * (0.4 if rows == best else 0.2) / model.training_flop(1)
 
         monkeypatch.setattr(sizing, "Trials", trials)
@@ -80,7 +80,7 @@ def test_what_is_compiled_serves_both_phases(fast_with: Callable[[int], None]) -
 
 
 def test_a_little_faster_is_not_worth_another_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    def trials(compute: Compute, minutes: float, flops: float) -> plan.Timer:
+    def trials(compute: Compute, minutes: float, flops: float, ranks: int) -> plan.Timer:
         return lambda model, rows, whole: flops * (0.202 if rows == 16 else 0.2) / model.training_flop(1)
 
     monkeypatch.setattr(sizing, "Trials", trials)
@@ -93,7 +93,7 @@ def test_rows_that_do_not_fit_when_they_are_tried_are_not_chosen(
 ) -> None:
     """Where none fits, as many as usual stay."""
 
-    def trials(compute: Compute, minutes: float, flops: float) -> plan.Timer:
+    def trials(compute: Compute, minutes: float, flops: float, ranks: int) -> plan.Timer:
         return lambda model, rows, whole: 0.2 * flops / model.training_flop(1) if rows <= most else 0.0
 
     monkeypatch.setattr(sizing, "Trials", trials)

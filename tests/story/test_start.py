@@ -18,10 +18,10 @@ from trivium import plan
 from trivium.cli import main
 from trivium.config import PretrainConfig, resolve
 from trivium.errors import CheckpointError, ConfigError
+from trivium.lineage import read_lineage
 from trivium.model import hub
 from trivium.publish import verify
 from trivium.records import Message
-from trivium.runs import read_lineage
 from trivium.shelf import open_model
 from trivium.story.start import SLOWER, first_model, shape_of, with_start
 from trivium.text import corpus

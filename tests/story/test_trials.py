@@ -25,6 +25,11 @@ def test_a_trial_tells_the_speed_of_real_steps_and_takes_its_time() -> None:
     assert tried.left < left == pytest.approx(6.0)
 
 
+def test_several_ranks_are_as_many_times_as_fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trials, "step_times", lambda *_, **__: [9.0, 0.5])
+    assert Trials(COMPUTE, 10.0, 1e12, ranks=4)(MODEL, 2, 4) == 4 * 4 * 32 / 0.5
+
+
 def test_a_run_under_a_minute_tries_nothing() -> None:
     assert Trials(COMPUTE, minutes=0.9, flops=1e20)(MODEL, 2, 4) is None
 
@@ -46,7 +51,7 @@ def test_a_shape_that_does_not_fit_has_no_speed(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_what_is_timed_again_leaves_time_for_what_was_not_timed_yet() -> None:
-    tried = Trials(COMPUTE, minutes=1.0, flops=1e11)
+    tried = Trials(COMPUTE, minutes=10.0, flops=1e11)
     again = 0
     while tried(MODEL, 2, 4):
         again += 1

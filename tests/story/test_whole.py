@@ -5,9 +5,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from trivium.lineage import read_lineage
 from trivium.publish import file_fingerprint, verify
 from trivium.report.reading import read_story
-from trivium.runs import Run, read_lineage
+from trivium.runs import Run
 
 
 def test_a_run_leaves_a_whole_model_of_every_phase(finished: Path) -> None:

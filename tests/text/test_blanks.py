@@ -193,3 +193,25 @@ def test_a_blank_inside_a_word_is_asked_for_between_its_characters():
     assert TOKENIZER.encode("The old cat")[-1] not in ids  # the whole word's token is not there
     assert opening_spaces("The old ca___ slept.") == [False]
     assert parse("The b___ker") == ["The b", "ker"]
+
+
+def test_a_script_without_spaces_gives_blanks_of_letters_amid_others():
+    text = "猫坐在垫子上。它很暖和。"
+    blanks = held_out_blanks([text], 0, 100)
+    assert blanks
+    for blank in blanks:
+        assert "".join(blank) == text
+        assert 1 <= len(blank.answer) <= 2
+        assert blank.answer.isalpha()
+    assert held_out_blanks(["7 3", "a"], 0, 100) == []
+
+
+@pytest.mark.parametrize(("before", "after"), [("cat " * 90, "sat " * 90), ("The", "sat " * 90), ("cat " * 90, ".")])
+def test_a_long_prompt_keeps_its_marks_and_what_is_next_to_the_blank(before: str, after: str) -> None:
+    whole, room = prompt(before, after, TOKENIZER).tolist(), 40
+    ids = prompt(before, after, TOKENIZER, room=room).tolist()
+    assert len(ids) == room < len(whole)
+    middle = ids.index(TOKENIZER.blank_middle)
+    assert ids[:middle] == whole[:middle]
+    assert ids[middle + 1 :] == whole[-(len(ids) - middle - 1) :]
+    assert prompt(before, after, TOKENIZER, room=len(whole)).tolist() == whole

@@ -86,6 +86,16 @@ def test_rows_are_read_as_they_are_asked_for(stories: Path, monkeypatch: pytest.
     assert next(stream).value == {"text": "0"}
 
 
+def test_no_more_text_is_taken_than_was_asked_for_and_that_is_said(stories: Path) -> None:
+    said: list[str] = []
+    size = len("story 0")
+    for most, count in ((1, 1), (size, 1), (size + 1, 2), (3 * size, 3)):
+        assert len(documents(f"hf:{stories}", most=most, say=said.append)) == count
+    assert [line.partition(": ")[2] for line in said[:-1]] == ["its first 0.0 MB are taken"] * 3
+    assert "3 documents" in said[-1]
+    assert len(documents(str(stories / "data" / "train-00000-of-00002.parquet"), most=1)) == 2  # a file is read whole
+
+
 def test_what_is_wrong_is_said_with_field_value_and_remedy(stories: Path, tmp_path: Path) -> None:
     assert fault(f"hf:{stories}@tst") == f'data.text = "hf:{stories}@tst": has no split tst; did you mean test?'
     assert fault(f"hf:{stories}@all").endswith("has no split all; it has train, test")

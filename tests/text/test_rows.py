@@ -36,6 +36,14 @@ def test_json_lines_are_rows_with_their_line_and_blank_lines_are_passed_over(tmp
     assert list(read_rows(path)) == [Row({"a": 1}, f"{name}:1"), Row({"a": "é"}, f"{name}:4")]
 
 
+@pytest.mark.parametrize("blank", ["", "\ufeff", " " * 300 + "\n"])
+def test_a_json_list_may_stand_on_one_long_line(tmp_path: Path, blank: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows, "MAX_LINE_BYTES", 100)
+    monkeypatch.setattr(rows, "PEEKED_BYTES", 64)
+    path = write(tmp_path, "a.json", blank + json.dumps([{"a": "x" * 60}, {"a": "y" * 60}]))
+    assert [row.value["a"] for row in read_rows(path)] == ["x" * 60, "y" * 60]
+
+
 def test_a_json_file_may_be_one_list_whose_rows_know_their_lines(tmp_path: Path) -> None:
     path = write(tmp_path, "a.json", json.dumps([{"a": "[1,\n2]"}, {"a": 2}, {"a": 2}], indent=1))
     assert list(read_rows(path)) == [

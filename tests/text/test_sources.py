@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from trivium.errors import ConfigError, TriviumError
 from trivium.records import Document
+from trivium.text.schemas import PEEK
 from trivium.text.sections import SLACK, sections
-from trivium.text.sources import files_of, read_documents
+from trivium.text.sources import SECTION, files_of, read_documents
 
 Found = TypeVar("Found")
 fuzz = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -278,7 +279,7 @@ def test_a_long_row_is_cut_too(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text(json.dumps({"text": "one two. " * 300}))
     documents, said = read(tmp_path / "a.jsonl", section=1000)
     assert documents[1].source == "a.jsonl:1§2"
-    assert said == ['a.jsonl: text in column "text", 1 document in 3 sections']
+    assert said == ['a.jsonl: text in column "text", 1 document in 4 sections']
 
 
 def test_a_line_too_long_for_memory_is_read_in_pieces(tmp_path: Path) -> None:
@@ -328,3 +329,27 @@ def test_with_skip_every_good_row_of_ten_thousand_is_kept(tmp_path: Path) -> Non
 def test_an_empty_parquet_file_is_called_empty(texts: Path) -> None:
     (texts / "new.parquet").touch()
     assert fault(texts / "new.parquet") == "new.parquet: is empty; fill it, or leave it out"
+
+
+def test_a_column_that_is_empty_in_the_first_rows_is_found_all_the_same(tmp_path: Path) -> None:
+    rows = [{"id": f"{i}", "text": None} for i in range(PEEK + 6)] + [{"id": "x", "text": "here"}]
+    path = tmp_path / "a.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found, said = read(path)
+    assert [document.text for document in found] == ["here"]
+    assert said == [f'a.jsonl: text in column "text", 1 document; {PEEK + 6} empty rows passed over']
+    path.write_text("".join(json.dumps({"id": "x", "other": None}) + "\n" for _ in range(3)))
+    assert "none of the text columns" in fault(path)
+
+
+def test_two_copies_of_a_book_fall_into_step_though_one_has_a_preface() -> None:
+    draw = random.Random(3)
+    words = [f"{draw.choice('bdfgklmnprst')}{draw.choice('aeiou')}{draw.choice('nrst')}{i}" for i in range(400)]
+    paragraphs = [" ".join(draw.choices(words, k=draw.randint(20, 120))) for _ in range(900)]
+    book = "\n\n".join(paragraphs)
+    mine = list(sections([book], size=SECTION))
+    for preface in (1_000, 7_000, 10_000, 15_000):
+        other = set(sections(["A word before. " * (preface // 15) + "\n\n" + book], size=SECTION))
+        shared = [place for place, text in enumerate(mine) if text in other]
+        assert len(shared) > len(mine) // 2, preface
+        assert shared == list(range(shared[0], len(mine))), "once in step they stay in step"

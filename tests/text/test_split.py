@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from trivium.errors import ConfigError
 from trivium.records import Dialogue, Document, Message, Pair
-from trivium.text.split import dialogue_key, document_key, held_out, pair_key, split
+from trivium.text.split import dialogue_key, document_key, evenly, held_out, pair_key, split
 
 keys = st.lists(st.text(max_size=3), max_size=30)
 shares = st.floats(min_value=0, max_value=1, exclude_max=True)
@@ -87,3 +87,12 @@ def test_a_share_outside_its_range_is_named(share: float) -> None:
         held_out("x", share=share)
     with pytest.raises(ConfigError, match="share = "):
         split([], key=str, share=share)
+
+
+@given(st.lists(st.integers()), st.integers(1, 20))
+def test_some_of_many_come_from_all_over_in_their_order(items: list[int], count: int) -> None:
+    numbered = list(enumerate(items))
+    some = evenly(numbered, count)
+    assert len(some) == min(count, len(items))
+    assert some == sorted(set(some))
+    assert evenly(range(100), 4) == [0, 25, 50, 75]

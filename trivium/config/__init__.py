@@ -49,6 +49,8 @@ class DataConfig(Frozen):
     """which texts that repeat others are left out; none is ever learned from and measured on"""
     similarity: Annotated[float, Field(ge=0.7, lt=1)] = 0.8
     """share of five-word runs that near duplicates have in common"""
+    hub_megabytes: float = Field(4000.0, gt=0)
+    """how much text of each data set of the hub is taken, from its beginning"""
     stories: int = Field(30_000, ge=10)
     """how many TinyWorld stories are written for phase I"""
     dialogues: int = Field(40_000, ge=10)
@@ -65,7 +67,7 @@ class ComputeConfig(Frozen):
     compile: bool = True
     """whether the training step is compiled, which pays from a few minutes on"""
     threads: int = Field(0, ge=0)
-    """processor threads; 0: as many as there are cores"""
+    """processor threads; 0: as many as there are cores for this process"""
     save_seconds: float = Field(20.0, ge=0)
     """time between checkpoints"""
 
@@ -85,7 +87,7 @@ class PretrainConfig(OptimizerConfig):
     """Phase I: text with words missing."""
 
     learning_rate: float = Field(6e-3, gt=0)
-    """peak of AdamW: embeddings and norms"""
+    """peak of AdamW: embeddings, output matrix and norms"""
     matrix_learning_rate: float = Field(0.03, gt=0)
     """peak of Muon: the matrices of the layers"""
     momentum: Share = 0.8
@@ -106,7 +108,7 @@ class InstructConfig(OptimizerConfig):
     microbatch_rows: int = Field(8, ge=1)
     """rows computed at once; must divide rows_per_step"""
     learning_rate: float = Field(4e-3, gt=0)
-    """peak of AdamW: embeddings and norms"""
+    """peak of AdamW: embeddings, output matrix and norms"""
     matrix_learning_rate: float = Field(0.02, gt=0)
     """peak of Muon: the matrices of the layers"""
     loss_on: Literal["all", "last"] = "all"
@@ -152,7 +154,7 @@ class RewardConfig(OptimizerConfig):
     microbatch_rows: int = Field(32, ge=2)
     """pairs computed at once; must divide rows_per_step"""
     learning_rate: float = Field(1e-3, gt=0)
-    """peak of AdamW: embeddings and norms"""
+    """peak of AdamW: embeddings, output matrix and norms"""
     matrix_learning_rate: float = Field(5e-3, gt=0)
     """peak of Muon: the matrices of the layers"""
     smoothing: Annotated[float, Field(ge=0, lt=0.5)] = 0.05

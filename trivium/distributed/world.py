@@ -6,6 +6,7 @@ One process is the one-rank world of the same code; started with torchrun, each 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import NamedTuple, TypeVar
 
 import torch
@@ -16,6 +17,7 @@ from trivium.compute import best_device
 from trivium.errors import ConfigError
 
 T = TypeVar("T")
+PATIENCE = timedelta(days=1)  # the others wait while the first rank reads a large corpus
 
 
 class World(NamedTuple):
@@ -75,7 +77,7 @@ def join_world(device: str) -> Iterator[World]:
         return
     if kind == "cuda":
         torch.cuda.set_device(here)
-    dist.init_process_group("cpu:gloo,cuda:nccl" if kind == "cuda" else "gloo")
+    dist.init_process_group("cpu:gloo,cuda:nccl" if kind == "cuda" else "gloo", timeout=PATIENCE)
     try:
         yield World(dist.get_rank(), size, here)
     finally:

@@ -6,13 +6,16 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from trivium.batch import TokenBatch
 from trivium.compute import Compute
-from trivium.losses.language_model import bits_per_byte, next_token_loss
+from trivium.losses.language_model import bits_per_byte, next_token_loss, positions_at_once
 from trivium.model.transformer import Transformer
 from trivium.text.packing import PackedRows
 from trivium.text.tokenizer import Tokenizer
+
+AT_ONCE = 4096  # positions that are read at once, roughly
 
 
 class Surprise(NamedTuple):
@@ -39,19 +42,27 @@ def surprise(model: Transformer, batches: Iterable[TokenBatch], tokenizer: Token
     for batch in batches:
         here = TokenBatch(*(field.to(compute.device) for field in batch))
         with compute.autocast():
-            logits = model(here.tokens, here.positions, here.documents)
-        nats += float(next_token_loss(logits, here.targets, here.supervised))
+            hidden = model.hidden(here.tokens, here.positions, model.document_mask(here.documents))
+            nats += nats_of(model, hidden[here.supervised], here.targets[here.supervised])
         targets += int(batch.supervised.sum())
         size += int(byte_table[batch.targets[batch.supervised]].sum())
     return Surprise(nats, targets, size)
 
 
+def nats_of(model: Transformer, hidden: Tensor, targets: Tensor) -> float:
+    """Cross-entropy summed over targets (N,) after what `hidden` (N, D) says; few logits are kept at a time."""
+    at_once = positions_at_once(model.config.vocab_size, on_cpu=hidden.device.type == "cpu")
+    parts = zip(hidden.split(at_once), targets.split(at_once), strict=True)
+    return sum(float(next_token_loss(model.lm_head(seen), each, torch.ones_like(each))) for seen, each in parts)
+
+
 def document_batches(
-    documents: Sequence[NDArray[np.int32]], tokenizer: Tokenizer, *, row_length: int, rows: int = 16
+    documents: Sequence[NDArray[np.int32]], tokenizer: Tokenizer, *, row_length: int, positions: int = AT_ONCE
 ) -> Iterable[TokenBatch]:
     """Whole documents in packed rows, each exactly once; a long one is cut into rows.
 
     documents  ids, the end-of-text token included; the first token of a piece is read and not predicted
+    positions  of a batch, or one row
     """
 
     def fetch(epoch: int, item: int, start: int, stop: int) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
@@ -59,12 +70,12 @@ def document_batches(
 
     lengths = np.array([len(ids) for ids in documents])
     packed = PackedRows(lengths, fetch, row_length=row_length, seed=0, pad=tokenizer.pad)
-    return every_batch(packed, rows)
+    return every_batch(packed, positions=positions)
 
 
-def every_batch(packed: PackedRows, rows: int) -> Iterable[TokenBatch]:
+def every_batch(packed: PackedRows, *, positions: int = AT_ONCE) -> Iterable[TokenBatch]:
     """All rows of the first epoch, the last batch smaller."""
-    total = packed.rows_per_epoch(0)
+    total, rows = packed.rows_per_epoch(0), max(1, positions // packed.row_length)
     for first in range(0, total, rows):
         chosen = [packed.row(index) for index in range(first, min(first + rows, total))]
         yield TokenBatch(*(torch.from_numpy(np.stack(column)) for column in zip(*chosen, strict=True)))

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 
 from trivium.evaluate.preference import answer_logprobs
-from trivium.generate.engine import Request, generate
+from trivium.generate.engine import Request, generate, room_for_prompt
 from trivium.generate.sampling import Sampling, stream_seed
 from trivium.model.transformer import Transformer
 from trivium.text.blanks import Blank, prompt
@@ -131,7 +131,8 @@ def propose(model: Transformer, tokenizer: Tokenizer, gaps: Sequence[Gap], *, dr
     drawn  fillings of each, in either way, beside the most probable one
     """
     stop = [tokenizer.end_of_text]
-    starts = [ids for gap in gaps for ids in _starts(gap, tokenizer)]
+    room = room_for_prompt(model.config)
+    starts = [ids for gap in gaps for ids in _starts(gap, tokenizer, room)]
     greedy = Sampling(temperature=0, max_new_tokens=MOST_TOKENS)
     warm = Sampling(temperature=1.0, max_new_tokens=MOST_TOKENS)
     written = generate(model, [Request(ids, 0) for ids in starts], greedy, stop=stop)
@@ -145,10 +146,11 @@ def propose(model: Transformer, tokenizer: Tokenizer, gaps: Sequence[Gap], *, dr
     return [[text for text in texts if text.strip() and "\ufffd" not in text] or [" "] for texts in found]
 
 
-def _starts(gap: Gap, tokenizer: Tokenizer) -> list[list[int]]:
-    """Ids after which the model writes into a gap."""
-    plain = [*tokenizer.opening, *tokenizer.encode(gap.before)] or [tokenizer.blank_prefix]
-    return [prompt(gap.before, gap.after, tokenizer).tolist(), plain]
+def _starts(gap: Gap, tokenizer: Tokenizer, room: int) -> list[list[int]]:
+    """Ids after which the model writes into a gap, at most `room` of them: what is far from the gap is left out."""
+    opening = tokenizer.opening
+    plain = [*opening, *tokenizer.encode(gap.before)[-(room - len(opening)) :]] or [tokenizer.blank_prefix]
+    return [prompt(gap.before, gap.after, tokenizer, room=room).tolist(), plain]
 
 
 @torch.no_grad()

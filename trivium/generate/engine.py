@@ -62,8 +62,13 @@ def generate(
 
 
 def last_of(prompt: Sequence[int], config: ModelConfig) -> Sequence[int]:
-    """The end of a prompt, as much as leaves a quarter of the context to write in."""
-    return prompt[-(config.context_length * 3 // 4) :]
+    """The end of a prompt, as much as there is room for."""
+    return prompt[-room_for_prompt(config) :]
+
+
+def room_for_prompt(config: ModelConfig) -> int:
+    """How many tokens of a prompt are read: a quarter of the context is left to write in."""
+    return config.context_length * 3 // 4
 
 
 def make_decoder(

@@ -19,6 +19,7 @@ from trivium.records import Dialogue
 from trivium.text import dialogue as dialogues
 from trivium.text.packing import PackedRows, RowOf
 from trivium.text.schemas import BadRows, quiet
+from trivium.text.split import evenly
 from trivium.text.tokenizer import Tokenizer
 from trivium.train.optimizer import build_optimizers
 from trivium.train.phase import Objective, Phase
@@ -47,8 +48,9 @@ def build(
 
     def evaluate() -> dict[str, float]:
         plain = whole_model(model, world)
-        accuracy = mark(plain, tokenizer, checkable(held_out)[:GLANCE]).exact
-        return {"loss": held_out_loss(plain, tokenizer, held_out[:GLANCE], recipe, compute), "accuracy": accuracy}
+        accuracy = mark(plain, tokenizer, evenly(checkable(held_out), GLANCE)).exact
+        loss = held_out_loss(plain, tokenizer, evenly(held_out, GLANCE), recipe, compute)
+        return {"loss": loss, "accuracy": accuracy}
 
     return Phase(
         name=name,
@@ -74,7 +76,7 @@ def held_out_loss(
     """Nats per supervised target of dialogues that were kept from training."""
     length, bad_rows = recipe.model.context_length, recipe.data.bad_rows
     packed = dialogue_rows(held_out, tokenizer, recipe.instruct, length, recipe.seed, quiet, bad_rows=bad_rows)
-    return surprise(model, every_batch(packed, 16), tokenizer, compute).nats_per_target
+    return surprise(model, every_batch(packed), tokenizer, compute).nats_per_target
 
 
 def dialogue_rows(

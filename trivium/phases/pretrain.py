@@ -20,6 +20,7 @@ from trivium.native import cross_entropy
 from trivium.text import blanks, echoes
 from trivium.text.packing import PackedRows
 from trivium.text.shards import Shard
+from trivium.text.split import evenly
 from trivium.text.tokenizer import Tokenizer
 from trivium.train.bigrams import begin_with_pairs
 from trivium.train.optimizer import build_optimizers
@@ -56,7 +57,7 @@ def build(
         return text(step)
 
     def evaluate() -> dict[str, float]:
-        glance = document_batches(held_out[:GLANCE], tokenizer, row_length=recipe.model.context_length)
+        glance = document_batches(evenly(held_out, GLANCE), tokenizer, row_length=recipe.model.context_length)
         plain = whole_model(model, world)
         return {"bits_per_byte": surprise(plain, glance, tokenizer, compute).bits_per_byte}
 

@@ -16,7 +16,8 @@ from trivium.evaluate.blanks import blank_accuracy
 from trivium.evaluate.formats import keeps_formats
 from trivium.evaluate.measures import Measures, models_in
 from trivium.evaluate.preference import best_of_kl, compare, drift, golden, nearest_count
-from trivium.evaluate.tasks import mark, prompt_ids
+from trivium.evaluate.tasks import ROOM, mark, prompt_ids
+from trivium.lineage import LINEAGE, read_lineage
 from trivium.model.transformer import Transformer
 from trivium.phases import instruct
 from trivium.phases.align.examine import best_replies, blind_replies, golden_of
@@ -24,7 +25,7 @@ from trivium.phases.align.questions import Question
 from trivium.phases.align.rollout import Writers
 from trivium.phases.align.rules import read_rules
 from trivium.records import Dialogue
-from trivium.runs import LINEAGE, Round, read_lineage
+from trivium.runs import Round, Run
 from trivium.shelf import is_done, open_model
 from trivium.show import Show
 from trivium.story.collecting import has_judge
@@ -36,6 +37,7 @@ from trivium.story.trusting import scorer_of
 from trivium.text.answers import read_dialogues
 from trivium.text.blanks import Blank, held_out_blanks
 from trivium.text.schemas import Say, quiet
+from trivium.text.split import evenly
 from trivium.text.tokenizer import Tokenizer
 
 LONGEST_ROW = 2048  # tokens of text that are read at once, however long the context is
@@ -49,18 +51,25 @@ class Exam(NamedTuple):
     instructions: list[Dialogue]
     dialogues: Sequence[Dialogue]
     questions: list[Question]
+    room: int  # tokens of an answer at least
+
+
+def room_of(recipe: Recipe) -> int:
+    """As many tokens as an aligned model has been taught to need."""
+    return max(ROOM, recipe.align.max_new_tokens)
 
 
 def prepare_exam(teller: Teller, tokenizer: Tokenizer) -> Exam:
     recipe, sizes = teller.recipe, teller.recipe.evaluate
-    documents = teller.documents().held_out[: sizes.documents]
+    documents = evenly(teller.documents().held_out, sizes.documents)
     dialogues = teller.dialogues().held_out
     return Exam(
         documents=encode_whole(tokenizer, documents),
         blanks=held_out_blanks([document.text for document in documents], recipe.seed, sizes.blanks),
-        instructions=instruct.checkable(dialogues)[: sizes.instructions],
-        dialogues=dialogues[: sizes.instructions],
+        instructions=evenly(instruct.checkable(dialogues), sizes.instructions),
+        dialogues=evenly(dialogues, sizes.instructions),
         questions=measuring_questions(teller),
+        room=room_of(recipe),
     )
 
 
@@ -72,21 +81,19 @@ def measure_run(teller: Teller, questions: Sequence[Dialogue] = (), *, say: Say 
     """
     run = teller.run
     compute = Compute(teller.compute.device, torch.float32, False)
-    rounds = [round for round in run.rounds() if is_done(round.aligned)]
-    folders = {"base": run.base, "instruct": run.instruct}
-    for round in rounds:
-        folders["aligned" if round == rounds[-1] else f"round-{round.number}"] = round.aligned
+    rounds = aligned_rounds(run)
     found: Measures = {}
     exam: Exam | None = None
     models: dict[str, Transformer] = {}
-    for name, folder in folders.items():
+    for name, folder in models_of(run).items():
         if not is_done(folder):
             continue
         say(f"  {name}")
         model, tokenizer = open_model(folder, device=compute.device)
         exam = exam or prepare_exam(teller, tokenizer)
         models[name] = model
-        found[name] = measure_language(model, tokenizer, exam, compute) | measure_answers(model, tokenizer, questions)
+        found[name] = measure_language(model, tokenizer, exam, compute)
+        found[name] |= measure_answers(model, tokenizer, questions, exam.room)
         if name == "instruct":
             found[name]["loss"] = instruct.held_out_loss(model, tokenizer, exam.dialogues, teller.recipe, compute)
         if name not in ("base", "instruct"):
@@ -100,14 +107,26 @@ def measure_run(teller: Teller, questions: Sequence[Dialogue] = (), *, say: Say 
     return found
 
 
+def aligned_rounds(run: Run) -> list[Round]:
+    return [round for round in run.rounds() if is_done(round.aligned)]
+
+
+def models_of(run: Run) -> dict[str, Path]:
+    """Where the models of a run lie, or will, by the names that they are measured under."""
+    rounds = aligned_rounds(run)
+    names = {f"round-{round.number}": round.aligned for round in rounds[:-1]}
+    last = {"aligned": rounds[-1].aligned} if rounds else {}
+    return {"base": run.base, "instruct": run.instruct} | names | last
+
+
 def measure_language(model: Transformer, tokenizer: Tokenizer, exam: Exam, compute: Compute) -> Measures:
     """Bits per byte, blanks and instructions, all held out."""
     row_length = min(model.config.context_length, LONGEST_ROW)
     batches = document_batches(exam.documents, tokenizer, row_length=row_length)
-    marks = mark(model, tokenizer, exam.instructions)
-    return {
+    marks = mark(model, tokenizer, exam.instructions, room=exam.room)
+    filled = {"blank_accuracy": blank_accuracy(model, tokenizer, exam.blanks)} if exam.blanks else {}
+    return filled | {
         "bits_per_byte": surprise(model, batches, tokenizer, compute).bits_per_byte,
-        "blank_accuracy": blank_accuracy(model, tokenizer, exam.blanks),
         "instruction_accuracy": marks.exact,
         "instruction_f1": marks.f1,
         "instructions_ended": marks.ended,
@@ -115,12 +134,15 @@ def measure_language(model: Transformer, tokenizer: Tokenizer, exam: Exam, compu
     }
 
 
-def measure_answers(model: Transformer, tokenizer: Tokenizer, questions: Sequence[Dialogue]) -> Measures:
-    """What needs no data of the model's own: formats that a program can check, and questions from a file."""
-    kept = keeps_formats(model, tokenizer)
+def measure_answers(model: Transformer, tokenizer: Tokenizer, questions: Sequence[Dialogue], room: int) -> Measures:
+    """What needs no data of the model's own: formats that a program can check, and questions from a file.
+
+    room  tokens of an answer at least
+    """
+    kept = keeps_formats(model, tokenizer, room=room)
     found: Measures = {"format_accuracy": kept.share, "formats_ended": kept.ended, "by_format": kept.by_check}
     if questions:
-        marks = mark(model, tokenizer, questions)
+        marks = mark(model, tokenizer, questions, room=room)
         found["questions"] = {"exact_match": marks.exact, "f1": marks.f1, "ended": marks.ended, "count": len(questions)}
     return found
 
@@ -135,7 +157,7 @@ def measure_model(teller: Teller, folder: Path, questions: Sequence[Dialogue], *
     found: Measures = {"model": str(folder)}
     if language:
         found |= measure_language(model, tokenizer, prepare_exam(teller, tokenizer), compute)
-    return found | measure_answers(model, tokenizer, questions)
+    return found | measure_answers(model, tokenizer, questions, room_of(teller.recipe))
 
 
 # What is compared before and after each phase: name, title, and whether more is better
@@ -260,7 +282,7 @@ def table_rows(found: Measures) -> tuple[list[str], list[list[str]]]:
             [
                 name,
                 f"{here['bits_per_byte']:.3f}",
-                f"{here['blank_accuracy']:.1%}",
+                f"{here['blank_accuracy']:.1%}" if "blank_accuracy" in here else "",
                 f"{here['instruction_accuracy']:.1%}",
                 _interval(here) if preferred else "",
                 f"{here['kl']:.2f}" if preferred else "",

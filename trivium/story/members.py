@@ -15,6 +15,7 @@ from trivium.model.transformer import Transformer
 from trivium.phases import pretrain
 from trivium.story.stages import beginning, encode_whole, token_shard
 from trivium.story.teller import Teller, name_data
+from trivium.text.split import evenly
 from trivium.text.tokenizer import Tokenizer
 from trivium.train.phase import Phase
 from trivium.wording import counted
@@ -57,7 +58,7 @@ def _make_member(teller: Teller, number: int) -> None:
     run, recipe, name = teller.run, member_recipe(teller.recipe, number), phase_name(number)
     documents, tokenizer = teller.documents(), Tokenizer.load(run.tokenizer)
     shard = token_shard(teller, documents.train, tokenizer)
-    held_out = encode_whole(tokenizer, documents.held_out[: recipe.evaluate.documents])
+    held_out = encode_whole(tokenizer, evenly(documents.held_out, recipe.evaluate.documents))
     teller.show.say(
         f"  member {number} of the reward's ensemble: {counted(recipe.pretrain.steps, 'step')}, a seed of its own"
     )

@@ -14,7 +14,8 @@ from trivium.compute import Compute, compiling_obstacle, prepare
 from trivium.config import Recipe, Settings, merge, read_settings, resolve
 from trivium.distributed.world import World, join_world
 from trivium.errors import ConfigError, RunError
-from trivium.runs import LINEAGE, Run, open_run, read_lineage, read_run
+from trivium.lineage import LINEAGE, read_lineage
+from trivium.runs import Run, open_run, read_run
 from trivium.shelf import is_done
 from trivium.show import Show
 from trivium.story.sizing import choose_before
@@ -81,17 +82,21 @@ def open_story(
         compute = prepare(first.compute, world.device, run.cache / "compiled")
         dial: plan.Dial | None
         if is_new:
-            settings, dial = world.from_first(begin(said, whole, compute, through=through))
+            settings, dial = world.from_first(begin(said, whole, compute, through=through, ranks=world.size))
         else:
             settings, dial = go_on(run, said, None if minutes is None else whole, new_round=new_round)
+        check_ranks(resolve(settings), world.size, through)
         wanted, obstacle = resolve(settings).compute.compile, compiling_obstacle(world.device)
         compute = compute._replace(compiled=wanted and not obstacle)
         teller = Teller(run, settings, dial, compute, world, interrupt, Show(quiet=not world.first), begun=begun)
         if obstacle and (wanted or (is_new and dial and would_compile(said, dial.minutes))):
             teller.show.say(f"Steps are not compiled: {obstacle}.")
+        teller.keep_time()  # first: a recipe without a plan would have its minutes forgotten
         teller.keep_recipe()
-        yield teller
-        teller.keep_time()
+        try:
+            yield teller
+        finally:  # interrupted too
+            teller.keep_time()
 
 
 @contextmanager
@@ -140,16 +145,28 @@ def name_of(recipe: Path | None) -> str:
     return "tinyworld" if recipe is None else recipe.stem.lower()
 
 
-def begin(said: Settings, minutes: float, compute: Compute, *, through: str = "") -> tuple[Settings, plan.Dial]:
+def check_ranks(recipe: Recipe, ranks: int, through: str) -> None:
+    """raises  ConfigError when the rows of a step cannot be shared out, of phase II too: before phase I is trained"""
+    for phase in ("pretrain",) if through == "pretrain" else ("pretrain", "instruct"):
+        rows = getattr(recipe, phase).rows_per_step
+        if rows % ranks:
+            nearest = max(1, round(rows / ranks)) * ranks
+            raise ConfigError(f"{phase}.rows_per_step = {rows}: must divide among {ranks} ranks; try {nearest}")
+
+
+def begin(
+    said: Settings, minutes: float, compute: Compute, *, through: str = "", ranks: int = 1
+) -> tuple[Settings, plan.Dial]:
     """Settings of a new run: what was said, and what the dial chooses before anything is trained.
 
     said     with what follows from the folder that it starts from
     minutes  for the whole run
     through  the stage whose end was asked for; empty: the last
+    ranks    that train together, as fast as this one
     """
     if not 0 < minutes < math.inf:
         raise ConfigError(f"minutes = {minutes:g}: must be above 0 and finite; try {DEFAULT_MINUTES:g}")
-    machine = plan.measure_machine(compute)
+    machine = plan.measure_machine(compute, ranks=ranks)
     obstacle = compiling_obstacle(compute.device)
     settings = plan.set_default(said, "compute.compile", would_compile(said, minutes) and not obstacle)
     if settings["compute"]["compile"] and obstacle:
@@ -159,7 +176,7 @@ def begin(said: Settings, minutes: float, compute: Compute, *, through: str = ""
     if lenient:
         settings = plan.set_key(settings, "align.gate", False)
     dial = plan.Dial(minutes, plan.open_keys(said), machine, through=through or LAST, lenient=lenient)
-    return choose_before(settings, dial, compute), dial
+    return choose_before(settings, dial, compute, ranks), dial
 
 
 def says_gate(said: Settings) -> bool:

@@ -13,12 +13,13 @@ from trivium.model.shape import ModelConfig
 from trivium.story.needs import DIALOGUE_TOKENS, LIBRARIES, STORY_TOKENS, answering_memory, memory_of, reading_memory
 from trivium.story.trials import Trials
 from trivium.text.amount import text_on_file
-from trivium.text.corpus import TINYWORLD, has_world, worlds_of
+from trivium.text.corpus import TINYWORLD, has_world, hub_sets, worlds_of
 
 STORY_BYTES = 700  # of a TinyWorld story, roughly
 FRESH_RECORDS = 400_000  # are written for a run that can read them; a longer one reads them again ...
 MOST_EPOCHS = 4  # ... up to so many times, which costs next to nothing
 FEWEST_RECORDS = 2000
+FEWEST_MEGABYTES, AMPLE = 64, 2.0  # of a data set of the hub are taken; times as much text as will be read
 STEPPING = 0.75  # of the time of a phase goes into its steps
 AT_ONCE = (8, 16, 4, 32, 64)  # rows, in the order in which they are tried
 WORTH_IT = 1.03  # times as fast must another number of rows be
@@ -26,7 +27,7 @@ WORTH_IT = 1.03  # times as fast must another number of rows be
 READING, ANSWERING = ("pretrain", "instruct"), ("align",)  # phases by what they do with their rows
 
 
-def choose_before(settings: Settings, dial: plan.Dial, compute: Compute) -> Settings:
+def choose_before(settings: Settings, dial: plan.Dial, compute: Compute, ranks: int = 1) -> Settings:
     """The settings with all that is chosen now; what the dial reckoned with is left in `dial.choice`."""
     recipe = resolve({**settings, "model": {}})  # what was said of the shape may need the rest of it to be whole
     budget = plan.Budget(
@@ -37,7 +38,7 @@ def choose_before(settings: Settings, dial: plan.Dial, compute: Compute) -> Sett
         unique=text_there_is(settings, recipe),
         lifetime=1.0 if dial.through == "pretrain" else 1 + plan.SHARES["instruct"] / plan.SHARES["pretrain"],
     )
-    timer = Trials(compute, dial.minutes, dial.machine.matmul_flops)
+    timer = Trials(compute, dial.minutes, dial.machine.matmul_flops, ranks)
     settings, choice = plan.choose_shape(
         settings, budget, timer=timer, fits=lambda chosen: _fits(narrowed(chosen, dial), dial.machine)
     )
@@ -46,6 +47,8 @@ def choose_before(settings: Settings, dial: plan.Dial, compute: Compute) -> Sett
     following = plan.follow(whole.model, choice.tokens, choice.epochs)._asdict()
     if "pretrain.microbatch_rows" not in dial.open:  # which was said, and a step is at least that
         following["rows_per_step"] = max(following["rows_per_step"], whole.pretrain.microbatch_rows)
+    unit = math.lcm(ranks, whole.pretrain.microbatch_rows) if ranks > 1 else 1
+    following["rows_per_step"] = unit * math.ceil(following["rows_per_step"] / unit)
     before = recipe.pretrain.rows_per_step
     for key in dial.settled(*(f"pretrain.{name}" for name in following)):
         settings = plan.set_key(settings, key, following[key.split(".")[1]])
@@ -132,7 +135,8 @@ def _fits(settings: Settings, machine: plan.Machine) -> bool:
 
 
 def choose_amounts(settings: Settings, dial: plan.Dial) -> Settings:
-    """How many stories and dialogues TinyWorld writes: as many as will be read, or a fourth of them."""
+    """How many stories and dialogues TinyWorld writes: as many as will be read, or a fourth of them. And how much text
+    of the hub's data sets is taken."""
     recipe, choice = resolve(settings), dial.choice
     assert choice is not None
     flops = dial.flops(compiled=recipe.compute.compile) / recipe.model.training_flop(1)
@@ -140,6 +144,9 @@ def choose_amounts(settings: Settings, dial: plan.Dial) -> Settings:
     if "instruct.steps" not in dial.open:
         steps = recipe.instruct.steps * recipe.instruct.rows_per_step
         tokens["data.dialogues"] = steps * recipe.model.context_length
+    if dial.settled("data.hub_megabytes") and hub_sets(recipe.data):
+        wanted = max(FEWEST_MEGABYTES, math.ceil(AMPLE * choice.read / 1e6))
+        settings = plan.set_key(settings, "data.hub_megabytes", float(wanted))
     for key in dial.settled(*tokens):
         wanted = tokens[key] // (STORY_TOKENS if key == "data.stories" else DIALOGUE_TOKENS)
         wanted = min(wanted, max(FRESH_RECORDS, wanted // MOST_EPOCHS))

@@ -17,11 +17,11 @@ from trivium.errors import ConfigError, DataError
 from trivium.evaluate.tasks import reply_to
 from trivium.generate.engine import Request, generate
 from trivium.generate.sampling import Sampling, stream_seed
+from trivium.lineage import read_lineage
 from trivium.model.transformer import Transformer, adapt
 from trivium.phases import instruct, pretrain
 from trivium.publish import publish, write_text
 from trivium.records import Dialogue, Document
-from trivium.runs import read_lineage
 from trivium.shelf import Parent, is_done, open_model, parent_at
 from trivium.story.start import first_model
 from trivium.story.teller import Teller, fingerprint_texts, name_data
@@ -31,7 +31,7 @@ from trivium.text.packing import PackedRows, RowOf, mixed
 from trivium.text.schemas import Progress, Say, quiet, unseen
 from trivium.text.shards import Shard
 from trivium.text.shards import write as write_shard
-from trivium.text.split import Split
+from trivium.text.split import Split, evenly
 from trivium.text.tokenizer import Tokenizer
 from trivium.text.tokenizer import train as train_tokenizer
 from trivium.train.phase import Phase
@@ -50,9 +50,10 @@ def make_base(teller: Teller) -> Path:
     teller.show.heading("I. Pretrain", "text with words missing: the next one, and blanks in the middle")
     documents = teller.documents(teller.show.say)
     check_texts(documents)
+    teller.hold_to("pretrain", "data.text", documents.train.fingerprint)
     tokenizer = _tokenizer(teller, documents.train)
     shard = token_shard(teller, documents.train, tokenizer)
-    held_out = encode_whole(tokenizer, documents.held_out[: recipe.evaluate.documents])
+    held_out = encode_whole(tokenizer, evenly(documents.held_out, recipe.evaluate.documents))
     _tell_text(teller, shard, tokenizer, len(documents.held_out))
 
     def build(model: Transformer) -> Phase[TokenBatch]:
@@ -213,6 +214,7 @@ def make_instruct(teller: Teller) -> Path:
     model, tokenizer = open_model(run.base, device=teller.compute.device)
     records = teller.dialogues(teller.show.say)
     check_dialogues(records)
+    teller.hold_to("instruct", "data.answers", fingerprint_texts(d.answer for d in records.train))
     rows = dialogue_rows(teller, tokenizer, records.train)
     teller.show.say(f"  {counted(len(records.train), 'dialogue')} in {counted(rows.rows_per_epoch(0), 'row')}")
     row = with_text(teller, tokenizer, rows)

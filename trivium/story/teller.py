@@ -18,6 +18,7 @@ from trivium import plan
 from trivium.compute import Compute
 from trivium.config import Recipe, Settings, resolve, to_toml
 from trivium.distributed.world import World
+from trivium.errors import RunError
 from trivium.model.heads import RewardModel
 from trivium.model.transformer import Transformer
 from trivium.phases.pretrain import next_token_objective
@@ -90,6 +91,24 @@ class Teller:
         """The instructions and their answers, which are read once."""
         self._dialogues = self._dialogues or load_dialogues(self.recipe.data, self.recipe.seed, say)
         return self._dialogues
+
+    def hold_to(self, phase: str, named: str, fingerprint: str) -> None:
+        """Go on with a phase that was begun on the same data only: on other rows it would be another phase.
+
+        named   the setting that names the data
+        raises  RunError
+        """
+        noted = self.run.data(phase)
+        was = noted.read_text(encoding="utf-8") if noted.exists() and self.run.state(phase).exists() else ""
+        if was and was != fingerprint:
+            raise RunError(
+                f"{self.run.path}: {phase} was begun on other data ({named}, fingerprint {was}, now {fingerprint}); "
+                "put the files back as they were, or choose another --out"
+            )
+        self.world.barrier()
+        if self.world.first and not was:
+            noted.parent.mkdir(exist_ok=True)
+            write_text(noted, fingerprint)
 
     def settle(self, key: str, value: object, *, for_good: bool = True) -> None:
         """Write one of the dial's choices into the recipe; the first rank's choice is everybody's.
@@ -218,6 +237,7 @@ class Teller:
         """Train up to a step, or to the end."""
         found: dict[str, float] = last_evaluation(self.run, phase.name)
         begun, started = time.monotonic(), False
+        self.keep_time()
         for progress in run_phase(
             phase,
             self.run,
@@ -227,6 +247,8 @@ class Teller:
             say=self.show.say,
             until=until,
         ):
+            if time.monotonic() - self._clock >= self.recipe.compute.save_seconds:
+                self.keep_time()  # as often as weights are kept, lest a run that is killed has its time twice
             if not self.world.first:
                 continue
             if not started:

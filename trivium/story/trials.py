@@ -24,16 +24,19 @@ class Trials:
     and makes neighbours faster alike.
     """
 
-    def __init__(self, compute: Compute, minutes: float, flops: float) -> None:
-        """flops  of large products, per second: what a trial will take is reckoned from it, until one was made"""
+    def __init__(self, compute: Compute, minutes: float, flops: float, ranks: int = 1) -> None:
+        """
+        flops  of large products, per second: what a trial will take is reckoned from it, until one was made
+        ranks  that train together; all of them try
+        """
         self.compute = compute._replace(compiled=False)
         self.left = min(MOST_SECONDS, SHARE * 60 * minutes) if minutes >= FROM_MINUTES else 0.0
         self.kept = FOR_OTHERS * self.left
-        self.flops, self.warm = flops / 3, False
+        self.flops, self.warm, self.ranks = flops / ranks / 3, False, ranks
         self.timed: set[tuple[ModelConfig, int]] = set()
 
     def __call__(self, model: ModelConfig, at_once: int, rows: int) -> float | None:
-        """Tokens per second of whole steps; 0 where they do not fit, None when time is up.
+        """Tokens per second of whole steps, of all ranks; 0 where they do not fit, None when time is up.
 
         at_once, rows  computed at once, and in a step
         """
@@ -54,7 +57,7 @@ class Trials:
             taken = time.perf_counter() - begun
             self.left -= taken
         self.flops = flop / taken
-        return rows * model.context_length / seconds
+        return self.ranks * rows * model.context_length / seconds
 
     def _seconds(self, size: Size) -> float:
         """Of the best step."""

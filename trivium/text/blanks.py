@@ -30,9 +30,11 @@ from trivium.text.tokenizer import Tokenizer
 _SHORT_SHARE = 0.5
 _MOST_WORDS = 5
 _SUFFIX_FIRST_SHARE = 0.5
+MARKS = 3  # around what stands before and after a blank
 
 _WORD = re.compile(r" ?\w+(?:['’-]\w+)*")
 _WORD_AMID_SENTENCE = re.compile(r"(?<=\w) [^\W\d_]+(?= \w|[.,;!?])")
+_LETTERS_AMID_OTHERS = re.compile(r"(?<=\w)[^\W\d_]{1,2}(?=\w)")
 _PART_OF_WORD_FIRST, _PART_OF_WORD_LAST = re.compile(r"^\S*\s+"), re.compile(r"\s+\S*$")
 _BLANK = re.compile(r" ?_{3,}")
 
@@ -41,7 +43,7 @@ class Blank(NamedTuple):
     """A text with a word left out: prefix + answer + suffix is the text."""
 
     prefix: str
-    answer: str  # begins with its space
+    answer: str  # begins with its space, where there are spaces
     suffix: str
 
 
@@ -105,13 +107,19 @@ def _arrange(
     return np.array([*opening, *ids], dtype=np.int32)
 
 
-def prompt(prefix: str, suffix: str, tokenizer: Tokenizer) -> NDArray[np.int32]:
+def prompt(prefix: str, suffix: str, tokenizer: Tokenizer, *, room: int | None = None) -> NDArray[np.int32]:
     """(N,) ids after which a model writes the blank, and the end of text when it is done.
+
+    room  at most so many ids: what is far from the blank is left out, on both sides
 
     Suffix first: there a small model, which goes on with what it read last, begins 83 % of words rightly
     where it begins 7 % in the other order (docs/log.md).
     """
     before, after = tokenizer.encode(prefix), tokenizer.encode(suffix)
+    if room is not None:
+        left = room - len(tokenizer.opening) - MARKS
+        after = after[: max(left // 2, left - len(before))]
+        before = before[max(0, len(before) + len(after) - left) :]
     ids = [tokenizer.blank_prefix, tokenizer.blank_suffix, *after, tokenizer.blank_middle, *before]
     return np.array([*tokenizer.opening, *ids], dtype=np.int32)
 
@@ -141,11 +149,18 @@ def opening_spaces(text: str) -> list[bool]:
 def held_out_blanks(texts: Sequence[str], seed: int, count: int, *, context: int = 400) -> list[Blank]:
     """Words left out of sentences, the same for the same arguments; at most `count`, fewer when the texts hold fewer.
 
-    Every text gives one blank before any gives a second. An answer is one word of letters, right after another word.
+    Every text gives one blank before any gives a second. An answer is one word of letters, right after another word;
+    in a script that does not part words by spaces, one or two letters amid others.
     context  characters; the most that a prefix or a suffix has, cut to whole words
     """
+    return _blanks(texts, _WORD_AMID_SENTENCE, seed, count, context) or _blanks(
+        texts, _LETTERS_AMID_OTHERS, seed, count, context
+    )
+
+
+def _blanks(texts: Sequence[str], kind: re.Pattern[str], seed: int, count: int, context: int) -> list[Blank]:
     order = _generator(seed, len(texts)).permutation(len(texts))
-    waiting = deque(_shuffled_blanks(texts[i], _generator(seed, i), context=context) for i in order.tolist())
+    waiting = deque(_shuffled_blanks(texts[i], kind, _generator(seed, i), context=context) for i in order.tolist())
     blanks: list[Blank] = []
     while waiting and len(blanks) < count:
         source = waiting.popleft()
@@ -160,8 +175,10 @@ def _generator(seed: int, item: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, item))))
 
 
-def _shuffled_blanks(text: str, generator: np.random.Generator, *, context: int) -> Iterator[Blank]:
-    words = [match.span() for match in _WORD_AMID_SENTENCE.finditer(text)]
+def _shuffled_blanks(
+    text: str, kind: re.Pattern[str], generator: np.random.Generator, *, context: int
+) -> Iterator[Blank]:
+    words = [match.span() for match in kind.finditer(text)]
     for i in generator.permutation(len(words)).tolist():
         start, stop = words[i]
         prefix, suffix = text[max(0, start - context) : start], text[stop : stop + context]

@@ -25,6 +25,7 @@ from trivium.worlds import pydocs, tinyworld
 Record = TypeVar("Record", Dialogue, Pair)
 
 TINYWORLD, PYDOCS = "tinyworld", "pydocs"
+MEGABYTE = 1e6
 HELD_OUT = 1000  # records that a world writes to measure on
 FIRST_TEXTS, FIRST_RECORDS = 200, 100_000  # of each file are read before anything is trained: records in a second
 MOST_TEXTS, MOST_RECORDS = 10_000, 200_000  # of each sort: of very many files the last ones are not looked into
@@ -34,7 +35,7 @@ NOT_WRITTEN = {
     TINYWORLD: "it has no pairs on file, its judge votes on the model's own answers; it measures on its own",
     PYDOCS: "it is texts to learn from, of which a share is held out; name it in data.text",
 }
-FORMAT = "1"  # of what is gathered: another one is gathered anew
+FORMAT = "2"  # of what is gathered: another one is gathered anew
 
 
 def load_documents(
@@ -66,7 +67,8 @@ def documents_of(data: DataConfig, seed: int, say: Say) -> Iterator[tuple[Docume
             yield from ((document, side) for document in weighted(_told(pydocs.documents(), say), weight))
     for field, where in (("text", side), ("text_held_out", Side.HELD_OUT)):
         if on_file := files_named(data, field):
-            found = read_documents(on_file, bad_rows=data.bad_rows, say=say)
+            most = MEGABYTE * data.hub_megabytes
+            found = read_documents(on_file, bad_rows=data.bad_rows, say=say, most=most)
             yield from ((document, where) for document in found)
 
 
@@ -90,12 +92,18 @@ def _key(data: DataConfig, seed: int) -> str:
         parts += [__version__, seed, data.stories]
     for field in ("text", "text_held_out"):
         for source in sources_of(files_named(data, field), field="data.text", kinds=TEXT_KINDS):
+            parts += [data.hub_megabytes] if source.data_set else []
             folder = source.data_set.name if source.data_set else ""
             files = sorted(Path(folder).rglob("*")) if folder and Path(folder).is_dir() else [source.path]
             for file in (archive_of(file) or file for file in files):
                 state = file.stat() if file.is_file() else None
                 parts.append((str(source), str(file), state and (state.st_size, state.st_mtime_ns)))
     return repr(parts)
+
+
+def hub_sets(data: DataConfig) -> int:
+    """How many data sets of the hub the texts to learn from come from."""
+    return sum(map(hub.is_hub, files_named(data, "text")))
 
 
 def load_dialogues(data: DataConfig, seed: int, say: Say) -> Split[Dialogue]:

@@ -3,6 +3,7 @@
 A segment is a document, a dialogue, or a piece of a document too long for a row. T row length, B rows, N segments.
 """
 
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from functools import partial
 from math import floor
@@ -99,30 +100,32 @@ class PackedRows:
         if row_length < 2:
             raise ConfigError(f"row_length = {row_length}: a token and its target need 2 positions; give more")
         self._fetch = fetch
-        self._row_length = row_length
+        self.row_length = row_length
         self._seed = seed
         self._pad = pad
         self._slack = slack
         self._cut = cut
         self._weights = weights
-        self._counts: list[int] = []  # rows of the epochs that are over
+        self._ends: list[int] = []  # of the epochs that are over, the number of the first row that is not theirs
         self._epochs: dict[int, Epoch] = {}  # those last used
 
     def rows_per_epoch(self, epoch: int) -> int:
-        while len(self._counts) <= epoch:
-            self._counts.append(len(self._epoch(len(self._counts))))
-        return self._counts[epoch]
+        while len(self._ends) <= epoch:
+            self._ends.append(self._first_of(len(self._ends)) + len(self._epoch(len(self._ends))))
+        return self._ends[epoch] - self._first_of(epoch)
+
+    def _first_of(self, epoch: int) -> int:
+        """The number of its first row, where the epochs before it are over."""
+        return self._ends[epoch - 1] if epoch else 0
 
     def row(self, index: int) -> Row:
         """Row number `index`, counted through all epochs."""
-        epoch = 0
-        while epoch < len(self._counts) and index >= self._counts[epoch]:
-            index -= self._counts[epoch]
+        epoch = bisect_right(self._ends, index)
+        while not self._epoch(epoch).has(index - self._first_of(epoch)):
+            self.rows_per_epoch(epoch)
             epoch += 1
-        while not self._epoch(epoch).has(index):
-            index -= self.rows_per_epoch(epoch)
-            epoch += 1
-        return self._fill([self._fetch(epoch, *segment) for segment in self._epoch(epoch).segments(index)])
+        place = index - self._first_of(epoch)
+        return self._fill([self._fetch(epoch, *segment) for segment in self._epoch(epoch).segments(place)])
 
     def batch(self, step: int, rows_per_step: int) -> TokenBatch:
         """All rows of a step."""
@@ -138,12 +141,12 @@ class PackedRows:
     def _begin(self, epoch: int) -> Epoch:
         slack = self._slack(epoch) if self._slack else np.zeros_like(self._lengths)
         longest = int(slack.max())
-        if longest >= self._row_length:
+        if longest >= self.row_length:
             raise ConfigError(
-                f"row_length = {self._row_length}: must exceed the {longest} tokens kept free in each piece; give more"
+                f"row_length = {self.row_length}: must exceed the {longest} tokens kept free in each piece; give more"
             )
-        cut = Cut(self._lengths, self._row_length - slack, self._times(epoch))
-        return Epoch(cut, slack, self._row_length, partial(self._generator, epoch), may_cut=self._cut)
+        cut = Cut(self._lengths, self.row_length - slack, self._times(epoch))
+        return Epoch(cut, slack, self.row_length, partial(self._generator, epoch), may_cut=self._cut)
 
     def _times(self, epoch: int) -> Integers | int:
         """(items,) how often each comes in an epoch: of a weight of 2.5 twice and three times by turns."""
@@ -159,7 +162,7 @@ class PackedRows:
         return np.random.Generator(np.random.Philox(np.random.SeedSequence(parts)))
 
     def _fill(self, segments: Sequence[tuple[NDArray[np.int32], NDArray[np.bool_]]]) -> Row:
-        length = self._row_length
+        length = self.row_length
         row = Row(
             np.full(length, self._pad, dtype=np.int64),
             np.full(length, self._pad, dtype=np.int64),

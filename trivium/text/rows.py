@@ -15,6 +15,7 @@ ROW_KINDS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 MAX_LINE_BYTES = 16 * 2**20
 MAX_FILE_BYTES = 2**30  # only for what must be held whole: a .json file that is one list
 MAX_DEPTH = 64
+PEEKED_BYTES = 4096
 PARQUET_BATCH = 256  # rows
 # Text that is not UTF-8, times out of range, time zones that are not known here.
 PARQUET_VALUE_ERRORS = (ValueError, OverflowError, KeyError)
@@ -141,10 +142,19 @@ def _depth(value: object) -> int:
 
 def _json(path: Path, name: str) -> Iterator[Entry]:
     """A .json file is one list of objects, or lines of objects."""
-    first = next((line for _, line in lines_of(path, name) if isinstance(line, DataError) or line.strip()), b"")
-    if isinstance(first, DataError) or not first.lstrip().startswith(b"["):
-        return _json_lines(path, name)
-    return _json_list(path, name)
+    return _json_list(path, name) if _begins(path, name) == b"[" else _json_lines(path, name)
+
+
+def _begins(path: Path, name: str) -> bytes:
+    """The first byte that is neither blank nor of a byte order mark; none where the file cannot be read."""
+    try:
+        with open_bytes(path, name) as file:
+            while some := file.read(PEEKED_BYTES):
+                if shown := some.removeprefix(b"\xef\xbb\xbf").lstrip():
+                    return shown[:1]
+    except DataError:  # is told by whoever reads it
+        pass
+    return b""
 
 
 def _json_list(path: Path, name: str) -> Iterator[Entry]:

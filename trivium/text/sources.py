@@ -5,10 +5,11 @@ import io
 import os
 import re
 from codecs import getincrementaldecoder
-from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from fnmatch import fnmatch
 from functools import partial
 from itertools import chain, groupby, islice
+from math import inf
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -92,6 +93,7 @@ def read_documents(
     say: Say = quiet,
     section: int = SECTION,
     first: int | None = None,
+    most: float = inf,
 ) -> Iterator[Document]:
     """Every document of the files that the specs stand for; a long one is cut into sections ("alice.txt§3").
 
@@ -99,6 +101,7 @@ def read_documents(
              is not one of TEXT_COLUMNS; "NAME*0.5" where its records are seen in every second epoch only
     section  characters
     first    only so many of each file
+    most     UTF-8 bytes of text that are taken of each data set of the hub
     raises   ConfigError for a spec without files, DataError for a bad file, or a bad row unless bad_rows = "skip"
     """
 
@@ -107,10 +110,25 @@ def read_documents(
             return weighted(_read_plain(source, tell, bad_rows=bad_rows, section=section), source.weight)
         known = partial(_recognise, column=source.column, section=section)
         found = read_file(source, tell, recognise=known, noun="document", bad_rows=bad_rows)
+        if source.data_set is not None:
+            found = _beginning(
+                found, most, lambda size: say(f"{source.name}: its first {size / 1e6:,.1f} MB are taken")
+            )
         return weighted(found, source.weight)
 
     sources = sources_of(specs, field="data.text", kinds=TEXT_KINDS, say=say)
     return read_sources(sources, read, bad_rows=bad_rows, say=say, first=first)
+
+
+def _beginning(documents: Iterable[Document], most: float, tell: Callable[[int], None]) -> Iterator[Document]:
+    """Documents of about so many bytes; it is told when there are more."""
+    size = 0
+    for document in documents:
+        if size >= most:
+            tell(size)
+            return
+        size += len(document.text.encode("utf-8", "surrogatepass"))
+        yield document
 
 
 def _sources(spec: str, *, field: str, kinds: Collection[str], say: Say) -> list[Source]:
@@ -220,7 +238,9 @@ def _names(paths: list[Path]) -> dict[Path, str]:
 def _recognise(row: Row, *, column: str | None, section: int) -> Schema[Document]:
     """The column that holds the text. Raises DataError naming the columns there are."""
     strings = [key for key, value in row.value.items() if isinstance(value, str)]
-    found = next((name for name in ([column] if column else TEXT_COLUMNS) if name in strings), None)
+    empty = [key for key, value in row.value.items() if value is None]
+    wanted = [column] if column else TEXT_COLUMNS
+    found = next((name for names in (strings, empty) for name in wanted if name in names), None)
     if found is not None:
         return Schema(
             f'text in column "{found}"',

@@ -8,6 +8,7 @@ from trivium.errors import ConfigError
 from trivium.records import Dialogue, Document, Message, Pair
 
 Record = TypeVar("Record")
+Item = TypeVar("Item")
 
 
 class Split(NamedTuple, Generic[Record]):
@@ -23,18 +24,24 @@ def held_out(key: str, *, share: float) -> bool:
 def split(records: Iterable[Record], *, key: Callable[[Record], str], share: float) -> Split[Record]:
     """Records in their order, parted by their keys.
 
-    share    in [0, 1); above 0 and with two keys or more, neither side is empty
+    share    in [0, 1); above 0 and with two keys or more, neither side is empty; a single record is learned from
     raises   ConfigError when share lies outside
     """
     share = _checked(share)
     keyed = [(key(record), record) for record in records]
     places = {name: place_of(name) for name in {name for name, _ in keyed}}
-    apart = {name for name, place in places.items() if place < share}
+    apart = {name for name, place in places.items() if place < share} if len(keyed) > 1 else set()
     if share > 0 and len(places) > 1:
         by_place = sorted(places, key=lambda name: (places[name], name))
         apart = (apart | {by_place[0]}) - {by_place[-1]}
     train = [record for name, record in keyed if name not in apart]
     return Split(train, [record for name, record in keyed if name in apart])
+
+
+def evenly(items: Sequence[Item], count: int) -> list[Item]:
+    """At most so many items from all over the sequence, in their order: its beginning may be of one kind."""
+    count = min(count, len(items))
+    return [items[place * len(items) // count] for place in range(count)]
 
 
 def document_key(document: Document) -> str:
