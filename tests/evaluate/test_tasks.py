@@ -1,6 +1,6 @@
 """Right answers, blanks and blind comparisons."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 import torch
@@ -51,12 +51,21 @@ def test_accuracy_is_counted_over_all_and_by_kind(tokenizer: Tokenizer, monkeypa
         Reply("three", True, []),
         Reply("It is 3.", False, []),
     ]
-    rooms = []
-    monkeypatch.setattr(tasks, "reply_to", lambda *told: rooms.append(told[3].max_new_tokens) or said)
+    rooms: list[tuple[int, int]] = []
+
+    def reply(
+        model: object, tokenizer: object, prompts: Sequence[Sequence[Message]], sampling: Sampling
+    ) -> list[Reply]:
+        rooms.append((len(prompts), sampling.max_new_tokens))
+        return [said[int(prompt[0].content.strip("What is?"))] for prompt in prompts]
+
+    monkeypatch.setattr(tasks, "reply_to", reply)
     asked = [dialogue(0, "a"), dialogue(1, "b"), dialogue(2, "b", ("two", "three")), dialogue(3, "b")]
     found = mark(None, tokenizer, asked)  # type: ignore[arg-type]
-    mark(None, tokenizer, [*asked[:3], dialogue(3, "b", ("one", "so warm " * 90))])  # type: ignore[arg-type]
-    assert rooms == [64, 1 + len(tokenizer.encode("so warm " * 90))]
+    assert rooms == [(4, 64), (0, 1)]
+    long = dialogue(1, "b", ("it is 1", "so warm " * 90))
+    assert mark(None, tokenizer, [asked[0], long, *asked[2:]]).exact == 0.75  # type: ignore[arg-type]
+    assert rooms[2:] == [(3, 64), (1, 1 + len(tokenizer.encode("so warm " * 90)))]
     assert (found.exact, found.by_kind) == (0.75, {"a": 1.0, "b": pytest.approx(2 / 3)})  # the last never ended
     assert (found.f1, found.ended) == (1.0, 0.75)
 

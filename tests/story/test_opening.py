@@ -252,13 +252,14 @@ def test_what_the_dial_chose_stands_in_the_recipe_which_trains_the_same_weights_
 
 
 def test_the_dial_chooses_rows_that_ranks_can_share_and_what_was_said_is_refused_before_anything_is_trained() -> None:
+    phases = ("pretrain", "instruct")
     for ranks in (1, 2, 3, 16):
         settings, _ = begin({"instruct": {"rows_per_step": 48}}, 30.0, COMPUTE, ranks=ranks)
         assert resolve(settings).pretrain.rows_per_step % ranks == 0
-        check_ranks(resolve(settings), ranks, "")
+        check_ranks(resolve(settings), ranks, phases)
     whole = resolve({"pretrain": {"rows_per_step": 48}, "instruct": {"rows_per_step": 8}})
-    check_ranks(whole, 16, "pretrain")
+    check_ranks(whole, 16, phases[:1])
     with pytest.raises(ConfigError, match=r"instruct\.rows_per_step = 8: must divide among 16 ranks; try 16"):
-        check_ranks(whole, 16, "")
-    with pytest.raises(ConfigError, match=r"pretrain\.rows_per_step = 48: must divide among 7 ranks; try 49"):
-        check_ranks(whole, 7, "pretrain")
+        check_ranks(whole, 16, phases)
+    with pytest.raises(ConfigError, match=r"pretrain\.rows_per_step = 48: must divide among 7 ranks; try 56"):
+        check_ranks(whole, 7, phases)

@@ -91,15 +91,17 @@ def test_whoever_is_shut_out_does_not_come_in_again_by_a_password(place: Place) 
     credentials = {"name": "Ada", "password": "a long password"}
     assert ada.post("/api/join", json={"secret": secret, **credentials}).status_code == 201
     assert elsewhere.post("/api/enter", json=credentials).status_code == 201
-    sessions = owner.get("/api/team").json()["sessions"]
-    assert {one["name"]: one["own"] for one in sessions} == {"me": True, "Ada": False}
-    numbers = {one["name"]: one["person_id"] for one in sessions}
-    assert ada.request("DELETE", f"/api/people/{numbers['Ada']}", json={}).status_code == 403
-    assert owner.request("DELETE", f"/api/people/{numbers['me']}", json={}).status_code == 400
-    assert owner.request("DELETE", f"/api/people/{numbers['Ada']}", json={}).status_code == 200
+    told = owner.get("/api/team").json()
+    (person,) = told["people"]
+    assert (person["name"], person["role"]) == ("Ada", "rater")
+    mine = next(one["person_id"] for one in told["sessions"] if one["name"] == "me")
+    assert ada.request("DELETE", f"/api/people/{person['id']}", json={}).status_code == 403
+    assert owner.request("DELETE", f"/api/people/{mine}", json={}).status_code == 400
+    assert owner.request("DELETE", f"/api/people/{person['id']}", json={}).status_code == 200
     assert ada.get("/vote").status_code == elsewhere.get("/vote").status_code == 401
     assert elsewhere.post("/api/enter", json=credentials).status_code == 400
-    assert [one["name"] for one in owner.get("/api/team").json()["sessions"]] == ["me"]
+    told = owner.get("/api/team").json()
+    assert ([one["name"] for one in told["sessions"]], told["people"]) == (["me"], [])
 
 
 def test_whoever_has_a_password_comes_in_again_elsewhere_by_a_new_session(place: Place) -> None:

@@ -93,14 +93,24 @@ class Marks(NamedTuple):
     by_kind: dict[str, float]  # exact, by kind of instruction
 
 
+def greedy_replies(model: Transformer, tokenizer: Tokenizer, dialogues: Sequence[Dialogue], room: int) -> list[Reply]:
+    """An answer to each; those that need more room are written by themselves, as all have the room of the longest."""
+    longest = [max(map(len, tokenizer.encode_many(accepted_of(each)))) for each in dialogues]
+    found: dict[int, Reply] = {}
+    for needs_more in (False, True):
+        some = [i for i, needed in enumerate(longest) if (needed >= room) is needs_more]
+        most = 1 + max((longest[i] for i in some), default=0) if needs_more else room
+        prompts = [dialogues[i].prompt for i in some]
+        found |= zip(some, reply_to(model, tokenizer, prompts, GREEDY._replace(max_new_tokens=most)), strict=True)
+    return [found[i] for i in range(len(dialogues))]
+
+
 def mark(model: Transformer, tokenizer: Tokenizer, dialogues: Sequence[Dialogue], *, room: int = ROOM) -> Marks:
     """Answers to the instructions beside those that are accepted: of a dialogue without a list, its own.
 
-    room  tokens of an answer at least; more where one that is accepted is longer
+    room  tokens of an answer; more where one that is accepted is longer
     """
-    expected = (len(ids) for ids in tokenizer.encode_many([text for each in dialogues for text in accepted_of(each)]))
-    sampling = GREEDY._replace(max_new_tokens=max(room, 1 + max(expected, default=0)))
-    replies = reply_to(model, tokenizer, [dialogue.prompt for dialogue in dialogues], sampling)
+    replies = greedy_replies(model, tokenizer, dialogues, room)
     by_kind: dict[str, list[bool]] = defaultdict(list)
     overlap = 0.0
     for dialogue, reply in zip(dialogues, replies, strict=True):

@@ -61,7 +61,7 @@ def engine_for(url: sa.URL) -> Engine:
 def roll_back(path: Path) -> None:
     """Undo what a process that was killed had half written: until somebody who may write does, nobody can read."""
     if path.with_name(f"{path.name}-journal").exists():
-        with suppress(sqlite3.OperationalError), closing(sqlite3.connect(path)) as connection:
+        with suppress(sqlite3.Error), closing(sqlite3.connect(path)) as connection:
             connection.execute("SELECT count(*) FROM sqlite_master")  # SQLite does it before it reads
 
 

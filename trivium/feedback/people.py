@@ -162,12 +162,14 @@ class People:
         self._store.write(lambda connection: _revoke(connection, tables.sessions.c.id == session_id))
 
     def shut_out(self, person_id: int) -> None:
-        """Ends all of the person's sessions, and no password opens another one. The votes stay."""
+        """Ends all of the person's sessions and invitations, and no password opens the door. The votes stay."""
 
         def shut(connection: Connection) -> None:
-            people = tables.people
+            people, invitations = tables.people, tables.invitations
             connection.execute(sa.update(people).where(people.c.id == person_id).values(password_hash=None))
             _revoke(connection, tables.sessions.c.person_id == person_id)
+            theirs = (invitations.c.invited_by == person_id, invitations.c.ended_at.is_(None))
+            connection.execute(sa.update(invitations).where(*theirs).values(ended_at=_now()))
 
         self._store.write(shut)
 
@@ -180,6 +182,14 @@ class People:
     def people(self) -> list[Person]:
         with self._store.read() as connection:
             return [Person(*row) for row in connection.execute(sa.select(*_PERSON).order_by(tables.people.c.id))]
+
+    def welcome(self) -> list[Person]:
+        """Those who are in, or can come in by their password."""
+        people, sessions = tables.people.c, tables.sessions.c
+        inside = people.id.in_(sa.select(sessions.person_id).where(*_lasting()))
+        query = sa.select(*_PERSON).where(inside | people.password_hash.is_not(None)).order_by(people.id)
+        with self._store.read() as connection:
+            return [Person(*row) for row in connection.execute(query)]
 
     def invitations(self) -> list[Invitation]:
         """Those that can still be used."""

@@ -192,7 +192,7 @@ def describe(recipe: Recipe, dial: Dial | None, stages: list[Stage], *, device: 
         "pairs_to_vote_on": 0 if recipe.data.pairs else pairs_to_vote_on(recipe, dial),
         "memory_bytes": memory.likely,
         "memory_most_bytes": memory.most,
-        "disk_bytes": disk_of(recipe, (dial.choice.unique if dial and dial.choice else None) or 0.0),
+        "disk_bytes": disk_of(recipe),
         "open": [key for key in dial.open if key.partition(".")[0] not in done] if dial else [],
     }
 

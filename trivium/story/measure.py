@@ -26,7 +26,7 @@ from trivium.phases.align.rollout import Writers
 from trivium.phases.align.rules import read_rules
 from trivium.records import Dialogue
 from trivium.runs import Round, Run
-from trivium.shelf import is_done, open_model
+from trivium.shelf import is_done, open_model, stands
 from trivium.show import Show
 from trivium.story.collecting import has_judge
 from trivium.story.opening import look_at, look_into
@@ -61,7 +61,9 @@ def room_of(recipe: Recipe) -> int:
 
 def prepare_exam(teller: Teller, tokenizer: Tokenizer) -> Exam:
     recipe, sizes = teller.recipe, teller.recipe.evaluate
-    documents = evenly(teller.documents().held_out, sizes.documents)
+    texts = teller.documents()
+    warn_of_others(teller, texts.train.fingerprint)
+    documents = evenly(texts.held_out, sizes.documents)
     dialogues = teller.dialogues().held_out
     return Exam(
         documents=encode_whole(tokenizer, documents),
@@ -71,6 +73,14 @@ def prepare_exam(teller: Teller, tokenizer: Tokenizer) -> Exam:
         questions=measuring_questions(teller),
         room=room_of(recipe),
     )
+
+
+def warn_of_others(teller: Teller, fingerprint: str) -> None:
+    """Where base has learned from other texts than there are now, some that are held out may be no news to it."""
+    base = teller.run.base
+    taught = read_lineage(base).data if stands(base) else {}
+    if taught and fingerprint not in taught.values():
+        teller.show.warn("the texts are not those that base has learned from: it may know what is held out now")
 
 
 def measure_run(teller: Teller, questions: Sequence[Dialogue] = (), *, say: Say = quiet) -> Measures:
@@ -108,7 +118,7 @@ def measure_run(teller: Teller, questions: Sequence[Dialogue] = (), *, say: Say 
 
 
 def aligned_rounds(run: Run) -> list[Round]:
-    return [round for round in run.rounds() if is_done(round.aligned)]
+    return [round for round in run.rounds() if stands(round.aligned)]
 
 
 def models_of(run: Run) -> dict[str, Path]:

@@ -57,6 +57,7 @@ def seed_of(recipe: Recipe, number: int) -> int:
 def _make_member(teller: Teller, number: int) -> None:
     run, recipe, name = teller.run, member_recipe(teller.recipe, number), phase_name(number)
     documents, tokenizer = teller.documents(), Tokenizer.load(run.tokenizer)
+    teller.hold_to(name, "data.text", documents.train.fingerprint)
     shard = token_shard(teller, documents.train, tokenizer)
     held_out = encode_whole(tokenizer, evenly(documents.held_out, recipe.evaluate.documents))
     teller.show.say(

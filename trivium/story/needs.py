@@ -5,7 +5,8 @@ from typing import NamedTuple
 from trivium import plan
 from trivium.config import OptimizerConfig, Recipe
 from trivium.config.align import PAIRS
-from trivium.text.corpus import hub_sets
+from trivium.text.amount import bytes_of_files
+from trivium.text.corpus import MEGABYTE, has_world, hub_sets
 
 STORY_TOKENS, DIALOGUE_TOKENS = 170, 55  # of TinyWorld, roughly: how much of it a run needs
 LIBRARIES = 380 * 2**20  # bytes: a process that has opened a run on the CPU, before its first step
@@ -80,13 +81,11 @@ def answering_memory(recipe: Recipe, tokens: int = ANSWER_TOKENS, *, dtype_bytes
     return working + 2 * 4 * shape.parameters
 
 
-def disk_of(recipe: Recipe, text: float) -> int:
-    """Bytes of the run folder: four models, two checkpoints with their optimizer, texts, token files, compiled code.
-
-    text  bytes of it that there are on file and in TinyWorld
-    """
+def disk_of(recipe: Recipe) -> int:
+    """Bytes of the run folder: four models, two checkpoints with their optimizer, texts, token files, compiled code."""
     models = 4 * 4 * recipe.model.parameters
     checkpoints = 2 * 3 * 4 * recipe.model.parameters
-    text += 1e6 * recipe.data.hub_megabytes * hub_sets(recipe.data)
+    text = bytes_of_files(recipe.data) + MEGABYTE * recipe.data.hub_megabytes * hub_sets(recipe.data)
+    text += STORY_TOKENS * TEXT_BYTES * recipe.data.stories if has_world(recipe.data, "text") else 0
     texts = int(text * (1 + TOKEN_BYTES / TEXT_BYTES))
     return models + checkpoints + texts + (COMPILED_DISK if recipe.compute.compile else 0)

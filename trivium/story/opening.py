@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,12 @@ import msgspec
 
 from trivium import plan
 from trivium.compute import Compute, compiling_obstacle, prepare
-from trivium.config import Recipe, Settings, merge, read_settings, resolve
+from trivium.config import OptimizerConfig, Recipe, Settings, merge, read_settings, resolve
 from trivium.distributed.world import World, join_world
 from trivium.errors import ConfigError, RunError
 from trivium.lineage import LINEAGE, read_lineage
 from trivium.runs import Run, open_run, read_run
-from trivium.shelf import is_done
+from trivium.shelf import is_done, stands
 from trivium.show import Show
 from trivium.story.sizing import choose_before
 from trivium.story.start import with_start
@@ -85,7 +85,7 @@ def open_story(
             settings, dial = world.from_first(begin(said, whole, compute, through=through, ranks=world.size))
         else:
             settings, dial = go_on(run, said, None if minutes is None else whole, new_round=new_round)
-        check_ranks(resolve(settings), world.size, through)
+        check_ranks(resolve(settings), world.size, phases_to_come(run, through))
         wanted, obstacle = resolve(settings).compute.compile, compiling_obstacle(world.device)
         compute = compute._replace(compiled=wanted and not obstacle)
         teller = Teller(run, settings, dial, compute, world, interrupt, Show(quiet=not world.first), begun=begun)
@@ -145,13 +145,20 @@ def name_of(recipe: Path | None) -> str:
     return "tinyworld" if recipe is None else recipe.stem.lower()
 
 
-def check_ranks(recipe: Recipe, ranks: int, through: str) -> None:
+def phases_to_come(run: Run, through: str) -> list[str]:
+    """Of phases I and II, those that are not done and not beyond what was asked for."""
+    wanted = {"pretrain": run.base} | ({} if through == "pretrain" else {"instruct": run.instruct})
+    return [phase for phase, folder in wanted.items() if not stands(folder)]
+
+
+def check_ranks(recipe: Recipe, ranks: int, phases: Sequence[str]) -> None:
     """raises  ConfigError when the rows of a step cannot be shared out, of phase II too: before phase I is trained"""
-    for phase in ("pretrain",) if through == "pretrain" else ("pretrain", "instruct"):
-        rows = getattr(recipe, phase).rows_per_step
-        if rows % ranks:
-            nearest = max(1, round(rows / ranks)) * ranks
-            raise ConfigError(f"{phase}.rows_per_step = {rows}: must divide among {ranks} ranks; try {nearest}")
+    for phase in phases:
+        settings: OptimizerConfig = getattr(recipe, phase)
+        if settings.rows_per_step % ranks:
+            unit = math.lcm(ranks, settings.microbatch_rows)
+            told = f"{phase}.rows_per_step = {settings.rows_per_step}: must divide among {ranks} ranks"
+            raise ConfigError(f"{told}; try {max(1, round(settings.rows_per_step / unit)) * unit}")
 
 
 def begin(

@@ -37,6 +37,7 @@ from trivium.story.teller import Teller, fingerprint_texts
 from trivium.story.trusting import NO_VOTES, Votes, is_refused, make_reward, open_scorer
 from trivium.terms import read_term
 from trivium.text.corpus import load_pairs
+from trivium.text.dialogue import fit_all
 from trivium.text.packing import microbatches
 from trivium.text.schemas import quiet
 from trivium.text.tokenizer import Tokenizer
@@ -192,19 +193,27 @@ def preferred_answers(pairs: Sequence[LabelledPair]) -> list[Dialogue]:
     ]
 
 
+def fitting(teller: Teller, tokenizer: Tokenizer, pairs: Sequence[LabelledPair]) -> list[Dialogue]:
+    """The preferred answers of which something to learn fits into the context."""
+    preferred, settings = preferred_answers(pairs), teller.recipe.instruct
+    length = teller.recipe.model.context_length
+    fitted = fit_all(preferred, tokenizer, length, loss_on=settings.loss_on, bad_rows="skip")
+    return [each for each, fits in zip(preferred, fitted, strict=True) if fits.rendered is not None]
+
+
 def make_imitator(teller: Teller, round: Round, votes: Votes) -> Path:
     """Where reinforcement starts. Of pairs on file the preferred answers are imitated first: the policy, which learned
     other answers, would hardly ever write them, and what is never written is never rewarded."""
     before = policy_before(teller, round.number)
     folder = round.imitator
     epochs = teller.recipe.align.imitation_epochs
-    preferred, held_out = preferred_answers(votes.train), preferred_answers(votes.held_out)
+    preferred = preferred_answers(votes.train)
     if round.number > 1 or not preferred or not epochs:
         return before
     if is_done(folder):
         return folder
     model, tokenizer = open_model(before, device=teller.compute.device)
-    rows = dialogue_rows(teller, tokenizer, preferred)
+    rows, held_out = dialogue_rows(teller, tokenizer, preferred), fitting(teller, tokenizer, votes.held_out)
     steps = plan.steps_over(epochs * rows.rows_per_epoch(0), teller.recipe.instruct.rows_per_step)
     quarter = {"steps": steps, "warmup_steps": plan.choose_warmup("instruct", steps)}
     quarter |= {name: getattr(teller.recipe.instruct, name) / 4 for name in ("learning_rate", "matrix_learning_rate")}

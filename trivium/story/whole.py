@@ -6,11 +6,11 @@ from pathlib import Path
 import msgspec
 
 from trivium.errors import RewardError
-from trivium.evaluate.measures import Measures
+from trivium.evaluate.measures import Measures, models_in
 from trivium.phases.align.rules import read_rules
 from trivium.publish import write_text
 from trivium.runs import Run
-from trivium.shelf import is_done, weights_fingerprint
+from trivium.shelf import stands, weights_fingerprint
 from trivium.show import duration
 from trivium.story.measure import measure_run, models_of, table_rows
 from trivium.story.members import make_members
@@ -56,13 +56,17 @@ def tell_whole(teller: Teller, *, new_round: bool) -> Measures:
 
 def examined_models(run: Run) -> list[str]:
     """The weights that the examination has seen, by their fingerprints; none where there was no examination."""
-    found: list[str] = json.loads(run.measures.read_bytes()).get("weights", [""]) if run.measures.exists() else []
-    return found
+    if not run.measures.exists():
+        return []
+    found = json.loads(run.measures.read_bytes())
+    known = models_in(found) == [name for name, folder in models_of(run).items() if stands(folder)]
+    weights: list[str] = found.get("weights") or (newest_models(run) if known else [""])  # an older version wrote none
+    return weights
 
 
 def newest_models(run: Run) -> list[str]:
     """The weights that there are to be examined."""
-    return [weights_fingerprint(folder) for folder in models_of(run).values() if is_done(folder)]
+    return [weights_fingerprint(folder) for folder in models_of(run).values() if stands(folder)]
 
 
 def _conclude(teller: Teller, found: Measures) -> None:

@@ -156,13 +156,21 @@ def state_of(seen: Seen, state: State) -> dict[str, Any]:
         title, detail = between(state.doing)
         return {**told, "title": title, "detail": detail, "phase": ""}
     missing = [name for name in NAMED if name not in {model.name.split(",")[0] for model in story.models}]
-    if missing == [NAMED[-1]] and story.rewards:  # what is asked for then goes on, unless nothing may learn from it
-        detail = "no model has learned from the reward model yet; vote more, then go on"
+    if missing == [NAMED[-1]] and is_refused(story):
+        detail = "the reward model is not surely better than chance and than the longer answer; vote more, then go on"
         return {**told, "title": "Paused", "detail": detail, "finished": True}
     if missing or not story.measures:
         return {**told, "title": "Paused", "detail": f"still to come: {', '.join(missing) or 'the examination'}"}
     seconds = story.plan.spent if story.plan else sum(phase.seconds for phase in story.phases)
     return {**told, "title": "Finished", "detail": f"in {words.minutes(seconds)}", "finished": True}
+
+
+def is_refused(story: Story) -> bool:
+    """Whether nothing may learn from the newest reward model: other votes make another, in another round."""
+    if not story.rewards:
+        return False
+    report = story.rewards[-1][1]
+    return bool(report["accuracy_low"] <= 0.5 or report["over_longer_low"] <= 0)
 
 
 def between(doing: str) -> tuple[str, str]:

@@ -1,8 +1,10 @@
 """How much text a recipe names, before it is gathered: little is counted, much is told from the sizes of its files."""
 
 import math
+from contextlib import suppress
 
 from trivium.config import DataConfig
+from trivium.errors import TriviumError
 from trivium.text.archives import PACKED, kind_of, size_of
 from trivium.text.corpus import PYDOCS, files_named, worlds_of
 from trivium.text.schemas import Source
@@ -21,6 +23,14 @@ def text_on_file(data: DataConfig) -> float:
     share = 1.0 if data.text_held_out else 1 - data.held_out_share
     pydocs = PYDOCS_BYTES if any(name == PYDOCS for name, _ in worlds_of(data, "text")) else 0
     return share * (pydocs + _files(data))
+
+
+def bytes_of_files(data: DataConfig) -> float:
+    """UTF-8 bytes of the files' texts, by their sizes: none is read, and one that is gone counts nothing."""
+    sources: list[Source] = []
+    with suppress(TriviumError):
+        sources = sources_of(files_named(data, "text"), field="data.text", kinds=TEXT_KINDS)
+    return sum(_told_by_size(source) for source in sources if not source.data_set)
 
 
 def _files(data: DataConfig) -> float:

@@ -153,12 +153,9 @@ def held_out_blanks(texts: Sequence[str], seed: int, count: int, *, context: int
     in a script that does not part words by spaces, one or two letters amid others.
     context  characters; the most that a prefix or a suffix has, cut to whole words
     """
-    return _blanks(texts, _WORD_AMID_SENTENCE, seed, count, context) or _blanks(
-        texts, _LETTERS_AMID_OTHERS, seed, count, context
-    )
-
-
-def _blanks(texts: Sequence[str], kind: re.Pattern[str], seed: int, count: int, context: int) -> list[Blank]:
+    kinds = (_WORD_AMID_SENTENCE, _LETTERS_AMID_OTHERS)
+    words, letters = (sum(bool(kind.search(text)) for text in texts) for kind in kinds)
+    kind = _WORD_AMID_SENTENCE if 2 * words >= letters else _LETTERS_AMID_OTHERS
     order = _generator(seed, len(texts)).permutation(len(texts))
     waiting = deque(_shuffled_blanks(texts[i], kind, _generator(seed, i), context=context) for i in order.tolist())
     blanks: list[Blank] = []

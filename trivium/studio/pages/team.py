@@ -31,7 +31,7 @@ def team(request: Request, here: Here, who: Owner) -> Response:
 
 
 def listed(request: Request, here: Studio, who: Person) -> dict[str, object]:
-    """Invitations that are open; sessions, and whether each is the asking person's own, and that of the browser."""
+    """Invitations that are open; sessions, and whether each is this browser's; others who may come in."""
     ours = here.people.session_of(request.cookies.get(cookie_of(request.url), ""))
     people = {person.id: person for person in here.people.people()}
     invitations = [invitation._asdict() for invitation in here.people.invitations()]
@@ -41,11 +41,11 @@ def listed(request: Request, here: Studio, who: Person) -> dict[str, object]:
             "name": people[session.person_id].name,
             "role": people[session.person_id].role,
             "ours": session.id == ours,
-            "own": session.person_id == who.id,
         }
         for session in reversed(here.people.sessions())
     ]
-    return {"invitations": invitations, "sessions": sessions}
+    welcome = [{"id": each.id, "name": each.name, "role": each.role} for each in here.people.welcome() if each != who]
+    return {"invitations": invitations, "sessions": sessions, "people": welcome}
 
 
 @routes.get("/api/team")
@@ -68,7 +68,7 @@ def withdraw(number: Number, request: Request, here: Here, who: Owner) -> Respon
 
 @routes.delete("/api/sessions/{number}")
 def end_session(number: Number, request: Request, here: Here, who: Owner) -> Response:
-    """One of the owner's own: a browser that was left somewhere."""
+    """That browser has to come in anew: by another invitation, or by a password."""
     here.people.revoke(number)
     return Json(listed(request, here, who))
 

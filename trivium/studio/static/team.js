@@ -4,20 +4,27 @@ import { ask, attempt, el, find, first, tell } from "./studio.js";
 
 const day = (iso) => new Date(iso).toLocaleDateString(undefined, { day: "numeric", month: "short" });
 
-function show({ invitations, sessions }) {
+function show({ invitations, sessions, people }) {
   find("invitations").replaceChildren(...(invitations.length ? invitations.map((each) =>
     el("div", { class: "line" }, el("b", {}, each.note || "for anybody"), el("span", {}, each.role), el("span", {}, `until ${day(each.expires_at)}`),
       el("button", { class: "plain danger", onclick: () => change(`/api/invitations/${each.id}`) }, "Withdraw"))) : [el("p", { class: "empty" }, "None. Make one above and send its link: it opens once.")]));
   find("sessions").replaceChildren(...sessions.map((each) =>
     el("div", { class: "line" }, el("b", {}, each.name), el("span", {}, each.role), el("span", {}, `${browser(each.agent)}, since ${day(each.created_at)}`),
-      each.ours ? el("span", { class: "ours" }, "this browser") : each.own ? el("button", { class: "plain danger", onclick: () => change(`/api/sessions/${each.id}`) }, "End")
-      : el("button", { class: "plain danger", title: "ends every session of this person; no password opens the door again", onclick: () => change(`/api/people/${each.person_id}`) }, "Shut out"))));
+      each.ours ? el("span", { class: "ours" }, "this browser") : el("button", { class: "plain danger", onclick: () => change(`/api/sessions/${each.id}`) }, "End"))));
+  find("people").replaceChildren(...(people.length ? people.map((each) =>
+    el("div", { class: "line" }, el("b", {}, each.name), el("span", {}, each.role),
+      el("button", { class: "plain danger", onclick: () => shutOut(each) }, "Shut out"))) : [el("p", { class: "empty" }, "Nobody else.")]));
 }
 
 function browser(agent) {
   const name = ["Edg", "Firefox", "Chrome", "Safari"].find((each) => agent.includes(each));
   const place = ["Android", "iPhone", "iPad", "Windows", "Mac OS", "Linux"].find((each) => agent.includes(each));
   return [name?.replace("Edg", "Edge") ?? "another program", place].filter(Boolean).join(" on ");
+}
+
+function shutOut(person) {
+  const told = `Shut ${person.name} out? All sessions and invitations of ${person.name} end, and no password opens the door again. The votes stay.`;
+  if (confirm(told)) change(`/api/people/${person.id}`);
 }
 
 async function change(path) {
