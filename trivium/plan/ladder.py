@@ -26,7 +26,7 @@ USUAL = PretrainConfig()
 MOST_TRIALS = 5  # of shapes
 TURNS = 3  # each is timed
 HARDLY = 0.003  # of the bits per byte expected: less than any law here can tell
-COMPILED_GAIN = 1.25  # compiled steps are so many times as fast as plain ones, roughly
+COMPILED_GAIN = 1.15  # compiled steps are so many times as fast as plain ones, roughly: docs/log.md
 USUAL_SHARE = 0.4  # of the speed of large products that plain steps reach ...
 HALF_REACHED = 2e5  # ... and parameters of a shape that reaches half of that
 

@@ -18,7 +18,7 @@ from trivium.distributed.world import join_world
 from trivium.errors import ConfigError, TriviumError
 from trivium.feedback.database import engine_for, journal_mode, name_of, named_errors, url_of
 from trivium.generate.native import decoder_in_use
-from trivium.plan import machine_name
+from trivium.plan import COMPILE_FROM_MINUTES, machine_name
 from trivium.show import console_for
 from trivium.wording import counted
 
@@ -66,7 +66,12 @@ def of_machine() -> Iterator[Finding]:
     yield Finding("precision", "good", told)
     obstacle = compiling_obstacle(device)
     remedy = "it works without, slower" if obstacle else ""
-    yield Finding("compiled steps", "note" if obstacle else "good", obstacle or "in runs of 4 minutes and more", remedy)
+    yield Finding(
+        "compiled steps",
+        "note" if obstacle else "good",
+        obstacle or f"in runs of {COMPILE_FROM_MINUTES:g} minutes and more",
+        remedy,
+    )
     writer = decoder_in_use(device)
     slower = device.type == "cpu" and writer.startswith("PyTorch")
     remedy = "install a C++ compiler (g++), or name one in CXX; it works without, slower" if slower else ""
