@@ -35,8 +35,6 @@ from trivium.text.tokenizer import train as train_tokenizer
 from trivium.train.loop import train
 from trivium.train.phase import Objective, Phase
 
-torch._dynamo.config.recompile_limit = 64  # beyond it shapes run uncompiled, and a sweep has more than the usual 8
-
 CONTEXT = 256
 TOKENIZER_CHARACTERS = 5_000_000
 TURNS, TIMED = 9, 3  # turns of measuring, and steps in each
@@ -119,6 +117,9 @@ class School:
     def __init__(
         self, corpus: Corpus, compute: Compute, folder: Path, *, turns: int = TURNS, notes: Notes | None = None
     ) -> None:
+        # beyond it shapes run uncompiled, and a sweep has more than the usual 8. Not before the folder for what is
+        # compiled is known: else it is one that all programs share, and that one which is killed may leave broken
+        torch._dynamo.config.recompile_limit = 64
         self.corpus, self.compute, self.folder, self.turns = corpus, compute, folder, turns
         self.notes = notes or Notes(None)
         self.where = {
