@@ -11,11 +11,8 @@ USUAL = PretrainConfig()
 MEASURED_WIDTH, MEASURED_TOKENS, MEASURED_STEP = 128, 4e6, 2048  # where the usual rates serve best: docs/results.md
 STEP_POWER = 0.4
 FEWEST_ROWS, MOST_STEP = 8, 2**19  # rows in a step, and tokens
-FEWEST_REMEMBERED, MOST_REMEMBERED, REMEMBERED = (
-    1 / (1 - USUAL.momentum),
-    20.0,
-    1 / 400,
-)  # steps, and their share of all
+FEWEST_REMEMBERED, MOST_REMEMBERED = 1 / (1 - USUAL.momentum), 20.0  # steps
+REMEMBERED = 1 / 400  # of all steps
 DECAY_FROM_EPOCHS, DECAY_OF_AN_EPOCH, MOST_DECAY = 2.0, 0.1, 1.0
 
 

@@ -6,7 +6,8 @@ from trivium import plan
 from trivium.config import OptimizerConfig, Recipe
 from trivium.config.align import PAIRS
 from trivium.text.amount import bytes_of_files
-from trivium.text.corpus import MEGABYTE, has_world, hub_sets
+from trivium.text.corpus import has_world, hub_sets
+from trivium.text.documents import MEGABYTE
 
 STORY_TOKENS, DIALOGUE_TOKENS = 170, 55  # of TinyWorld, roughly: how much of it a run needs
 LIBRARIES = 380 * 2**20  # bytes: a process that has opened a run on the CPU, before its first step

@@ -14,6 +14,7 @@ from trivium.story.needs import DIALOGUE_TOKENS, LIBRARIES, STORY_TOKENS, answer
 from trivium.story.trials import Trials
 from trivium.text.amount import text_on_file
 from trivium.text.corpus import TINYWORLD, has_world, hub_sets, worlds_of
+from trivium.text.documents import MEGABYTE
 
 STORY_BYTES = 700  # of a TinyWorld story, roughly
 FRESH_RECORDS = 400_000  # are written for a run that can read them; a longer one reads them again ...
@@ -145,7 +146,7 @@ def choose_amounts(settings: Settings, dial: plan.Dial) -> Settings:
         steps = recipe.instruct.steps * recipe.instruct.rows_per_step
         tokens["data.dialogues"] = steps * recipe.model.context_length
     if dial.settled("data.hub_megabytes") and hub_sets(recipe.data):
-        wanted = max(FEWEST_MEGABYTES, math.ceil(AMPLE * choice.read / 1e6))
+        wanted = max(FEWEST_MEGABYTES, math.ceil(AMPLE * choice.read / MEGABYTE))
         settings = plan.set_key(settings, "data.hub_megabytes", float(wanted))
     for key in dial.settled(*tokens):
         wanted = tokens[key] // (STORY_TOKENS if key == "data.stories" else DIALOGUE_TOKENS)

@@ -15,7 +15,7 @@ from trivium.records import Dialogue, Document, Pair
 from trivium.text import hub
 from trivium.text.answers import read_dialogues
 from trivium.text.archives import archive_of
-from trivium.text.documents import Corpus, Rules, Side, gather
+from trivium.text.documents import MEGABYTE, Corpus, Rules, Side, gather
 from trivium.text.preferences import read_pairs
 from trivium.text.schemas import Progress, Say, unseen
 from trivium.text.sources import TEXT_KINDS, names_files, read_documents, sources_of, weigh, weighted
@@ -25,7 +25,6 @@ from trivium.worlds import pydocs, tinyworld
 Record = TypeVar("Record", Dialogue, Pair)
 
 TINYWORLD, PYDOCS = "tinyworld", "pydocs"
-MEGABYTE = 1e6
 HELD_OUT = 1000  # records that a world writes to measure on
 FIRST_TEXTS, FIRST_RECORDS = 200, 100_000  # of each file are read before anything is trained: records in a second
 MOST_TEXTS, MOST_RECORDS = 10_000, 200_000  # of each sort: of very many files the last ones are not looked into

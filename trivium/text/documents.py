@@ -28,7 +28,7 @@ from trivium.wording import counted
 
 Repeats = Literal["near", "exact", "keep"]
 
-_MEGABYTE = 1e6
+MEGABYTE = 1e6
 
 
 class Side(IntEnum):
@@ -214,8 +214,8 @@ def _write(
     np.save(folder / "held_out.npy", parted.held_out)
     (folder / "meta.json").write_text(json.dumps(parted.counts(), indent=2) + "\n", encoding="utf-8")
     if len(compared):
-        speed = heard.offsets[-1] / _MEGABYTE / max(seconds, 1e-3)
-        say(f"{parted.told(len(compared), rules)}; {heard.offsets[-1] / _MEGABYTE:,.1f} MB read at {speed:,.1f} MB/s")
+        speed = heard.offsets[-1] / MEGABYTE / max(seconds, 1e-3)
+        say(f"{parted.told(len(compared), rules)}; {heard.offsets[-1] / MEGABYTE:,.1f} MB read at {speed:,.1f} MB/s")
 
 
 class Parted(NamedTuple):
