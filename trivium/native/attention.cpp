@@ -28,7 +28,9 @@ extern "C" struct Attention {  // attention.py fills it in; the order of the fie
     float* to_norms;                // (rows, K, 2, d), gradients of the norms by unit
 };
 
-constexpr int block = 32;  // queries at once
+constexpr int block = 32;  // queries at once; keys are taken in as many
+
+inline int filled(int n) { return (n + block - 1) / block * block; }
 
 constexpr int ahead = 24;  // positions: what is read then is fetched now
 
@@ -65,7 +67,7 @@ struct Unit {
     Packed *k_standing, *k_lying, *v_standing, *v_lying, *q_lines, *q_lying, *out_lines, *out_lying, *weights;
 
     Unit(const Attention& a, int64_t row, int64_t group)
-        : a(a), row(row), group(group), T(int(a.length)), full(padded(T)), d(int(a.head_dim)), half(d / 2),
+        : a(a), row(row), group(group), T(int(a.length)), full(filled(T)), d(int(a.head_dim)), half(d / 2),
           packed_d(d / E::numbers) {
         thread_local std::vector<float> numbers;
         thread_local std::vector<Packed> packed;
@@ -162,14 +164,14 @@ struct Unit {
 
     const int32_t* seen(int t) const { return a.seen + (row * T + t) * 3; }
 
-    // The first key that any of these queries sees, a whole number of vectors from the beginning.
+    // The first key that any of these queries sees, a whole number of blocks from the beginning.
     int lowest(int first, int end) const {
         int low = first;
         for (int t = first; t < end; t++) {
             const int32_t* s = seen(t);
             low = std::min({low, int(s[2]), s[0] < s[1] ? int(s[0]) : low});
         }
-        return low / lanes * lanes;
+        return low / block * block;
     }
 
     // -infinity where query t does not look, from `low` to `high`
@@ -211,7 +213,7 @@ struct Unit {
             take_queries(head);
             for (int first = 0; first < T; first += block) {
                 const int end = std::min(first + block, T), some = end - first;
-                const int low = lowest(first, end), span = padded(end) - low;
+                const int low = lowest(first, end), span = filled(end) - low;
                 multiply_keys(q_lines + first * packed_d, k_standing, some, low, span, scores);
                 for (int t = first; t < end; t++) soften(t, low, span, scores + (t - first) * span, head);
                 mix(scores, v_lying, some, low, span, out);
@@ -251,7 +253,7 @@ struct Unit {
     }
 
     void backward_block(int64_t head, int first, int end) {
-        const int some = end - first, low = lowest(first, end), span = padded(end) - low;
+        const int some = end - first, low = lowest(first, end), span = filled(end) - low;
         for (int t = first; t < end; t++) {
             read(a, a.to_mixed, place_mixed(t, head), a.heads * d, d, to_out + (t - first) * d);
             read(a, a.mixed, place_mixed(t, head), a.heads * d, d, out + (t - first) * d);
@@ -286,21 +288,22 @@ struct Unit {
 };
 
 template <class E, class Work>
-void each(const Attention& a, Work work) {
+void each_unit(const Attention& a, Work work) {
     const int64_t units = a.rows * a.kv_heads;
-#pragma omp parallel for schedule(dynamic)
-    for (int64_t unit = 0; unit < units; unit++) {
-        Unit<E> one(a, unit / a.kv_heads, unit % a.kv_heads);
-        work(one);
+#pragma omp parallel
+    {
+        const typename E::Registers registers;
+#pragma omp for schedule(dynamic)
+        for (int64_t unit = 0; unit < units; unit++) {
+            Unit<E> one(a, unit / a.kv_heads, unit % a.kv_heads);
+            work(one);
+        }
     }
 }
 
 template <class Work>
 void each(const Attention& a, Work work) {
-#ifdef __AVX512BF16__
-    if (a.bfloat16) return each<Bfloat16>(a, work);
-#endif
-    each<Float32>(a, work);
+    in_fastest(a.bfloat16, [&](auto kind) { each_unit<decltype(kind)>(a, work); });
 }
 }  // namespace
 

@@ -132,14 +132,15 @@ void step(const Muon& muon) {
         const Moved& of = muon.moved[m];
         for (int64_t n = 0; n < (of.by_column ? of.columns : of.rows) / of.neurons; n++) units.emplace_back(m, n);
     }
-#pragma omp parallel for schedule(dynamic)
-    for (size_t u = 0; u < units.size(); u++) Block<E>(muon, muon.moved[units[u].first], units[u].second).work();
+#pragma omp parallel
+    {
+        const typename E::Registers registers;
+#pragma omp for schedule(dynamic)
+        for (size_t u = 0; u < units.size(); u++) Block<E>(muon, muon.moved[units[u].first], units[u].second).work();
+    }
 }
 }  // namespace
 
 extern "C" void muon_step(const Muon* muon) {
-#ifdef __AVX512BF16__
-    if (muon->bfloat16) return step<Bfloat16>(*muon);
-#endif
-    step<Float32>(*muon);
+    in_fastest(muon->bfloat16, [=](auto kind) { step<decltype(kind)>(*muon); });
 }

@@ -14,6 +14,9 @@
 #ifdef __AVX512BF16__
 #include <immintrin.h>
 #endif
+#ifdef __AMX_BF16__
+#include "tiles.h"
+#endif
 
 namespace {
 
@@ -114,9 +117,15 @@ inline void turn(const Packed* from, int from_pitch, Packed* to, int to_pitch) {
     for (int l = 0; l < lanes; l++) store(reinterpret_cast<float*>(to + l * to_pitch), rows[l]);
 }
 
+struct NoRegisters {
+    ~NoRegisters() {}
+};
+
 struct Float32 {
     typedef float Packed;  // one number
+    typedef NoRegisters Registers;  // what a thread holds while it multiplies
     static constexpr int numbers = 1;
+    static constexpr bool in_tiles = false;
     static void join(Packed* out, Vec v, Vec) { store(out, v); }
     static void pack(Packed* out, int at, Vec v) { store(out + at, v); }
     static Vec unpack(const Packed* from) { return load(from); }
@@ -126,7 +135,9 @@ struct Float32 {
 #ifdef __AVX512BF16__  // implies vectors of 16
 struct Bfloat16 {
     typedef uint32_t Packed;  // two numbers
+    typedef NoRegisters Registers;
     static constexpr int numbers = 2;
+    static constexpr bool in_tiles = false;
     static void pack(Packed* out, int at, Vec v) {
         _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + at / 2), (__m256i)_mm512_cvtneps_pbh((__m512)v));
     }
@@ -144,6 +155,25 @@ struct Bfloat16 {
     }
 };
 #endif
+
+#ifdef __AMX_BF16__
+struct Tiles : Bfloat16 {  // where sizes allow it, else vectors
+    typedef TileRegisters Registers;
+    static constexpr bool in_tiles = true;
+};
+#endif
+
+// Does the work with the kind of numbers that this processor multiplies fastest.
+template <class Work>
+void in_fastest(bool bfloat16, Work work) {
+#ifdef __AMX_BF16__
+    if (bfloat16 && tiles_allowed()) return work(Tiles{});
+#endif
+#ifdef __AVX512BF16__
+    if (bfloat16) return work(Bfloat16{});
+#endif
+    work(Float32{});
+}
 
 inline int padded(int64_t n) { return int((n + whole - 1) / whole * whole); }
 
@@ -226,6 +256,10 @@ void multiply(
     int stride = 0) {
     const int depth = inputs / E::numbers;
     if (!stride) stride = depth;
+#ifdef __AMX_BF16__
+    if constexpr (E::in_tiles)
+        if (rows % side == 0 && depth % side == 0) return multiply_tiles(w, stride, x, rows, depth, outputs, y, add);
+#endif
     if (rows <= flat_rows)
         sweep<E, flat_blocks, flat_rows>(w, stride, x, rows, depth, outputs, y, add);
     else
