@@ -49,7 +49,7 @@ def small_model() -> Callable[..., Transformer]:
 
 @pytest.fixture(scope="session")
 def tokenizer() -> Tokenizer:
-    """A vocabulary of 300 tokens, learned from a little text."""
+    """A vocabulary of 293 tokens, all that a little text gives."""
     return train(
-        [f"The cat number {i} sat on the warm mat. Was it {i + 1}?\nIt was!" for i in range(50)], vocab_size=300
+        [f"The cat number {i} sat on the warm mat. Was it {i + 1}?\nIt was!" for i in range(50)], vocab_size=293
     )

@@ -85,6 +85,10 @@ def test_training_twice_gives_the_same_tokenizer():
 def test_the_vocabulary_is_as_large_as_asked_or_as_the_text_allows():
     assert TOKENIZER.vocab_size == 300
     assert train(["ab"], vocab_size=400).vocab_size == 264
+    short = train(TEXTS, vocab_size=40_000)
+    assert short.vocab_size > 300
+    assert short.vocab_size % 16 == 0
+    assert short.fingerprint() == train(TEXTS, vocab_size=short.vocab_size).fingerprint()
 
 
 def test_a_vocabulary_without_room_for_bytes_is_refused():

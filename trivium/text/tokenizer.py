@@ -248,7 +248,8 @@ def opening_of(backend: tokenizers.Tokenizer) -> tuple[int, ...]:
 def train(texts: Iterable[str], *, vocab_size: int) -> Tokenizer:
     """Learn a vocabulary from the texts: special tokens, the 256 bytes, then merges by frequency. Deterministic.
 
-    vocab_size  the most tokens there may be; a text too small to fill it gives fewer
+    vocab_size  the most tokens there may be; a text too small to fill it gives fewer, in sixteens if it can: products
+                with a matrix of another size are slower
     raises      ConfigError when the bytes and the special tokens alone do not fit
     """
     smallest = 256 + len(SPECIAL)
@@ -273,7 +274,18 @@ def train(texts: Iterable[str], *, vocab_size: int) -> Tokenizer:
         show_progress=False,
     )
     backend.train_from_iterator((well_formed(text) for text in texts), trainer)
-    return Tokenizer(backend)
+    found = backend.get_vocab_size()
+    rounded = found // 16 * 16
+    return Tokenizer(_first_tokens(backend, rounded) if found < vocab_size and rounded >= smallest else backend)
+
+
+def _first_tokens(backend: tokenizers.Tokenizer, count: int) -> tokenizers.Tokenizer:
+    """The vocabulary without the tokens that were learned last, and without their merges."""
+    whole = json.loads(backend.to_str())
+    model = whole["model"]
+    model["vocab"] = {token: number for token, number in model["vocab"].items() if number < count}
+    model["merges"] = [pair for pair in model["merges"] if model["vocab"].keys() >= {*pair, "".join(pair)}]
+    return tokenizers.Tokenizer.from_str(json.dumps(whole))
 
 
 def well_formed(text: str) -> str:
