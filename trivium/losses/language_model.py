@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-LOGITS_AT_ONCE = 2**21  # what a processor's caches hold ...
+LOGITS_AT_ONCE = 2**22  # what a processor's caches hold ...
 LOGITS_ON_A_GPU = 2**26  # ... and what keeps a GPU busy
 
 
