@@ -354,8 +354,7 @@ def main() -> int:
         compute = prepare(resolve({}).compute, torch.device("cpu"), Path(folder) / "cache")
         for name in ["S"] if chosen.quick else SHAPES:
             text = Text.learned(SHAPES[name]["vocab_size"], Path(folder) / name)
-            shape = {**SHAPES[name], "vocab_size": text.tokenizer.vocab_size}
-            found = compare(text, shape, compute, quick=chosen.quick)
+            found = compare(text, SHAPES[name], compute, quick=chosen.quick)
             result[name] = summary(found)
             if not chosen.json:
                 show(name, found)
