@@ -102,9 +102,10 @@ struct Pass {
         weights = wide + most * widest + most * std::max({width, queries, mlp}) + queries + 2 * keys;
     }
 
+    // In tiles as many rows are computed as a tile has, there is room for them: a row's sums do not depend on how many.
     void product(const void* all, int layer, int rows, int inputs, int outputs, float* y, bool add) {
         const auto* matrix = static_cast<const Packed*>(all) + size_t(layer) * outputs * inputs / E::numbers;
-        multiply<E>(matrix, in, rows, inputs, outputs, y, add);
+        multiply<E>(matrix, in, E::in_tiles(inputs) ? padded(rows) : rows, inputs, outputs, y, add);
     }
 
     void layers(const Row* rows, int n) {
@@ -215,6 +216,7 @@ void share(int threads, int64_t units, F work) {
 template <class E>
 void read(const Model& m, const Row* rows, const int32_t* starts, int64_t units, int most, int threads) {
     share(threads, units, [&](int thread, int64_t unit) {
+        const typename E::Registers registers;
         Pass<E> pass(m, thread, most);
         for (int at = starts[unit]; at < starts[unit + 1]; at += most)
             pass.layers(rows + at, std::min(most, starts[unit + 1] - at));
@@ -224,6 +226,7 @@ void read(const Model& m, const Row* rows, const int32_t* starts, int64_t units,
 template <class E>
 void write(const Model& m, const Writing& w, int most, int threads) {
     share(threads, (w.rows + w.group - 1) / w.group, [&](int thread, int64_t unit) {
+        const typename E::Registers registers;
         Pass<E> pass(m, thread, most);
         const int64_t first = unit * w.group;
         float* logits = w.logits ? w.logits + first * m.vocab_size : nullptr;
@@ -234,24 +237,26 @@ void write(const Model& m, const Writing& w, int most, int threads) {
 
 extern "C" int vector_lanes() { return lanes; }
 
+extern "C" int has_bfloat16() {
 #ifdef __AVX512BF16__
-extern "C" int has_bfloat16() { return 1; }
-#define DISPATCH(function, bfloat16, ...) (bfloat16 ? function<Bfloat16>(__VA_ARGS__) : function<Float32>(__VA_ARGS__))
+    return 1;
 #else
-extern "C" int has_bfloat16() { return 0; }
-#define DISPATCH(function, bfloat16, ...) function<Float32>(__VA_ARGS__)
+    return 0;
 #endif
+}
 
 extern "C" void pack_matrices(const Matrix* matrices, int64_t count, int bfloat16, int threads) {
-    share(threads, count, [&](int, int64_t unit) { DISPATCH(pack, bfloat16, matrices[unit]); });
+    in_fastest(bfloat16, [=](auto kind) {
+        share(threads, count, [=](int, int64_t unit) { pack<decltype(kind)>(matrices[unit]); });
+    });
 }
 
 // Prompts into the cache. Rows of a unit stand between its start and the next; `most` rows are read at once.
 extern "C" void read_rows(
     const Model* m, const Row* rows, const int32_t* starts, int64_t units, int most, int threads) {
-    DISPATCH(read, m->bfloat16, *m, rows, starts, units, most, threads);
+    in_fastest(m->bfloat16, [=](auto kind) { read<decltype(kind)>(*m, rows, starts, units, most, threads); });
 }
 
 extern "C" void write_rows(const Model* m, const Writing* w, int most, int threads) {
-    DISPATCH(write, m->bfloat16, *m, *w, most, threads);
+    in_fastest(m->bfloat16, [=](auto kind) { write<decltype(kind)>(*m, *w, most, threads); });
 }

@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 #include <utility>
 #ifdef __AVX512BF16__
 #include <immintrin.h>
@@ -125,7 +126,7 @@ struct Float32 {
     typedef float Packed;  // one number
     typedef NoRegisters Registers;  // what a thread holds while it multiplies
     static constexpr int numbers = 1;
-    static constexpr bool in_tiles = false;
+    static constexpr bool in_tiles(int) { return false; }
     static void join(Packed* out, Vec v, Vec) { store(out, v); }
     static void pack(Packed* out, int at, Vec v) { store(out + at, v); }
     static Vec unpack(const Packed* from) { return load(from); }
@@ -137,7 +138,7 @@ struct Bfloat16 {
     typedef uint32_t Packed;  // two numbers
     typedef NoRegisters Registers;
     static constexpr int numbers = 2;
-    static constexpr bool in_tiles = false;
+    static constexpr bool in_tiles(int) { return false; }
     static void pack(Packed* out, int at, Vec v) {
         _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + at / 2), (__m256i)_mm512_cvtneps_pbh((__m512)v));
     }
@@ -159,7 +160,7 @@ struct Bfloat16 {
 #ifdef __AMX_BF16__
 struct Tiles : Bfloat16 {  // where sizes allow it, else vectors
     typedef TileRegisters Registers;
-    static constexpr bool in_tiles = true;
+    static constexpr bool in_tiles(int inputs) { return inputs % (side * numbers) == 0; }
 };
 #endif
 
@@ -257,8 +258,8 @@ void multiply(
     const int depth = inputs / E::numbers;
     if (!stride) stride = depth;
 #ifdef __AMX_BF16__
-    if constexpr (E::in_tiles)
-        if (rows % side == 0 && depth % side == 0) return multiply_tiles(w, stride, x, rows, depth, outputs, y, add);
+    if constexpr (std::is_same_v<E, Tiles>)
+        if (rows % side == 0 && E::in_tiles(inputs)) return multiply_tiles(w, stride, x, rows, depth, outputs, y, add);
 #endif
     if (rows <= flat_rows)
         sweep<E, flat_blocks, flat_rows>(w, stride, x, rows, depth, outputs, y, add);
