@@ -1,5 +1,6 @@
 """What the dial chooses before anything is trained: rows at once, room in memory, text that is there, rates."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -147,6 +148,20 @@ def test_tinyworld_writes_what_is_read_or_a_fourth_of_it() -> None:
     recipe, dial = chosen(merge(KEPT_SHAPE, COMPILED), minutes=6000.0)
     assert dial.choice
     assert recipe.data.stories == pytest.approx(dial.choice.tokens / sizing.STORY_TOKENS / 4, rel=0.01)
+
+
+def test_no_more_of_a_large_file_is_gathered_than_a_run_can_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sizing, "FEWEST_MEGABYTES", 1)
+    (tmp_path / "a.txt").write_text("The sheep are asleep.\n" * 400_000)
+    said = merge(PLAIN, {"data": {"text": (str(tmp_path / "a.txt"),)}})
+    for minutes, more in ((0.01, {}), (0.01, {"file_megabytes": 7.0}), (60.0, {})):
+        recipe, dial = chosen(merge(said, {"data": more}), minutes=minutes)
+        assert dial.choice
+        twice = math.ceil(2 * dial.choice.read / 1e6)
+        expected = more.get("file_megabytes", twice if minutes < 1 else 0)
+        assert recipe.data.file_megabytes == expected
 
 
 def test_each_text_has_its_law() -> None:

@@ -40,6 +40,11 @@ def test_much_text_is_told_from_the_sizes_of_its_files(tmp_path: Path, monkeypat
     assert told == pytest.approx(0.95 * 3 * WHOLE, rel=0.1)
 
 
+def test_no_more_counts_than_is_taken(tmp_path: Path) -> None:
+    path = write_rows(tmp_path / "rows.jsonl")
+    assert text_on_file(config(path, file_megabytes=0.01)) == pytest.approx(0.95 * 10_000)
+
+
 def test_packed_text_is_more_than_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(amount, "COUNTED_BYTES", 100)
     path = write_rows(tmp_path / "rows.jsonl.gz")

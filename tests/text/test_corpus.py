@@ -135,3 +135,15 @@ def test_texts_are_gathered_once_until_a_file_or_a_setting_changes(folder: Path)
     load_documents(settings(folder, text=["a.jsonl"], duplicates="keep"), 0, told.append, cache)
     assert len(told) == 6
     assert len(list(cache.iterdir())) == 2
+
+
+def test_that_a_share_of_the_files_is_taken_is_said_and_another_share_is_gathered_anew(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("\n\n".join(f"Sheep {number} is asleep." for number in range(50_000)))
+    told: list[str] = []
+    little, more = (
+        load_documents(settings(tmp_path, text=["a.txt"], file_megabytes=size, duplicates="exact"), 0, told.append, tmp_path / "cache")
+        for size in (0.1, 0.3)
+    )
+    assert told[0] == "8.4% of the text on file is taken, from all over (data.file_megabytes)"
+    assert little.train.size + little.held_out.size == pytest.approx(100_000, rel=0.3)
+    assert more.train.size > 2 * little.train.size

@@ -132,6 +132,20 @@ def test_of_a_folder_named_twice_one_line_is_said(texts: Path) -> None:
     assert f"{texts / 'a.md'} and 6 more: named twice and read once" in said
 
 
+def test_of_the_text_of_files_a_share_is_taken_from_all_over(tmp_path: Path) -> None:
+    """Of a large file the beginning, of small ones every other; and what was not read says nothing."""
+    (tmp_path / "big.txt").write_text("".join(f"Paragraph {number}.\n\n" for number in range(1000)))
+    for number in range(100):
+        (tmp_path / f"small{number:02}.md").write_text("a hundred characters" * 5)
+    paragraphs, said = read(tmp_path / "big.txt", share=0.25, section=100)
+    taken = "\n\n".join(document.text for document in paragraphs)
+    assert len(taken) == pytest.approx((tmp_path / "big.txt").stat().st_size / 4, rel=0.05)
+    assert taken.startswith("Paragraph 0.\n\nParagraph 1.")
+    assert said == []
+    some, _ = read(tmp_path / "*.md", share=0.25)
+    assert [document.source for document in some] == [f"small{number:02}.md" for number in range(0, 100, 4)]
+
+
 def test_a_missing_file_is_named_with_the_nearest_one(texts: Path) -> None:
     assert fault(texts / "bb.txt") == f'data.text = "{texts}/bb.txt": no such file; did you mean {texts}/b.txt?'
     assert fault(f"{texts}/subs/*.txt").endswith(f"no such file; did you mean {texts}/sub?")

@@ -47,6 +47,7 @@ def open_keys(settings: Mapping[str, Any]) -> list[str]:
         "data.stories",
         "data.dialogues",
         "data.hub_megabytes",
+        "data.file_megabytes",
         *FOLLOWING,
         *MICROBATCHES,
     ]

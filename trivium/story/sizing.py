@@ -13,14 +13,14 @@ from trivium.model.shape import ModelConfig
 from trivium.story.needs import DIALOGUE_TOKENS, LIBRARIES, STORY_TOKENS, answering_memory, memory_of, reading_memory
 from trivium.story.trials import Trials
 from trivium.text.amount import text_on_file
-from trivium.text.corpus import TINYWORLD, has_world, hub_sets, worlds_of
+from trivium.text.corpus import TINYWORLD, bytes_of_files, has_world, hub_sets, worlds_of
 from trivium.text.documents import MEGABYTE
 
 STORY_BYTES = 700  # of a TinyWorld story, roughly
 FRESH_RECORDS = 400_000  # are written for a run that can read them; a longer one reads them again ...
 MOST_EPOCHS = 4  # ... up to so many times, which costs next to nothing
 FEWEST_RECORDS = 2000
-FEWEST_MEGABYTES, AMPLE = 64, 2.0  # of a data set of the hub are taken; times as much text as will be read
+FEWEST_MEGABYTES, AMPLE = 64, 2.0  # of text are taken; times as much as will be read
 STEPPING = 0.75  # of the time of a phase goes into its steps
 AT_ONCE = (8, 16, 4, 32, 64)  # rows, in the order in which they are tried
 WORTH_IT = 1.03  # times as fast must another number of rows be
@@ -136,8 +136,8 @@ def _fits(settings: Settings, machine: plan.Machine) -> bool:
 
 
 def choose_amounts(settings: Settings, dial: plan.Dial) -> Settings:
-    """How many stories and dialogues TinyWorld writes: as many as will be read, or a fourth of them. And how much text
-    of the hub's data sets is taken."""
+    """How many stories and dialogues TinyWorld writes: as many as will be read, or a fourth of them. And how much of the
+    text there is gets gathered: that takes time, and what is never read is not worth it."""
     recipe, choice = resolve(settings), dial.choice
     assert choice is not None
     flops = dial.flops(compiled=recipe.compute.compile) / recipe.model.training_flop(1)
@@ -145,9 +145,11 @@ def choose_amounts(settings: Settings, dial: plan.Dial) -> Settings:
     if "instruct.steps" not in dial.open:
         steps = recipe.instruct.steps * recipe.instruct.rows_per_step
         tokens["data.dialogues"] = steps * recipe.model.context_length
+    ample = float(max(FEWEST_MEGABYTES, math.ceil(AMPLE * choice.read / MEGABYTE)))
     if dial.settled("data.hub_megabytes") and hub_sets(recipe.data):
-        wanted = max(FEWEST_MEGABYTES, math.ceil(AMPLE * choice.read / MEGABYTE))
-        settings = plan.set_key(settings, "data.hub_megabytes", float(wanted))
+        settings = plan.set_key(settings, "data.hub_megabytes", ample)
+    if dial.settled("data.file_megabytes") and bytes_of_files(recipe.data) > 2 * MEGABYTE * ample:
+        settings = plan.set_key(settings, "data.file_megabytes", ample)
     for key in dial.settled(*tokens):
         wanted = tokens[key] // (STORY_TOKENS if key == "data.stories" else DIALOGUE_TOKENS)
         wanted = min(wanted, max(FRESH_RECORDS, wanted // MOST_EPOCHS))

@@ -4,21 +4,22 @@ Worlds write their own held-out records; of files a share is kept, unless the re
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
 from trivium import __version__
 from trivium.config import DataConfig
-from trivium.errors import ConfigError, did_you_mean
+from trivium.errors import ConfigError, TriviumError, did_you_mean
 from trivium.records import Dialogue, Document, Pair
 from trivium.text import hub
 from trivium.text.answers import read_dialogues
 from trivium.text.archives import archive_of
 from trivium.text.documents import MEGABYTE, Corpus, Rules, Side, gather
 from trivium.text.preferences import read_pairs
-from trivium.text.schemas import Progress, Say, unseen
-from trivium.text.sources import TEXT_KINDS, names_files, read_documents, sources_of, weigh, weighted
+from trivium.text.schemas import Progress, Say, Source, unseen
+from trivium.text.sources import TEXT_KINDS, names_files, read_documents, sources_of, text_size, weigh, weighted
 from trivium.text.split import Split, dialogue_key, pair_key, split
 from trivium.worlds import pydocs, tinyworld
 
@@ -66,9 +67,25 @@ def documents_of(data: DataConfig, seed: int, say: Say) -> Iterator[tuple[Docume
             yield from ((document, side) for document in weighted(_told(pydocs.documents(), say), weight))
     for field, where in (("text", side), ("text_held_out", Side.HELD_OUT)):
         if on_file := files_named(data, field):
-            most = MEGABYTE * data.hub_megabytes
-            found = read_documents(on_file, bad_rows=data.bad_rows, say=say, most=most)
+            most, share = MEGABYTE * data.hub_megabytes, share_of_files(data) if field == "text" else 1.0
+            if share < 1:
+                say(f"{share:.1%} of the text on file is taken, from all over (data.file_megabytes)")
+            found = read_documents(on_file, bad_rows=data.bad_rows, say=say, most=most, share=share)
             yield from ((document, where) for document in found)
+
+
+def share_of_files(data: DataConfig) -> float:
+    """How much of the text of the files to learn from is taken, by their sizes."""
+    size = bytes_of_files(data) if data.file_megabytes else 0.0
+    return min(1.0, MEGABYTE * data.file_megabytes / size) if size else 1.0
+
+
+def bytes_of_files(data: DataConfig) -> float:
+    """UTF-8 bytes of the files' texts, by their sizes: none is read, and one that is gone counts nothing."""
+    sources: list[Source] = []
+    with suppress(TriviumError):
+        sources = sources_of(files_named(data, "text"), field="data.text", kinds=TEXT_KINDS)
+    return sum(text_size(source) for source in sources if not source.data_set)
 
 
 def _stories(seed: int, count: int, held_out: bool) -> Iterator[Document]:
@@ -86,7 +103,7 @@ def _told(documents: Iterator[Document], say: Say) -> Iterator[Document]:
 
 def _key(data: DataConfig, seed: int) -> str:
     """What decides which documents there are: names, and of files when and how large they were written."""
-    parts: list[object] = [FORMAT, data.text, data.text_held_out, data.bad_rows, pydocs.TITLE]
+    parts: list[object] = [FORMAT, data.text, data.text_held_out, data.bad_rows, data.file_megabytes, pydocs.TITLE]
     if has_world(data, "text"):
         parts += [__version__, seed, data.stories]
     for field in ("text", "text_held_out"):

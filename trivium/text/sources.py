@@ -16,7 +16,7 @@ from typing import NamedTuple, TypeVar
 from trivium.errors import ConfigError, DataError, did_you_mean
 from trivium.records import Dialogue, Document
 from trivium.text import hub
-from trivium.text.archives import archive_of, is_archive, kind_of, label, members, open_bytes
+from trivium.text.archives import PACKED, archive_of, is_archive, kind_of, label, members, open_bytes, size_of
 from trivium.text.rows import REMEDY, ROW_KINDS, Row, an, not_utf8
 from trivium.text.schemas import BadRows, Heard, Say, Schema, Source, Tell, named, quiet, read_file, read_sources
 from trivium.text.sections import sections
@@ -27,6 +27,7 @@ TEXT_COLUMNS = ("text", "content", "document", "body", "article", "story", "pass
 END_OF_TEXT = "<|endoftext|>"  # on a line of its own it parts the documents of a text file
 SECTION = 20_000  # characters
 PIECE_BYTES = 2**16
+UNPACKED, UNPACKED_COLUMNS = 3.0, 2.0  # times as large is text out of .gz or .zst, and out of Parquet, roughly
 NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)")
 MOST_WEIGHT = 1000
 
@@ -94,6 +95,7 @@ def read_documents(
     section: int = SECTION,
     first: int | None = None,
     most: float = inf,
+    share: float = 1.0,
 ) -> Iterator[Document]:
     """Every document of the files that the specs stand for; a long one is cut into sections ("alice.txt§3").
 
@@ -102,18 +104,24 @@ def read_documents(
     section  characters
     first    only so many of each file
     most     UTF-8 bytes of text that are taken of each data set of the hub
+    share    of the text of the files that is taken: of large ones the beginnings, of many small ones some
     raises   ConfigError for a spec without files, DataError for a bad file, or a bad row unless bad_rows = "skip"
     """
 
+    allowance = _Allowance(share)
+
     def read(source: Source, tell: Tell) -> Iterator[Document]:
-        if source.data_set is None and kind_of(source.path) in PLAIN_KINDS:
-            return weighted(_read_plain(source, tell, bad_rows=bad_rows, section=section), source.weight)
         known = partial(_recognise, column=source.column, section=section)
-        found = read_file(source, tell, recognise=known, noun="document", bad_rows=bad_rows)
+        if source.data_set is None and kind_of(source.path) in PLAIN_KINDS:
+            found = _read_plain(source, tell, bad_rows=bad_rows, section=section)
+        else:
+            found = read_file(source, tell, recognise=known, noun="document", bad_rows=bad_rows)
         if source.data_set is not None:
             found = _beginning(
                 found, most, lambda size: say(f"{source.name}: its first {size / 1e6:,.1f} MB are taken")
             )
+        elif share < 1:
+            found = allowance.of(source, found)
         return weighted(found, source.weight)
 
     sources = sources_of(specs, field="data.text", kinds=TEXT_KINDS, say=say)
@@ -127,8 +135,33 @@ def _beginning(documents: Iterable[Document], most: float, tell: Callable[[int],
         if size >= most:
             tell(size)
             return
-        size += len(document.text.encode("utf-8", "surrogatepass"))
+        size += size_in_bytes(document)
         yield document
+
+
+class _Allowance:
+    """A share of the text of files that are read one after the other; what one took too much the next ones lack."""
+
+    def __init__(self, share: float) -> None:
+        self.share, self.left = share, 0.0
+
+    def of(self, source: Source, documents: Iterator[Document]) -> Iterator[Document]:
+        self.left += self.share * text_size(source)
+        while self.left > 0 and (document := next(documents, None)):
+            self.left -= size_in_bytes(document)
+            yield document
+
+
+def size_in_bytes(document: Document) -> int:
+    """UTF-8 bytes of its text."""
+    return len(document.text.encode("utf-8", "surrogatepass"))
+
+
+def text_size(source: Source) -> float:
+    """UTF-8 bytes of a file's text, roughly: by its size, for it is not read; 0 where it is gone."""
+    packed = source.path.suffix.lower() in PACKED
+    columns = kind_of(source.path) == ".parquet"
+    return size_of(source.path) * (UNPACKED if packed else UNPACKED_COLUMNS if columns else 1.0)
 
 
 def _sources(spec: str, *, field: str, kinds: Collection[str], say: Say) -> list[Source]:
