@@ -141,7 +141,12 @@ def test_that_a_share_of_the_files_is_taken_is_said_and_another_share_is_gathere
     (tmp_path / "a.txt").write_text("\n\n".join(f"Sheep {number} is asleep." for number in range(50_000)))
     told: list[str] = []
     little, more = (
-        load_documents(settings(tmp_path, text=["a.txt"], file_megabytes=size, duplicates="exact"), 0, told.append, tmp_path / "cache")
+        load_documents(
+            settings(tmp_path, text=["a.txt"], file_megabytes=size, duplicates="exact"),
+            0,
+            told.append,
+            tmp_path / "cache",
+        )
         for size in (0.1, 0.3)
     )
     assert told[0] == "8.4% of the text on file is taken, from all over (data.file_megabytes)"

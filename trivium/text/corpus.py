@@ -103,7 +103,8 @@ def _told(documents: Iterator[Document], say: Say) -> Iterator[Document]:
 
 def _key(data: DataConfig, seed: int) -> str:
     """What decides which documents there are: names, and of files when and how large they were written."""
-    parts: list[object] = [FORMAT, data.text, data.text_held_out, data.bad_rows, data.file_megabytes, pydocs.TITLE]
+    parts: list[object] = [FORMAT, data.text, data.text_held_out, data.bad_rows, pydocs.TITLE]
+    parts += [data.file_megabytes] if data.file_megabytes else []
     if has_world(data, "text"):
         parts += [__version__, seed, data.stories]
     for field in ("text", "text_held_out"):
