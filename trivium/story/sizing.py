@@ -136,8 +136,8 @@ def _fits(settings: Settings, machine: plan.Machine) -> bool:
 
 
 def choose_amounts(settings: Settings, dial: plan.Dial) -> Settings:
-    """How many stories and dialogues TinyWorld writes: as many as will be read, or a fourth of them. And how much of the
-    text there is is gathered: that takes time."""
+    """How many stories and dialogues TinyWorld writes: as many as will be read, or a fourth of them. And how
+    much of the text on file is gathered: that takes time."""
     recipe, choice = resolve(settings), dial.choice
     assert choice is not None
     flops = dial.flops(compiled=recipe.compute.compile) / recipe.model.training_flop(1)
