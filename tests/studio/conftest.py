@@ -1,4 +1,4 @@
-"""A tiny finished run, made once; studios on copies of it; and Chromium, where there is one."""
+"""A tiny finished run, made once, whose round keeps its last step on any processor; studios on copies of it; and Chromium, where there is one."""
 
 import os
 import shutil
@@ -55,6 +55,11 @@ microbatch_rows = 4
 group = 4
 max_new_tokens = 12
 gate = false
+[watch]
+ended = 0
+distinct = 0
+fall = 1
+longer = 99
 [evaluate]
 along_the_way = 2
 documents = 4
