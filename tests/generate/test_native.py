@@ -143,7 +143,7 @@ def test_an_answer_is_the_same_to_the_bit_in_any_company_and_on_any_number_of_th
 ) -> None:
     model, chance = make(small_model, shape), random.Random(0)
     requests = [Request(text, 50 + i) for i, text in enumerate(texts(model, (3, 17, 1, 9, 9, 30, 5, 70, 2)))]
-    requests += [Request(requests[1].prompt, seed) for seed in range(60, 85)]
+    requests += [Request(requests[1].prompt, seed) for seed in range(60, 110)]
     sampling = Sampling(temperature=1.1, max_new_tokens=40)
     torch.set_num_threads(1)
     alone = [generate(model, [request], sampling, stop=(2,), precision=precision)[0] for request in requests]  # type: ignore[arg-type]
@@ -159,7 +159,7 @@ def test_an_answer_is_the_same_to_the_bit_in_any_company_and_on_any_number_of_th
             precision=precision,  # type: ignore[arg-type]
         )
         assert together == [alone[i] for i in chosen], "tokens, stops and log-probabilities"
-    assert len({len(answer.tokens) for answer in alone}) > 2, "answers all of one length would prove little"
+    assert len({len(answer.tokens) for answer in alone}) > 4, "answers all of one length would prove little"
 
 
 @needs_library

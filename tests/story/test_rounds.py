@@ -278,7 +278,9 @@ def test_nothing_learns_from_a_reward_model_that_nobody_can_trust(finished: Path
     ended = stable.start("run", run.path, "--round", "--votes.pairs", "20", "--align.gate", folder=run.path)
     assert ended.code == 2
     said = " ".join(ended.said.split())
-    assert f"RewardError: {run.round(2).reward}: it agrees with " in said, said
+    refused = rf"RewardError: {re.escape(str(run.round(2).reward))}: it agrees with [01]\.\d{{3}} "
+    refused += r"\(0\.[0-4]\d\d to [01]\.\d{3}\) of \d+ held-out votes, which is not surely better than chance"
+    assert re.search(refused, said), said
     assert f"vote more (`trivium vote {run.path}`" in said
     assert "set align.gate = false" in said
     verify(run.round(2).reward)

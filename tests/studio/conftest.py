@@ -1,4 +1,7 @@
-"""A tiny finished run, made once, whose round keeps its last step on any processor; studios on copies of it; and Chromium, where there is one."""
+"""A tiny finished run, made once; studios on copies of it; and Chromium, where there is one.
+
+The run's watch is as good as off: which step of a round so small is the best depends on the processor.
+"""
 
 import os
 import shutil
