@@ -164,6 +164,25 @@ def test_no_more_of_a_large_file_is_gathered_than_a_run_can_read(
         assert recipe.data.file_megabytes == expected
 
 
+def test_of_files_an_epoch_counts_and_a_mixture_with_a_world_is_left_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sizing, "FEWEST_MEGABYTES", 1)
+    monkeypatch.setattr(sizing, "AMPLE", 1e-9)
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.txt").write_text(f"The sheep of {name} are asleep.\n" * 400_000)
+    a, b = str(tmp_path / "a.txt"), str(tmp_path / "b.txt")
+    expected = {
+        (a, b): 1.0,
+        (f"{a}*0.3", f"{b}*0.3"): 1 / 0.3,  # of which an epoch is one megabyte
+        (f"{a}*0.05", f"{b}*0.05"): 0.0,
+        (a, b, "pydocs"): 0.0,
+    }
+    for text, megabytes in expected.items():
+        recipe, _ = chosen(merge(PLAIN, {"data": {"text": text}}), minutes=1.0)
+        assert recipe.data.file_megabytes == pytest.approx(megabytes), text
+
+
 def test_each_text_has_its_law() -> None:
     told = {
         ("tinyworld",): "tinyworld",

@@ -52,7 +52,7 @@ class DataConfig(Frozen):
     hub_megabytes: float = Field(4000.0, gt=0)
     """how much text of each data set of the hub is taken, from its beginning"""
     file_megabytes: float = Field(0.0, ge=0)
-    """how much text of the files is taken, from all over; 0: all of it"""
+    """how much text of the files is taken, of each its beginning, of small ones some; 0: all of it"""
     stories: int = Field(30_000, ge=10)
     """how many TinyWorld stories are written for phase I"""
     dialogues: int = Field(40_000, ge=10)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 from trivium import plan
 from trivium.config import OptimizerConfig, Recipe
 from trivium.config.align import PAIRS
-from trivium.text.corpus import bytes_of_files, has_world, hub_sets, share_of_files
+from trivium.text.corpus import bytes_of_files, has_world, hub_sets, most_of_files
 from trivium.text.documents import MEGABYTE
 
 STORY_TOKENS, DIALOGUE_TOKENS = 170, 55  # of TinyWorld, roughly: how much of it a run needs
@@ -85,7 +85,7 @@ def disk_of(recipe: Recipe) -> int:
     """Bytes of the run folder: four models, two checkpoints with their optimizer, texts, token files, compiled code."""
     models = 4 * 4 * recipe.model.parameters
     checkpoints = 2 * 3 * 4 * recipe.model.parameters
-    text = share_of_files(recipe.data) * bytes_of_files(recipe.data)
+    text = min(bytes_of_files(recipe.data), most_of_files(recipe.data))
     text += MEGABYTE * recipe.data.hub_megabytes * hub_sets(recipe.data)
     text += STORY_TOKENS * TEXT_BYTES * recipe.data.stories if has_world(recipe.data, "text") else 0
     texts = int(text * (1 + TOKEN_BYTES / TEXT_BYTES))

@@ -8,7 +8,7 @@ import msgspec
 
 from trivium import plan
 from trivium.compute import Compute
-from trivium.config import Recipe, Settings, merge, resolve
+from trivium.config import DataConfig, Recipe, Settings, merge, resolve
 from trivium.model.shape import ModelConfig
 from trivium.story.needs import DIALOGUE_TOKENS, LIBRARIES, STORY_TOKENS, answering_memory, memory_of, reading_memory
 from trivium.story.trials import Trials
@@ -135,6 +135,15 @@ def _fits(settings: Settings, machine: plan.Machine) -> bool:
     return machine.holds(memory_of(resolve(settings), dtype_bytes=machine.dtype_bytes).likely)
 
 
+def _file_megabytes(data: DataConfig, ample: float) -> float:
+    """What is taken of files whose epoch is far more than so many megabytes; 0: all.
+
+    All too where something else is mixed in, whose share of an epoch would grow.
+    """
+    epoch = 0.0 if worlds_of(data, "text") or hub_sets(data) else bytes_of_files(data, in_an_epoch=True) / MEGABYTE
+    return ample * bytes_of_files(data) / MEGABYTE / epoch if epoch > 2 * ample else 0.0
+
+
 def choose_amounts(settings: Settings, dial: plan.Dial) -> Settings:
     """How many stories and dialogues TinyWorld writes: as many as will be read, or a fourth of them. And how
     much of the text on file is gathered: that takes time."""
@@ -148,8 +157,8 @@ def choose_amounts(settings: Settings, dial: plan.Dial) -> Settings:
     ample = float(max(FEWEST_MEGABYTES, math.ceil(AMPLE * choice.read / MEGABYTE)))
     if dial.settled("data.hub_megabytes") and hub_sets(recipe.data):
         settings = plan.set_key(settings, "data.hub_megabytes", ample)
-    if dial.settled("data.file_megabytes") and bytes_of_files(recipe.data) > 2 * MEGABYTE * ample:
-        settings = plan.set_key(settings, "data.file_megabytes", ample)
+    if dial.settled("data.file_megabytes") and (taken := _file_megabytes(recipe.data, ample)):
+        settings = plan.set_key(settings, "data.file_megabytes", taken)
     for key in dial.settled(*tokens):
         wanted = tokens[key] // (STORY_TOKENS if key == "data.stories" else DIALOGUE_TOKENS)
         wanted = min(wanted, max(FRESH_RECORDS, wanted // MOST_EPOCHS))

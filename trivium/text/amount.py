@@ -3,8 +3,7 @@
 import math
 
 from trivium.config import DataConfig
-from trivium.text.corpus import PYDOCS, files_named, worlds_of
-from trivium.text.documents import MEGABYTE
+from trivium.text.corpus import PYDOCS, files_named, most_of_files, worlds_of
 from trivium.text.sources import TEXT_KINDS, read_documents, size_in_bytes, sources_of, text_size
 
 COUNTED_BYTES = 64_000_000  # of text are read to count it
@@ -28,9 +27,9 @@ def _files(data: DataConfig) -> float:
     sources = sources_of(names, field="data.text", kinds=TEXT_KINDS)
     if any(source.data_set for source in sources):
         return math.inf
-    counted, most = 0, MEGABYTE * data.file_megabytes or math.inf
+    counted, most = 0, most_of_files(data)
     for document in read_documents(names, bad_rows=data.bad_rows):
         counted += size_in_bytes(document)
-        if counted >= COUNTED_BYTES:
+        if counted >= min(COUNTED_BYTES, most):
             return min(most, max(float(counted), sum(map(text_size, sources))))
     return min(most, float(counted))

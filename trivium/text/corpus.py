@@ -6,6 +6,7 @@ Worlds write their own held-out records; of files a share is kept, unless the re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from itertools import islice
+from math import inf
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,7 +19,7 @@ from trivium.text.answers import read_dialogues
 from trivium.text.archives import archive_of
 from trivium.text.documents import MEGABYTE, Corpus, Rules, Side, gather
 from trivium.text.preferences import read_pairs
-from trivium.text.schemas import Progress, Say, Source, unseen
+from trivium.text.schemas import Progress, Say, unseen
 from trivium.text.sources import TEXT_KINDS, names_files, read_documents, sources_of, text_size, weigh, weighted
 from trivium.text.split import Split, dialogue_key, pair_key, split
 from trivium.worlds import pydocs, tinyworld
@@ -69,7 +70,11 @@ def documents_of(data: DataConfig, seed: int, say: Say) -> Iterator[tuple[Docume
         if on_file := files_named(data, field):
             most, share = MEGABYTE * data.hub_megabytes, share_of_files(data) if field == "text" else 1.0
             if share < 1:
-                say(f"{share:.1%} of the text on file is taken, from all over (data.file_megabytes)")
+                there_is = bytes_of_files(data) / MEGABYTE
+                say(
+                    f"{data.file_megabytes:,.1f} of {there_is:,.1f} MB of text on file are taken: of each file its "
+                    "beginning, of small ones some (data.file_megabytes)"
+                )
             found = read_documents(on_file, bad_rows=data.bad_rows, say=say, most=most, share=share)
             yield from ((document, where) for document in found)
 
@@ -77,15 +82,24 @@ def documents_of(data: DataConfig, seed: int, say: Say) -> Iterator[tuple[Docume
 def share_of_files(data: DataConfig) -> float:
     """How much of the text of the files to learn from is taken, by their sizes."""
     size = bytes_of_files(data) if data.file_megabytes else 0.0
-    return min(1.0, MEGABYTE * data.file_megabytes / size) if size else 1.0
+    return min(1.0, most_of_files(data) / size) if size else 1.0
 
 
-def bytes_of_files(data: DataConfig) -> float:
-    """UTF-8 bytes of the files' texts, by their sizes: none is read, and one that is gone counts nothing."""
-    sources: list[Source] = []
+def most_of_files(data: DataConfig) -> float:
+    """UTF-8 bytes that are taken of the text of the files to learn from; infinite: all."""
+    return MEGABYTE * data.file_megabytes or inf
+
+
+def bytes_of_files(data: DataConfig, *, in_an_epoch: bool = False) -> float:
+    """UTF-8 bytes of text in the files to learn from, by their sizes, for none is read; 0 if one cannot be found.
+
+    in_an_epoch  each as often as its weight says
+    """
     with suppress(TriviumError):
         sources = sources_of(files_named(data, "text"), field="data.text", kinds=TEXT_KINDS)
-    return sum(text_size(source) for source in sources if not source.data_set)
+        files = [source for source in sources if not source.data_set]
+        return sum(text_size(file) * (file.weight if in_an_epoch else 1.0) for file in files)
+    return 0.0
 
 
 def _stories(seed: int, count: int, held_out: bool) -> Iterator[Document]:

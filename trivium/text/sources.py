@@ -140,13 +140,13 @@ def _beginning(documents: Iterable[Document], most: float, tell: Callable[[int],
 
 
 class _Allowance:
-    """A share of the text of files that are read one after the other; what one took too much the next ones lack."""
+    """A share of the text of files that are read one after the other; what one takes too much the next ones lack."""
 
     def __init__(self, share: float) -> None:
         self.share, self.left = share, 0.0
 
     def of(self, source: Source, documents: Iterator[Document]) -> Iterator[Document]:
-        self.left += self.share * text_size(source)
+        self.left = min(self.left, 0.0) + self.share * text_size(source)
         while self.left > 0 and (document := next(documents, None)):
             self.left -= size_in_bytes(document)
             yield document
@@ -158,7 +158,7 @@ def size_in_bytes(document: Document) -> int:
 
 
 def text_size(source: Source) -> float:
-    """UTF-8 bytes of a file's text, roughly: by its size, for it is not read; 0 where it is gone."""
+    """UTF-8 bytes of a file's text, roughly: by its size, for it is not read."""
     packed = source.path.suffix.lower() in PACKED
     columns = kind_of(source.path) == ".parquet"
     return size_of(source.path) * (UNPACKED if packed else UNPACKED_COLUMNS if columns else 1.0)
