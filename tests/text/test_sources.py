@@ -2,6 +2,7 @@ import gzip
 import json
 import os
 import random
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -133,17 +134,31 @@ def test_of_a_folder_named_twice_one_line_is_said(texts: Path) -> None:
 
 
 def test_of_the_text_of_files_a_share_is_taken_from_all_over(tmp_path: Path) -> None:
-    """Of a large file the beginning, of small ones every other; and what was not read says nothing."""
+    """Of a large file the beginning, of small ones every fourth; what they held is said as of any."""
     (tmp_path / "big.txt").write_text("".join(f"Paragraph {number}.\n\n" for number in range(1000)))
     for number in range(100):
         (tmp_path / f"small{number:02}.md").write_text("a hundred characters" * 5)
     paragraphs, said = read(tmp_path / "big.txt", share=0.25, section=100)
-    taken = "\n\n".join(document.text for document in paragraphs)
-    assert len(taken) == pytest.approx((tmp_path / "big.txt").stat().st_size / 4, rel=0.05)
-    assert taken.startswith("Paragraph 0.\n\nParagraph 1.")
-    assert said == []
+    text = "\n\n".join(document.text for document in paragraphs)
+    assert len(text) == pytest.approx((tmp_path / "big.txt").stat().st_size / 4, rel=0.05)
+    assert text.startswith("Paragraph 0.\n\nParagraph 1.")
+    assert said == ["big.txt: text, 1 document"]
     some, _ = read(tmp_path / "*.md", share=0.25)
     assert [document.source for document in some] == [f"small{number:02}.md" for number in range(0, 100, 4)]
+    rows = [{"body": f"Row {number}."} if number % 10 else {"body": number} for number in range(1000)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    taken, said = read(f"{tmp_path / 'rows.jsonl'}:body", share=0.1, bad_rows="skip")
+    bad = int(taken[-1].source.rpartition(":")[2]) // 10 + 1
+    assert said[0] == f'rows.jsonl: text in column "body", {len(taken)} documents; {bad} bad rows skipped'
+    assert 100 < len(taken) < 300
+
+
+def test_a_row_that_is_broken_off_is_no_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ignored: list[object] = []  # what a generator raises while it is closed
+    monkeypatch.setattr(sys, "unraisablehook", ignored.append)
+    (tmp_path / "a.jsonl").write_text(json.dumps({"text": "A sentence.\n\n" * 100}))
+    documents, said = read(tmp_path / "a.jsonl", section=20, first=2)
+    assert (len(documents), said, ignored) == (2, [], [])
 
 
 def test_a_missing_file_is_named_with_the_nearest_one(texts: Path) -> None:

@@ -177,16 +177,21 @@ def read_file(
     heard = Heard(source.name, bad_rows=bad_rows, tell=tell)
     entries = source.entries()
     schema: Schema[Record] | None = None
-    while batch := list(islice(entries, PEEK)):
-        schema = schema or _commonest(batch, recognise)
-        for entry in batch:
-            try:
-                records = _read(entry, schema, recognise)
-            except DataError as fault:
-                heard.skip(fault)
-                continue
-            heard.count(len(records))
-            yield from records
+    try:
+        while batch := list(islice(entries, PEEK)):
+            schema = schema or _commonest(batch, recognise)
+            for entry in batch:
+                try:
+                    records = _read(entry, schema, recognise)
+                except DataError as fault:
+                    heard.skip(fault)
+                    continue
+                yield from records
+                heard.count(len(records))
+    except GeneratorExit:  # no more is wanted, beginning with this row; what was taken is told all the same
+        if heard.kept:
+            heard.tell(schema.title if schema else "", noun)
+        raise
     heard.tell(schema.title if schema else "", noun)
 
 

@@ -108,7 +108,7 @@ def read_documents(
     raises   ConfigError for a spec without files, DataError for a bad file, or a bad row unless bad_rows = "skip"
     """
 
-    allowance = _Allowance(share)
+    files = _Allowance(0.0)
 
     def read(source: Source, tell: Tell) -> Iterator[Document]:
         known = partial(_recognise, column=source.column, section=section)
@@ -117,37 +117,31 @@ def read_documents(
         else:
             found = read_file(source, tell, recognise=known, noun="document", bad_rows=bad_rows)
         if source.data_set is not None:
-            found = _beginning(
-                found, most, lambda size: say(f"{source.name}: its first {size / 1e6:,.1f} MB are taken")
-            )
+            own = _Allowance(most)
+            found = own.of(found, lambda: say(f"{source.name}: its first {(most - own.left) / 1e6:,.1f} MB are taken"))
         elif share < 1:
-            found = allowance.of(source, found)
+            files.left = min(files.left, 0.0) + share * text_size(source)
+            found = files.of(found)
         return weighted(found, source.weight)
 
     sources = sources_of(specs, field="data.text", kinds=TEXT_KINDS, say=say)
     return read_sources(sources, read, bad_rows=bad_rows, say=say, first=first)
 
 
-def _beginning(documents: Iterable[Document], most: float, tell: Callable[[int], None]) -> Iterator[Document]:
-    """Documents of about so many bytes; it is told when there are more."""
-    size = 0
-    for document in documents:
-        if size >= most:
-            tell(size)
-            return
-        size += size_in_bytes(document)
-        yield document
-
-
 class _Allowance:
-    """A share of the text of files that are read one after the other; what one takes too much the next ones lack."""
+    """How many bytes of text may still be taken."""
 
-    def __init__(self, share: float) -> None:
-        self.share, self.left = share, 0.0
+    def __init__(self, left: float) -> None:
+        self.left = left
 
-    def of(self, source: Source, documents: Iterator[Document]) -> Iterator[Document]:
-        self.left = min(self.left, 0.0) + self.share * text_size(source)
-        while self.left > 0 and (document := next(documents, None)):
+    def of(self, documents: Iterable[Document], more: Callable[[], None] = lambda: None) -> Iterator[Document]:
+        """As many as may be taken, the last one whole; `more` is called when there are others."""
+        if self.left <= 0:
+            return  # which does not even open a file
+        for document in documents:
+            if self.left <= 0:
+                more()
+                return
             self.left -= size_in_bytes(document)
             yield document
 
@@ -319,9 +313,14 @@ def _read_plain(source: Source, tell: Tell, *, bad_rows: BadRows, section: int) 
         spec = f"{source.path}:{source.column}"
         raise ConfigError(f'data.text = "{spec}": a text file has no columns; leave ":{source.column}" out')
     heard = Heard(source.name, bad_rows=bad_rows, tell=tell)
-    for first, lines in groupby(_lines(source, heard), key=lambda line: line.document):
-        name = source.name if first == 1 else f"{source.name}:{first}"
-        heard.count((yield from _counted(_cut((line.text for line in lines), name, section=section))))
+    try:
+        for first, lines in groupby(_lines(source, heard), key=lambda line: line.document):
+            name = source.name if first == 1 else f"{source.name}:{first}"
+            heard.count((yield from _counted(_cut((line.text for line in lines), name, section=section))))
+    except GeneratorExit:  # no more is wanted of this document, which counts
+        heard.count(1)
+        heard.tell("text", "document")
+        raise
     heard.tell("text", "document")
 
 
