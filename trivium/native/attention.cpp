@@ -28,7 +28,7 @@ extern "C" struct Attention {  // attention.py fills it in; the order of the fie
     float* to_norms;                // (rows, K, 2, d), gradients of the norms by unit
 };
 
-constexpr int block = 32;  // queries at once; keys are taken in as many
+constexpr int block = 32;  // queries at once, and keys
 
 inline int filled(int n) { return (n + block - 1) / block * block; }
 

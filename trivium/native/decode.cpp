@@ -102,7 +102,7 @@ struct Pass {
         weights = wide + most * widest + most * std::max({width, queries, mlp}) + queries + 2 * keys;
     }
 
-    // In tiles as many rows are computed as a tile has, there is room for them: a row's sums do not depend on how many.
+    // Tiles take rows by sixteens, and there is room for 64 (READ_ROWS); a row's sums do not depend on the others.
     void product(const void* all, int layer, int rows, int inputs, int outputs, float* y, bool add) {
         const auto* matrix = static_cast<const Packed*>(all) + size_t(layer) * outputs * inputs / E::numbers;
         multiply<E>(matrix, in, E::in_tiles(inputs) ? padded(rows) : rows, inputs, outputs, y, add);

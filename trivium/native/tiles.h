@@ -27,7 +27,7 @@ struct TileRegisters {
         uint8_t lines[16] = {side, side, side, side, side, side, side, side};
     };
     TileRegisters() {
-        const Shapes shapes;
+        static constexpr Shapes shapes;  // static, for some compilers do not know that all of it is read
         _tile_loadconfig(&shapes);
     }
     ~TileRegisters() { _tile_release(); }

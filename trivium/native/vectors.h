@@ -15,7 +15,8 @@
 #ifdef __AVX512BF16__
 #include <immintrin.h>
 #endif
-#ifdef __AMX_BF16__
+#if defined(__AMX_BF16__) && defined(__AVX512BF16__) && defined(__linux__)
+#define HAS_TILES
 #include "tiles.h"
 #endif
 
@@ -157,7 +158,7 @@ struct Bfloat16 {
 };
 #endif
 
-#ifdef __AMX_BF16__
+#ifdef HAS_TILES
 struct Tiles : Bfloat16 {  // where sizes allow it, else vectors
     typedef TileRegisters Registers;
     static constexpr bool in_tiles(int inputs) { return inputs % (side * numbers) == 0; }
@@ -167,7 +168,7 @@ struct Tiles : Bfloat16 {  // where sizes allow it, else vectors
 // Does the work with the kind of numbers that this processor multiplies fastest.
 template <class Work>
 void in_fastest(bool bfloat16, Work work) {
-#ifdef __AMX_BF16__
+#ifdef HAS_TILES
     if (bfloat16 && tiles_allowed()) return work(Tiles{});
 #endif
 #ifdef __AVX512BF16__
@@ -257,7 +258,7 @@ void multiply(
     int stride = 0) {
     const int depth = inputs / E::numbers;
     if (!stride) stride = depth;
-#ifdef __AMX_BF16__
+#ifdef HAS_TILES
     if constexpr (std::is_same_v<E, Tiles>)
         if (rows % side == 0 && E::in_tiles(inputs)) return multiply_tiles(w, stride, x, rows, depth, outputs, y, add);
 #endif
