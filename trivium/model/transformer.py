@@ -5,7 +5,7 @@ B batch, T time, D width, H heads, K kv heads, d head dimension, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import torch
@@ -17,6 +17,7 @@ from trivium.model.lora import LowRank, add_adapters, freeze_all_but_adapters
 from trivium.model.rope import packed_angles, rope_angles, rotate
 from trivium.model.shape import ModelConfig
 from trivium.native.attention import attend_packed, serves
+from trivium.native.linear import linear
 
 if TYPE_CHECKING:
     from trivium.model.attention import Mask
@@ -55,8 +56,7 @@ class Attention(nn.Module):
         self.k_norm = RMSNorm(config.head_dim, eps=config.norm_eps) if normed else nn.Identity()
 
     def forward(self, x: Tensor, rope: Rope, mask: Mask, positions: Tensor, memory: LayerMemory | None) -> Tensor:
-        out: Tensor = self.o_proj(self.mixed(x, rope, mask, positions, memory))
-        return out
+        return fused_linear(self.mixed(x, rope, mask, positions, memory), self.o_proj)
 
     def mixed(self, x: Tensor, rope: Rope, mask: Mask, positions: Tensor, memory: LayerMemory | None) -> Tensor:
         """(B, T, H d) what the heads found, not yet projected."""
@@ -93,8 +93,7 @@ class SwiGLU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         gate, up = fused_linear(x, self.gate_proj, self.up_proj).chunk(2, dim=-1)
-        out: Tensor = self.down_proj(F.silu(gate) * up)
-        return out
+        return fused_linear(F.silu(gate) * up, self.down_proj)
 
 
 class Block(nn.Module):
@@ -113,7 +112,7 @@ class Block(nn.Module):
     def at(self, places: Tensor, x: Tensor, rope: Rope, mask: Mask, positions: Tensor) -> Tensor:
         """The same at some places of the flattened rows alone, (N, D): of a last layer nothing else is needed."""
         mixed = self.self_attn.mixed(self.input_layernorm(x), rope, mask, positions, None)
-        x = x.flatten(0, 1)[places] + self.self_attn.o_proj(mixed.flatten(0, 1)[places])
+        x = x.flatten(0, 1)[places] + fused_linear(mixed.flatten(0, 1)[places], self.self_attn.o_proj)
         out: Tensor = x + self.mlp(self.post_attention_layernorm(x))
         return out
 
@@ -218,12 +217,16 @@ def fused_linear(x: Tensor, *layers: nn.Linear) -> Tensor:
     returns  (..., the sum of their outputs), one after the other
     """
     if x.shape[1] == 1:  # one token: to copy the weights would take longer than the products
-        return torch.cat([layer(x) for layer in layers], dim=-1)
-    weight = torch.cat([layer.weight for layer in layers])
-    bias = torch.cat([layer.bias for layer in layers]) if layers[0].bias is not None else None
-    joined = F.linear(x, weight, bias)
+        return _joined([layer(x) for layer in layers], -1)
+    weight = _joined([layer.weight for layer in layers])
+    bias = _joined([layer.bias for layer in layers]) if layers[0].bias is not None else None
+    joined = linear(x, weight, bias)
     adapted = [layer.addition(x) for layer in layers if isinstance(layer, LowRank)]  # of all layers, or of none
-    return joined + torch.cat(adapted, dim=-1) if adapted else joined
+    return joined + _joined(adapted, -1) if adapted else joined
+
+
+def _joined(parts: Sequence[Tensor], dim: int = 0) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts), dim=dim)
 
 
 def adapt(model: Transformer, *, rank: int, alpha: float, seed: int) -> Transformer:

@@ -72,12 +72,10 @@ struct Unit {
         thread_local std::vector<float> numbers;
         thread_local std::vector<Packed> packed;
         const size_t lines = size_t(full + block) * d, square = size_t(block) * full;
-        numbers.resize(std::max(numbers.size(), 7 * lines + 2 * square));
-        packed.resize(std::max(packed.size(), 8 * lines + std::max(lines, square)));
-        float* next = numbers.data();
+        float* next = room(numbers, 7 * lines + 2 * square);
         for (float** field : {&x, &to_k, &to_v, &q, &to_q, &to_out, &out}) *field = next, next += lines;
         for (float** field : {&scores, &slopes}) *field = next, next += square;
-        Packed* then = packed.data();
+        Packed* then = room(packed, 8 * lines + std::max(lines, square));
         for (Packed** field :
              {&k_standing, &k_lying, &v_standing, &v_lying, &q_lines, &q_lying, &out_lines, &out_lying, &weights})
             *field = then, then += lines;

@@ -42,9 +42,8 @@ struct Block {
         thread_local std::vector<float> memory;
         thread_local std::vector<Packed> packed;
         const size_t all = size_t(h) * w, most = size_t(h) * std::max(h, w);
-        memory.resize(std::max(memory.size(), all + 2 * h * h)), packed.resize(std::max(packed.size(), 2 * most));
-        x = memory.data(), square = x + all, fourth = square + h * h;
-        lines = packed.data(), standing = lines + most;
+        x = room(memory, all + 2 * h * h), square = x + all, fourth = square + h * h;
+        lines = room(packed, 2 * most), standing = lines + most;
     }
 
     // Where number `i` of neuron `n` stands; where neurons are columns, the next neuron stands beside it.

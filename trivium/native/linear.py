@@ -1,0 +1,118 @@
+"""Linear layers whose weights learn in C++, on processors that multiply tiles (Intel's AMX).
+
+linear.cpp does the work: gradients of weights are a third of a step's products, and PyTorch takes twice as long for one
+as for the layer itself, since positions stand in the wrong direction for it. Everything else is PyTorch's, as is all of
+it on other processors.
+
+N positions, I inputs, O outputs.
+"""
+
+import ctypes
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from trivium.native.build import is_wanted, open_library
+
+
+class WeightGradientStruct(ctypes.Structure):
+    """`WeightGradient` of linear.cpp, field by field."""
+
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ("positions", "outputs", "inputs", "add")),
+        *((name, ctypes.c_void_p) for name in ("gradient", "x", "found")),
+    )
+
+
+@cache
+def library() -> ctypes.CDLL | str:
+    """The compiled product, or why there is none here."""
+    functions: dict[str, list[Any]] = {
+        "are_tiles_here": [ctypes.POINTER(ctypes.c_int64)],
+        "weight_gradient": [ctypes.POINTER(WeightGradientStruct)],
+    }
+    return open_library("linear", functions, "-fopenmp")
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # else compiled code is cut in two here
+def has_tiles() -> bool:
+    """Whether this processor multiplies tiles, the system lets it, and it is wanted."""
+    return is_wanted() and _has_tiles()
+
+
+@cache
+def _has_tiles() -> bool:
+    found, yes = library(), ctypes.c_int64()
+    if not isinstance(found, str):
+        found.are_tiles_here(yes)
+    return bool(yes.value)
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """`torch.nn.functional.linear`, autocast included; where C++ serves, the weights' gradient is not rounded.
+
+    x        (..., I)
+    weight   (O, I)
+    bias     (O,)
+    returns  (..., O)
+    """
+    if not _serves(x, weight):
+        return F.linear(x, weight, bias)
+    y: Tensor = _Linear.apply(x.bfloat16(), weight)  # type: ignore[no-untyped-call]
+    return y if bias is None else y + bias.bfloat16()
+
+
+def add_weight_gradient(to: Tensor, gradient: Tensor, x: Tensor) -> None:
+    """Add gradient^T x to what stands there.
+
+    to           (O, I); float32 where C++ is to serve
+    gradient, x  (N, O) and (N, I), of one dtype
+    """
+    of_cpp = to.dtype == torch.float32 and gradient.dtype == torch.bfloat16
+    if of_cpp and gradient.device.type == "cpu" and has_tiles():
+        _call(to, gradient, x, add=True)
+    else:
+        to += gradient.T @ x
+
+
+def _serves(x: Tensor, weight: Tensor) -> bool:
+    rounds = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
+    return rounds and torch.is_grad_enabled() and weight.requires_grad and x.device.type == "cpu" and has_tiles()
+
+
+class _Linear(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+        narrow = weight.bfloat16()
+        ctx.save_for_backward(x, narrow)
+        return F.linear(x, narrow)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor]:
+        x, narrow = ctx.saved_tensors
+        to_x = gradient @ narrow if ctx.needs_input_grad[0] else None
+        return to_x, _weight_gradient(gradient.flatten(0, -2).contiguous(), x.flatten(0, -2).contiguous())
+
+
+@torch.library.custom_op("trivium::weight_gradient", mutates_args=())
+def _weight_gradient(gradient: Tensor, x: Tensor) -> Tensor:
+    found: Tensor = _shape(gradient, x)
+    _call(found, gradient, x, add=False)
+    return found
+
+
+@_weight_gradient.register_fake
+def _shape(gradient: Tensor, x: Tensor) -> Tensor:
+    return torch.empty(gradient.shape[1], x.shape[1])
+
+
+def _call(to: Tensor, gradient: Tensor, x: Tensor, *, add: bool) -> None:
+    found, given = library(), (gradient, x, to)
+    assert not isinstance(found, str), found
+    assert all(tensor.is_contiguous() for tensor in given)
+    assert gradient.dtype == x.dtype == torch.bfloat16, (gradient.dtype, x.dtype)
+    shape = len(x), gradient.shape[1], x.shape[1]
+    found.weight_gradient(WeightGradientStruct(*shape, add, *(tensor.data_ptr() for tensor in given)))
