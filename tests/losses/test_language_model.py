@@ -7,10 +7,13 @@ import torch
 
 from trivium.losses import language_model
 from trivium.losses.language_model import (
+    Step,
     bits_per_byte,
     entropy,
+    in_few_sizes,
     linear_cross_entropy,
     linear_logprobs,
+    logits_gradient,
     next_token_loss,
     token_logprobs,
 )
@@ -49,8 +52,9 @@ def test_the_loss_is_computed_in_float32_whatever_the_logits_are_in() -> None:
 
 @pytest.mark.parametrize("share", [1.0, 0.4])
 @pytest.mark.parametrize("positions", [0, 5, 128, 150])  # none, and chunks of 64: in part, whole, and both
+@pytest.mark.parametrize("step", [logits_gradient, in_few_sizes(logits_gradient)])
 def test_a_loss_without_logits_is_that_of_the_logits(
-    positions: int, share: float, monkeypatch: pytest.MonkeyPatch
+    positions: int, share: float, step: Step, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(language_model, "LOGITS_AT_ONCE", 64 * 11)
     generator = torch.Generator().manual_seed(0)
@@ -59,7 +63,7 @@ def test_a_loss_without_logits_is_that_of_the_logits(
     targets = torch.randint(11, (positions,), generator=generator)
     supervised = torch.rand(positions, generator=generator) < share
     slowly = next_token_loss(hidden @ weight.T, targets, supervised)
-    found = linear_cross_entropy(hidden, weight, targets, supervised.nonzero()[:, 0])
+    found = linear_cross_entropy(hidden, weight, targets, supervised.nonzero()[:, 0], step)
     torch.testing.assert_close(found, slowly)
     gradients = (torch.autograd.grad(loss / 7, (hidden, weight)) for loss in (found, slowly))
     torch.testing.assert_close(*gradients)

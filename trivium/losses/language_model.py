@@ -11,8 +11,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-LOGITS_AT_ONCE = 2**22  # what a processor's caches hold ...
+from trivium.native.linear import add_weight_gradient
+
+LOGITS_AT_ONCE = 2**23  # few enough to take little memory, many enough for long products ...
 LOGITS_ON_A_GPU = 2**26  # ... and what keeps a GPU busy
+WHOLE = 128  # positions; see `filled_up`
 
 
 def next_token_loss(logits: Tensor, targets: Tensor, supervised: Tensor) -> Tensor:
@@ -54,8 +57,17 @@ def linear_logprobs(hidden: Tensor, weight: Tensor, targets: Tensor, step: "Step
     returns  (N,) float32, nats
     In place of its logits a position keeps their gradient, which is multiplied once it is known what by.
     """
-    found: Tensor = _LinearLogprobs.apply(hidden, weight, targets, step or logits_gradient)  # type: ignore[no-untyped-call]
-    return found
+    rows, wanted = filled_up(hidden), filled_up(targets)
+    found: Tensor = _LinearLogprobs.apply(rows, weight, wanted, step or logits_gradient)  # type: ignore[no-untyped-call]
+    return found[: len(targets)]
+
+
+def filled_up(rows: Tensor) -> Tensor:
+    """With zeros, until their number is one of few: for a number that is new, libraries prepare products anew.
+
+    rows  (N, ...)
+    """
+    return F.pad(rows, (0, 0) * (rows.dim() - 1) + (0, -len(rows) % WHOLE))
 
 
 Step = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -73,6 +85,19 @@ def logits_gradient(hidden: Tensor, weight: Tensor, targets: Tensor, counted: Te
     return losses * counted, gradient.to(hidden.dtype)
 
 
+def in_few_sizes(step: Step) -> Step:
+    """The step, which is compiled for each number of positions, on positions filled up to a power of two."""
+
+    def filled(hidden: Tensor, weight: Tensor, targets: Tensor, counted: Tensor) -> tuple[Tensor, Tensor]:
+        count = len(hidden)
+        more = 2 ** (count - 1).bit_length() - count
+        rows = F.pad(hidden, (0, 0, 0, more))
+        losses, gradient = step(rows, weight, F.pad(targets, (0, more)), F.pad(counted, (0, more)))
+        return losses[:count], gradient[:count]
+
+    return filled
+
+
 def positions_at_once(vocab_size: int, *, on_cpu: bool = True) -> int:
     """How many positions have their logits in memory at the same time."""
     return max(64, (LOGITS_AT_ONCE if on_cpu else LOGITS_ON_A_GPU) // vocab_size)
@@ -86,14 +111,13 @@ class _LinearCrossEntropy(torch.autograd.Function):
         total, to_weight = torch.zeros((), device=hidden.device), torch.zeros_like(weight)
         to_hidden = torch.zeros_like(hidden)
         for places in supervised.split(chunk) if len(supervised) else ():
-            count = len(places)
-            some = F.pad(places, (0, chunk - count))  # filled up to one size, for which the step is compiled
-            rows, counted = hidden.index_select(0, some), (torch.arange(chunk, device=hidden.device) < count).float()
+            some, counted = filled_up(places), filled_up(torch.ones(len(places), device=hidden.device))
+            rows = hidden.index_select(0, some)
             losses, gradient = step(rows, narrow, targets.index_select(0, some), counted)
             total += losses.sum()
-            to_hidden.index_copy_(0, places, (gradient @ narrow)[:count])
+            to_hidden.index_copy_(0, places, (gradient @ narrow)[: len(places)])
             if ctx.needs_input_grad[1]:
-                to_weight += gradient.T @ rows
+                add_weight_gradient(to_weight, gradient, rows)
         ctx.save_for_backward(to_hidden, to_weight)
         return total
 
@@ -116,8 +140,11 @@ class _LinearLogprobs(torch.autograd.Function):
         hidden, weight, gradient = ctx.saved_tensors
         fall = -slope[:, None]
         to_hidden = ((gradient @ weight.to(hidden.dtype)) * fall).to(hidden.dtype)
-        to_weight = gradient.T @ (hidden * fall).to(hidden.dtype) if ctx.needs_input_grad[1] else None
-        return to_hidden, None if to_weight is None else to_weight.to(weight.dtype), None, None
+        if not ctx.needs_input_grad[1]:
+            return to_hidden, None, None, None
+        to_weight = torch.zeros_like(weight)
+        add_weight_gradient(to_weight, gradient, (hidden * fall).to(hidden.dtype))
+        return to_hidden, to_weight, None, None
 
 
 def token_logprobs(logits: Tensor, targets: Tensor, *, temperature: float = 1.0) -> Tensor:

@@ -14,7 +14,7 @@ from trivium.distributed.rows import packed_stream
 from trivium.distributed.shard import whole_model
 from trivium.distributed.world import World
 from trivium.evaluate.bits import document_batches, surprise
-from trivium.losses.language_model import linear_cross_entropy, logits_gradient
+from trivium.losses.language_model import in_few_sizes, linear_cross_entropy, logits_gradient
 from trivium.model.transformer import Transformer, initialise, read, run_layer
 from trivium.native import cross_entropy
 from trivium.text import blanks, echoes
@@ -149,7 +149,7 @@ def next_token_objective(compute: Compute) -> Objective[TokenBatch]:
     On the processor one layer is compiled, and serves all: compiling takes no longer for deep models, and what is
     compiled is as fast. On a GPU the model is compiled whole, so that nothing is launched piece by piece.
     """
-    on_gpu, compiled = compute.device.type == "cuda", compute.compile(logits_gradient)
+    on_gpu, compiled = compute.device.type == "cuda", in_few_sizes(compute.compile(logits_gradient))
     through = compute.compile(read) if on_gpu else partial(read, run=compute.compile(run_layer))
 
     def objective(model: Transformer, batch: TokenBatch) -> tuple[Tensor, Metrics]:
