@@ -17,6 +17,7 @@ from trivium.losses.language_model import (
     next_token_loss,
     token_logprobs,
 )
+from trivium.native import linear as native_linear
 
 
 def test_an_even_guess_costs_the_log_of_the_vocabulary_for_every_supervised_target() -> None:
@@ -57,6 +58,8 @@ def test_a_loss_without_logits_is_that_of_the_logits(
     positions: int, share: float, step: Step, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(language_model, "LOGITS_AT_ONCE", 64 * 11)
+    for module in (language_model, native_linear):
+        monkeypatch.setattr(module, "WHOLE", 64)
     generator = torch.Generator().manual_seed(0)
     hidden = torch.randn(positions, 6, generator=generator, requires_grad=True)
     weight = torch.randn(11, 6, generator=generator, requires_grad=True)

@@ -52,7 +52,7 @@ def surprise(model: Transformer, batches: Iterable[TokenBatch], tokenizer: Token
 def nats_of(model: Transformer, hidden: Tensor, targets: Tensor) -> float:
     """Cross-entropy summed over targets (N,) after what `hidden` (N, D) says; few logits are kept at a time."""
     most = positions_at_once(model.config.vocab_size, on_cpu=hidden.device.type == "cpu")
-    at_once = max(1, most // 2)  # these are float32, and there are two of each
+    at_once = most // 2  # logits are float32 here, and there twice
     parts = zip(hidden.split(at_once), targets.split(at_once), strict=True)
     return sum(float(next_token_loss(model.lm_head(seen), each, torch.ones_like(each))) for seen, each in parts)
 

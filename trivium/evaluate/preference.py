@@ -10,7 +10,7 @@ from torch import Tensor
 from trivium.batch import Answered
 from trivium.evaluate.tasks import Reply
 from trivium.feedback.agreement import Interval, win_rate
-from trivium.losses.language_model import filled_up, linear_logprobs, logits_gradient
+from trivium.losses.language_model import linear_logprobs, logits_gradient
 from trivium.model.transformer import Transformer
 from trivium.native import cross_entropy
 from trivium.text.branches import pack_answers
@@ -41,8 +41,7 @@ def answer_logprobs(model: Transformer, answers: Answered, *, temperature: float
 def answer_hidden(model: Transformer, answers: Answered) -> Tensor:
     """What every answer token is chosen from, (N, D)."""
     mask = model.branch_mask(answers.trees, answers.branches)
-    hidden = model.hidden_at(filled_up(answers.sources), answers.tokens, answers.positions, mask)
-    return hidden[: len(answers.sources)]
+    return model.hidden_at(answers.sources, answers.tokens, answers.positions, mask)
 
 
 def target_logprobs(model: Transformer, hidden: Tensor, targets: Tensor, *, temperature: float = 1.0) -> Tensor:

@@ -11,11 +11,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from trivium.native.linear import add_weight_gradient
+from trivium.native.linear import WHOLE, add_weight_gradient, filled_up
 
 LOGITS_AT_ONCE = 2**23  # few enough to take little memory, many enough for long products ...
 LOGITS_ON_A_GPU = 2**26  # ... and what keeps a GPU busy
-WHOLE = 128  # positions; see `filled_up`
 
 
 def next_token_loss(logits: Tensor, targets: Tensor, supervised: Tensor) -> Tensor:
@@ -62,14 +61,6 @@ def linear_logprobs(hidden: Tensor, weight: Tensor, targets: Tensor, step: "Step
     return found[: len(targets)]
 
 
-def filled_up(rows: Tensor) -> Tensor:
-    """With zeros, until their number is one of few: for a number that is new, libraries prepare products anew.
-
-    rows  (N, ...)
-    """
-    return F.pad(rows, (0, 0) * (rows.dim() - 1) + (0, -len(rows) % WHOLE))
-
-
 Step = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
@@ -86,11 +77,11 @@ def logits_gradient(hidden: Tensor, weight: Tensor, targets: Tensor, counted: Te
 
 
 def in_few_sizes(step: Step) -> Step:
-    """The step, which is compiled for each number of positions, on positions filled up to a power of two."""
+    """The step, which is compiled for each number of positions, on positions filled up to one of three."""
 
     def filled(hidden: Tensor, weight: Tensor, targets: Tensor, counted: Tensor) -> tuple[Tensor, Tensor]:
-        count = len(hidden)
-        more = 2 ** (count - 1).bit_length() - count
+        count, most = len(hidden), positions_at_once(len(weight), on_cpu=hidden.device.type == "cpu")
+        more = next(size for size in (most // 4, most // 2, most) if size >= count) - count
         rows = F.pad(hidden, (0, 0, 0, more))
         losses, gradient = step(rows, weight, F.pad(targets, (0, more)), F.pad(counted, (0, more)))
         return losses[:count], gradient[:count]
@@ -99,8 +90,9 @@ def in_few_sizes(step: Step) -> Step:
 
 
 def positions_at_once(vocab_size: int, *, on_cpu: bool = True) -> int:
-    """How many positions have their logits in memory at the same time."""
-    return max(64, (LOGITS_AT_ONCE if on_cpu else LOGITS_ON_A_GPU) // vocab_size)
+    """How many positions have their logits in memory at the same time: a power of two, at least `WHOLE`."""
+    most = max(WHOLE, (LOGITS_AT_ONCE if on_cpu else LOGITS_ON_A_GPU) // vocab_size)
+    return 1 << most.bit_length() - 1
 
 
 class _LinearCrossEntropy(torch.autograd.Function):

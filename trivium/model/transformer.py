@@ -17,7 +17,7 @@ from trivium.model.lora import LowRank, add_adapters, freeze_all_but_adapters
 from trivium.model.rope import packed_angles, rope_angles, rotate
 from trivium.model.shape import ModelConfig
 from trivium.native.attention import attend_packed, serves
-from trivium.native.linear import linear
+from trivium.native.linear import filled_up, linear
 
 if TYPE_CHECKING:
     from trivium.model.attention import Mask
@@ -172,8 +172,8 @@ class Transformer(nn.Module):
             x = layer(x, rope, mask, positions, None)
         last = self.layers[-1]
         assert isinstance(last, Block)
-        out: Tensor = self.norm(last.at(places, x, rope, mask, positions))
-        return out
+        out: Tensor = self.norm(last.at(filled_up(places), x, rope, mask, positions))
+        return out[: len(places)]
 
     def _rope(self, positions: Tensor, mask: Mask) -> Rope:
         angles = packed_angles if is_ranges(mask) else rope_angles
@@ -212,7 +212,7 @@ def read(
 
 
 def fused_linear(x: Tensor, *layers: nn.Linear) -> Tensor:
-    """Several linear layers of one input as a single product; kept apart as parameters, as Hugging Face writes them.
+    """Linear layers of one input as a single product; kept apart as parameters, as Hugging Face writes them.
 
     returns  (..., the sum of their outputs), one after the other
     """

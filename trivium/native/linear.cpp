@@ -1,6 +1,6 @@
 // The gradient of a linear layer's weights: the sum over positions of gradient times input, in tiles.
 //
-// All memory is the caller's, laid out as linear.py says. The narrower of the two matrices is packed whole; the wider one
+// What goes in and comes out is the caller's memory, what is packed and summed a thread's own. The narrower of the two matrices is packed whole; the wider one
 // in blocks of columns, each a unit of work, some positions at a time, so that what is multiplied and its sums
 // stay near the processor. A sum runs over the positions in order, whatever the blocks: the result does not depend on the
 // number of threads.
@@ -81,6 +81,7 @@ struct Product {
             multiply_tiles<true>(
                 block, deep, lines + from / 2 * rows, int(rows), deep, int(columns), sums, pitch, from > 0);
         }
+        if (!positions) std::fill_n(sums, rows * pitch, 0.0f);
         for (int64_t r = 0; r < narrow.columns; r += side)
             for (int64_t c = 0; c < columns; c += side) give(sums + r * pitch + c, pitch, r, first + c);
     }
@@ -129,6 +130,7 @@ extern "C" void weight_gradient(const WeightGradient* w) {
 #ifdef HAS_TILES
     const Numbers gradient{w->gradient, w->positions, w->outputs}, x{w->x, w->positions, w->inputs};
     const bool turned = w->outputs > w->inputs;
+    if (!w->outputs || !w->inputs) return;
     multiply({turned ? x : gradient, turned ? gradient : x, w->found, turned, bool(w->add)});
 #endif
 }

@@ -17,6 +17,8 @@ from torch.nn import functional as F
 
 from trivium.native.build import is_wanted, open_library
 
+WHOLE = 128  # positions; see `filled_up`
+
 
 class WeightGradientStruct(ctypes.Structure):
     """`WeightGradient` of linear.cpp, field by field."""
@@ -37,10 +39,14 @@ def library() -> ctypes.CDLL | str:
     return open_library("linear", functions, "-fopenmp")
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # else compiled code is cut in two here
 def has_tiles() -> bool:
     """Whether this processor multiplies tiles, the system lets it, and it is wanted."""
     return is_wanted() and _has_tiles()
+
+
+# What `torch.compiler.assume_constant_result` sets, which would bring the compiler into every process. Without it
+# compiled code is cut in two wherever this is asked.
+has_tiles._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 @cache
@@ -61,8 +67,8 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """
     if not _serves(x, weight):
         return F.linear(x, weight, bias)
-    y: Tensor = _Linear.apply(x.bfloat16(), weight)  # type: ignore[no-untyped-call]
-    return y if bias is None else y + bias.bfloat16()
+    y: Tensor = _Linear.apply(x.bfloat16(), weight, bias)  # type: ignore[no-untyped-call]
+    return y
 
 
 def add_weight_gradient(to: Tensor, gradient: Tensor, x: Tensor) -> None:
@@ -71,11 +77,20 @@ def add_weight_gradient(to: Tensor, gradient: Tensor, x: Tensor) -> None:
     to           (O, I); float32 where C++ is to serve
     gradient, x  (N, O) and (N, I), of one dtype
     """
-    of_cpp = to.dtype == torch.float32 and gradient.dtype == torch.bfloat16
-    if of_cpp and gradient.device.type == "cpu" and has_tiles():
+    on_cpu, whole = to.device.type == "cpu", all(tensor.is_contiguous() for tensor in (to, gradient, x))
+    if on_cpu and whole and (to.dtype, gradient.dtype) == (torch.float32, torch.bfloat16) and has_tiles():
         _call(to, gradient, x, add=True)
     else:
         to += gradient.T @ x
+
+
+def filled_up(rows: Tensor) -> Tensor:
+    """With zeros, until their number is one of few: for a number that is new, libraries prepare products anew.
+
+    rows     (N, ...)
+    returns  (a multiple of `WHOLE`, ...)
+    """
+    return F.pad(rows, (0, 0) * (rows.dim() - 1) + (0, -len(rows) % WHOLE))
 
 
 def _serves(x: Tensor, weight: Tensor) -> bool:
@@ -85,16 +100,18 @@ def _serves(x: Tensor, weight: Tensor) -> bool:
 
 class _Linear(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         narrow = weight.bfloat16()
         ctx.save_for_backward(x, narrow)
-        return F.linear(x, narrow)
+        return F.linear(x, narrow, None if bias is None else bias.bfloat16())
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, Tensor | None]:
         x, narrow = ctx.saved_tensors
         to_x = gradient @ narrow if ctx.needs_input_grad[0] else None
-        return to_x, _weight_gradient(gradient.flatten(0, -2).contiguous(), x.flatten(0, -2).contiguous())
+        slopes = gradient.flatten(0, -2).contiguous()
+        to_bias = slopes.sum(0, dtype=torch.float32) if ctx.needs_input_grad[2] else None
+        return to_x, _weight_gradient(slopes, x.flatten(0, -2).contiguous()), to_bias
 
 
 @torch.library.custom_op("trivium::weight_gradient", mutates_args=())

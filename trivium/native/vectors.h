@@ -38,8 +38,8 @@ constexpr int64_t whole = 16;                  // all sizes are filled up with z
 typedef float Vec __attribute__((vector_size(lanes * 4), aligned(4), may_alias));
 typedef int32_t Ints __attribute__((vector_size(lanes * 4), aligned(4), may_alias));
 
-// Where a thread's own memory for so many numbers begins: with a line of the cache, since a tile that lies across them is
-// loaded at half the speed.
+// Where a thread's own memory for so many numbers begins, whatever is in it: with a line of the cache, since a tile whose
+// lines each lie across two of the cache's is loaded at half the speed.
 template <class T>
 T* room(std::vector<T>& memory, size_t count) {
     constexpr size_t line = 64;
