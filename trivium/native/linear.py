@@ -90,7 +90,8 @@ def filled_up(rows: Tensor) -> Tensor:
     rows     (N, ...)
     returns  (a multiple of `WHOLE`, ...)
     """
-    return F.pad(rows, (0, 0) * (rows.dim() - 1) + (0, -len(rows) % WHOLE))
+    more = -len(rows) % WHOLE
+    return F.pad(rows, (0, 0) * (rows.dim() - 1) + (0, more)) if more else rows
 
 
 def _serves(x: Tensor, weight: Tensor) -> bool:

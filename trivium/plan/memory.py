@@ -26,7 +26,7 @@ BY_PYTORCH = {
     True: Kept(width=6, mlp_width=3, logits=12, weights=20, scores=4, scores_at_work=12),
 }
 IN_CPP = {  # attention keeps no scores, nor Muon an update, and logits become their gradient in place
-    False: Kept(width=5, mlp_width=7, logits=4, weights=11),
+    False: Kept(width=6, mlp_width=7, logits=4, weights=11),
     True: Kept(width=2, mlp_width=5, logits=6, weights=16),
 }
 MEMORY_SLACK = 1.1  # what the allocator holds and cannot use
