@@ -1,9 +1,9 @@
 // The gradient of a linear layer's weights: the sum over positions of gradient times input, in tiles.
 //
-// What goes in and comes out is the caller's memory, what is packed and summed a thread's own. The narrower of the two matrices is packed whole; the wider one
-// in blocks of columns, each a unit of work, some positions at a time, so that what is multiplied and its sums
-// stay near the processor. A sum runs over the positions in order, whatever the blocks: the result does not depend on the
-// number of threads.
+// What goes in and comes out is the caller's memory, what is packed and summed a thread's own. The narrower of the two
+// matrices is packed whole; the wider one in blocks of columns, each a unit of work, some positions at a time, so that what
+// is multiplied and its sums stay near the processor. A sum runs over the positions in order, whatever the blocks: the
+// result does not depend on the number of threads.
 
 #include <omp.h>
 
@@ -19,9 +19,9 @@ extern "C" struct WeightGradient {  // linear.py fills it in; the order of the f
 };
 
 #ifdef HAS_TILES
-constexpr int64_t pair = 2 * side;       // columns that are packed at once, and positions of a tile
-constexpr int64_t at_once = 256;         // positions
-constexpr int64_t most_columns = 384;    // of a unit
+constexpr int64_t pair = 2 * side;     // columns that are packed at once, and positions of a tile
+constexpr int64_t at_once = 256;       // positions
+constexpr int64_t most_columns = 384;  // of a unit
 
 inline int64_t filled(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 

@@ -150,7 +150,7 @@ def next_token_objective(compute: Compute) -> Objective[TokenBatch]:
     compiled is as fast. On a GPU the model is compiled whole, so that nothing is launched piece by piece.
     """
     on_gpu = compute.device.type == "cuda"
-    plain = in_few_sizes(compute.compile(logits_gradient)) if compute.compiled else logits_gradient
+    by_torch = in_few_sizes(compute.compile(logits_gradient)) if compute.compiled else logits_gradient
     through = compute.compile(read) if on_gpu else partial(read, run=compute.compile(run_layer))
 
     def objective(model: Transformer, batch: TokenBatch) -> tuple[Tensor, Metrics]:
@@ -159,7 +159,7 @@ def next_token_objective(compute: Compute) -> Objective[TokenBatch]:
         with compute.autocast():
             hidden = through(model, here.tokens, here.positions, model.document_mask(here.documents))
         seen, weight = hidden.flatten(0, 1).to(compute.dtype), model.lm_head.weight
-        step = cross_entropy.logits_gradient if cross_entropy.serves(len(weight), seen.device) else plain
+        step = cross_entropy.logits_gradient if cross_entropy.serves(len(weight), seen.device) else by_torch
         return linear_cross_entropy(seen, weight, here.targets.flatten(), supervised, step), {}
 
     return objective
