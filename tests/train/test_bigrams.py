@@ -11,7 +11,7 @@ from trivium.distributed.world import alone
 from trivium.model.shape import ModelConfig
 from trivium.model.transformer import EMBEDDING_SPREAD, Transformer, initialise
 from trivium.train import bigrams
-from trivium.train.bigrams import Pairs, begin_with_pairs, contexts, count_pairs, fit
+from trivium.train.bigrams import Pairs, begin_with_pairs, contexts, count_pairs, find_gradients, fit
 
 PLAIN = Compute(torch.device("cpu"), torch.float32, False)
 IDS = np.array([0, 1, 0, 2, 0, 1, 3, 3], dtype=np.int32)
@@ -58,17 +58,36 @@ def test_the_fit_comes_near_to_the_best_there_is() -> None:
 def test_of_more_tokens_than_fit_the_rare_are_learned_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bigrams, "AT_ONCE", 40 * 10)
     pairs = count_pairs(drawn(40), 40)
-    each = next(iter(contexts(pairs, torch.Generator().manual_seed(0))))
+    each = next(contexts(pairs, torch.Generator().manual_seed(0), torch.float32))
     assert len(each.first.unique()) == 10
     assert set(pairs.frequencies.argsort(descending=True)[:5].tolist()) <= set(each.first.tolist())
     embedding, output = fit(pairs, 32, PLAIN, seed=0, rounds=400)
     assert loss(pairs, embedding, output) < least(pairs) + 0.2
 
 
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.bfloat16, 1e-2)])
+def test_gradients_are_those_of_autograd(dtype: torch.dtype, tolerance: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bigrams, "IN_MEMORY", 40 * 15)  # parts, the last one smaller
+    pairs = count_pairs(drawn(40), 40)
+    these = next(contexts(pairs, torch.Generator().manual_seed(0), dtype))
+    generator = torch.Generator().manual_seed(0)
+    embedding, output = (torch.randn(40, 32, generator=generator) for _ in range(2))
+    output *= 32**-0.5
+    find_gradients(embedding.requires_grad_(), output.requires_grad_(), these)
+    found = embedding.grad, output.grad
+    embedding.grad = output.grad = None
+    logprobs = (torch.nn.functional.rms_norm(embedding[these.first], (32,)) @ output.T).log_softmax(1)
+    (-these.weight[:, None] * these.wanted * logprobs).sum().backward()
+    for mine, exact in zip(found, (embedding.grad, output.grad), strict=True):
+        assert mine is not None
+        assert exact is not None
+        assert torch.dist(mine, exact) < tolerance * exact.norm()
+
+
 def test_drawn_contexts_stand_for_all_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bigrams, "AT_ONCE", 40 * 10)
     pairs = count_pairs(drawn(40), 40)
-    rounds = contexts(pairs, torch.Generator().manual_seed(0))
+    rounds = contexts(pairs, torch.Generator().manual_seed(0), torch.float32)
     found = torch.zeros(40)
     for _ in range(2000):
         each = next(rounds)

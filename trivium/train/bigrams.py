@@ -20,9 +20,10 @@ from torch.nn import functional as F
 from trivium.compute import Compute
 from trivium.distributed.world import World
 from trivium.model.transformer import EMBEDDING_SPREAD, Transformer
+from trivium.native.linear import add_weight_gradient
 
 ROUNDS, RATE, BETAS = 100, 0.8, (0.9, 0.9)  # of Adam; the rate, over the root of the width, falls to zero
-AT_ONCE, IN_MEMORY = 2**24, 2**20  # numbers of (B, V) in a round, and of logits held at a time
+AT_ONCE, IN_MEMORY = 2**24, 2**22  # numbers of (B, V) in a round, and of logits held at a time
 
 
 class Pairs(NamedTuple):
@@ -73,39 +74,49 @@ def begin_with_pairs(model: Transformer, ids: NDArray[np.int32], compute: Comput
 def fit(pairs: Pairs, width: int, compute: Compute, *, seed: int, rounds: int = ROUNDS) -> tuple[Tensor, Tensor]:
     """Embedding, its rows of mean square 1, and output matrix, both (V, D): their product is the log-odds of pairs."""
     generator = torch.Generator().manual_seed(seed)
-    pairs, vocab_size = Pairs(*map(compute.send, pairs)), len(pairs.starts) - 1
-    drawn = (torch.randn(vocab_size, width, generator=generator) for _ in range(2))
+    pairs = Pairs(*map(compute.send, pairs))
+    drawn = (torch.randn(len(pairs.starts) - 1, width, generator=generator) for _ in range(2))
     embedding, output = (compute.send(each).requires_grad_() for each in drawn)
     output.data *= width**-0.5
     optimizer = torch.optim.Adam([embedding, output], betas=BETAS, fused=True)
-    for number, these in zip(range(rounds), contexts(pairs, generator), strict=False):
+    for number, these in zip(range(rounds), contexts(pairs, generator, compute.dtype), strict=False):
         optimizer.param_groups[0]["lr"] = RATE * width**-0.5 * (1 - number / rounds)
         optimizer.zero_grad()
-        some = max(1, IN_MEMORY // vocab_size)  # at a time: of their logits several copies are held
-        for first, weight, wanted in zip(*(each.split(some) for each in these), strict=True):
-            with compute.autocast():
-                logits = F.linear(F.rms_norm(embedding[first], (width,)), output).float()
-            (weight * (logits.logsumexp(1) - (wanted * logits).sum(1))).sum().backward()
+        find_gradients(embedding, output, these)
         optimizer.step()
     return F.rms_norm(embedding.detach(), (width,)), output.detach()
+
+
+def find_gradients(embedding: Tensor, output: Tensor, these: "Contexts") -> None:
+    """Of the cross-entropy of what follows these contexts, for embedding and output matrix (V, D).
+
+    By hand, some contexts at a time: autograd goes over their logits a dozen times.
+    """
+    output.grad, narrow = torch.zeros_like(output), output.detach().to(these.wanted.dtype)
+    some = max(1, IN_MEMORY // len(output))
+    for first, weight, wanted in zip(*(each.split(some) for each in these), strict=True):
+        hidden = F.rms_norm(embedding[first], output.shape[1:])
+        slope = (hidden.detach().to(narrow.dtype) @ narrow.T).softmax(1).sub_(wanted)
+        add_weight_gradient(output.grad, slope, (hidden.detach() * weight[:, None]).to(narrow.dtype))
+        hidden.backward((slope @ narrow) * weight[:, None])
 
 
 class Contexts(NamedTuple):
     first: Tensor  # (B,) tokens
     weight: Tensor  # (B,)
-    wanted: Tensor  # (B, V) what follows them, as shares
+    wanted: Tensor  # (B, V) what follows them, as shares, in the dtype of products
 
 
-def contexts(pairs: Pairs, generator: torch.Generator) -> Iterator[Contexts]:
+def contexts(pairs: Pairs, generator: torch.Generator, dtype: torch.dtype) -> Iterator[Contexts]:
     """Of each round all tokens; where they are too many the commonest, and some of the others in place of all."""
     frequencies = pairs.frequencies
     size = max(2, AT_ONCE // len(frequencies))
     sometimes = size // 2 if size < len(frequencies) else 0
     often, others = frequencies.argsort(descending=True).tensor_split([size - sometimes])
-    always = Contexts(often, frequencies[often], pairs.following(often))
+    always = Contexts(often, frequencies[often], pairs.following(often).to(dtype))
     while not sometimes:
         yield always
     while True:
         some = others[torch.randperm(len(others), generator=generator)[:sometimes].to(others.device)]
-        drawn = Contexts(some, frequencies[some] * (len(others) / sometimes), pairs.following(some))
+        drawn = Contexts(some, frequencies[some] * (len(others) / sometimes), pairs.following(some).to(dtype))
         yield Contexts(*map(torch.cat, zip(always, drawn, strict=True)))
