@@ -12,6 +12,7 @@ from trivium.batch import TokenBatch
 from trivium.compute import Compute
 from trivium.losses.language_model import bits_per_byte, next_token_loss, positions_at_once
 from trivium.model.transformer import Transformer
+from trivium.native.linear import filled_up
 from trivium.text.packing import PackedRows
 from trivium.text.tokenizer import Tokenizer
 
@@ -53,8 +54,10 @@ def nats_of(model: Transformer, hidden: Tensor, targets: Tensor) -> float:
     """Cross-entropy summed over targets (N,) after what `hidden` (N, D) says; few logits are kept at a time."""
     most = positions_at_once(model.config.vocab_size, on_cpu=hidden.device.type == "cpu")
     at_once = most // 2  # logits are float32 here, and there twice
-    parts = zip(hidden.split(at_once), targets.split(at_once), strict=True)
-    return sum(float(next_token_loss(model.lm_head(seen), each, torch.ones_like(each))) for seen, each in parts)
+    rows, wanted = filled_up(hidden), filled_up(targets)
+    counted = torch.arange(len(rows), device=hidden.device) < len(targets)
+    parts = zip(*(each.split(at_once) for each in (rows, wanted, counted)), strict=True)
+    return sum(float(next_token_loss(model.lm_head(seen), *answers)) for seen, *answers in parts)
 
 
 def document_batches(

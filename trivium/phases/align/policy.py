@@ -28,6 +28,7 @@ from trivium.losses.policy import (
     truncated_importance,
 )
 from trivium.model.transformer import Transformer
+from trivium.native.linear import filled_up
 from trivium.phases.align.rollout import Rollout
 from trivium.phases.align.task import Desk, Task, in_turns, make_phase
 from trivium.train.phase import Metrics, Phase
@@ -120,7 +121,7 @@ def policy_losses(model: Transformer, batch: RolloutBatch, settings: AlignConfig
     losses = token_losses(logprobs, batch, settings)
     uncertain = -logprobs.detach()  # in the mean the entropy, where the policy wrote these tokens itself
     if settings.entropy:
-        exact = entropy(model.lm_head(hidden) / settings.temperature)
+        exact = entropy(model.lm_head(filled_up(hidden)) / settings.temperature)[: len(hidden)]
         losses, uncertain = losses - settings.entropy * exact, exact.detach()
     now, old = compared_logprobs(logprobs.detach(), batch, settings)
     clipped = is_clipped(now, old, batch.advantages, low=settings.clip_low, high=settings.clip_high).float()
