@@ -16,7 +16,7 @@ from trivium.distributed.world import World, join_world
 from trivium.errors import ConfigError, RunError
 from trivium.lineage import LINEAGE, read_lineage
 from trivium.runs import Run, open_run, read_run
-from trivium.shelf import is_done, stands
+from trivium.shelf import stands
 from trivium.show import Show
 from trivium.story.sizing import choose_before
 from trivium.story.start import with_start
@@ -225,7 +225,7 @@ def go_on(run: Run, said: Settings, minutes: float | None, *, new_round: bool) -
 def has_begun(run: Run, phase: str) -> bool:
     """Whether the last round has begun this phase: what the dial chose for it stands until the next round."""
     return any(
-        run.state(f"{phase}-{last.number:03}").exists() or is_done(last.reward if phase == "reward" else last.aligned)
+        run.state(f"{phase}-{last.number:03}").exists() or stands(last.reward if phase == "reward" else last.aligned)
         for last in run.rounds()[-1:]
     )
 
