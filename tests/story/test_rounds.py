@@ -20,7 +20,8 @@ from trivium.records import Message
 from trivium.runs import Run
 from trivium.shelf import weights_fingerprint
 from trivium.story.choosing import learning_prompts
-from trivium.story.collecting import part
+from trivium.story.collecting import collect_votes, part
+from trivium.story.exchanging import import_feedback
 from trivium.story.opening import look_into
 from trivium.story.rounds import measuring_questions, preferred_answers, reference_of
 from trivium.story.trusting import labelled_answers
@@ -212,6 +213,13 @@ def test_pairs_on_file_are_imitated_first_and_a_kill_changes_nothing(
     stable.finish("align", whole, "--round", "--align.steps", "2", folder=whole)
     begun = {line["phase"]: line["evaluation"] for line in journaled(whole) if line["step"] == 0}
     assert begun["align-001"]["kl"] == 0 < abs(begun["align-002"]["kl"])  # both from what the first round started from
+    imported = import_feedback(whole, [tmp_path / "pairs.jsonl"], round=None)
+    assert 0 < imported["new"] < imported["votes"] == 40  # those that were held out so far ...
+    with look_into(whole, flags={}) as teller:
+        votes = collect_votes(teller, Run(whole).round(3))
+    learned, measured = ({pair.prompt for pair in pairs} for pairs in (votes.train, votes.held_out))
+    assert len(learned | measured) == 40
+    assert not learned & measured  # ... still are
 
 
 def test_pairs_without_a_prompt_are_learned_from_and_the_policy_is_asked_what_instruct_was(

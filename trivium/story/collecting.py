@@ -64,6 +64,7 @@ def is_beaten(teller: Teller, last: Path, number: int) -> bool:
 def collect_votes(teller: Teller, round: Round) -> Votes:
     """All votes so far; in a world with a judge, fresh answers are sampled and voted on first.
 
+    Where files hold pairs out, these are measured on, and no vote on their prompts is learned from, however it came.
     raises  RunError when nobody has voted
     """
     teller.show.heading(f"III. Align, round {round.number}", "answers that people preferred over others")
@@ -73,6 +74,9 @@ def collect_votes(teller: Teller, round: Round) -> Votes:
     with Store.open(votes_place(teller)) as store:
         labelled = store.labelled_pairs(include_simulated=recipe.votes.simulated, among=frozenset(settled.votes))
         counts = store.counts()
+    apart = [_as_labelled(pair) for pair in load_pairs(recipe.data, quiet).held_out]
+    measured = {pair_key(pair.decided()) for pair in apart}
+    labelled = [pair for pair in labelled if pair_key(pair.decided()) not in measured]
     if not labelled:
         _unsettle(teller, round)
         raise RunError(
@@ -81,10 +85,9 @@ def collect_votes(teller: Teller, round: Round) -> Votes:
         )
     people = counts.votes - counts.simulated_votes
     teller.show.say(f"  {counts.simulated_votes:,} simulated votes and {people:,} others on {counts.pairs:,} pairs")
-    train, held_out = part(labelled, recipe.reward.held_out_share)
-    apart = [_as_labelled(pair) for pair in load_pairs(recipe.data, quiet).held_out]
     if apart:
         return Votes(labelled, apart, settled.fingerprint)  # whose voters nobody knows
+    train, held_out = part(labelled, recipe.reward.held_out_share)
     return Votes(train, held_out, settled.fingerprint, ceiling_of(teller, held_out, settled))
 
 
