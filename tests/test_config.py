@@ -59,6 +59,11 @@ def test_a_recipe_cannot_be_changed() -> None:
         Recipe().pretrain.steps = 3  # type: ignore[misc]
 
 
+def test_key_and_value_heads_are_as_many_as_heads_unless_said() -> None:
+    assert resolve({"model": {"width": 64, "num_heads": 2}}).model.num_kv_heads == 2
+    assert resolve({"model": {"num_heads": 8, "num_kv_heads": 2}}).model.num_kv_heads == 2
+
+
 @pytest.mark.parametrize(
     ("settings", "told"),
     [

@@ -189,7 +189,9 @@ def test_an_unwritable_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     remedy = "make it writable, or choose another with --out"
     assert refusal(tmp_path / "file" / "a") == f"{tmp_path}/file/a: cannot be written (Not a directory); {remedy}"
-    assert refusal(tmp_path / "file") == f"{tmp_path}/file: cannot be written (File exists); {remedy}"
+    assert refusal(tmp_path / "file") == (
+        f"{tmp_path}/file: is a file, and a run is a folder; choose another with --out"
+    )
     long = tmp_path / ("a" * 300)
     assert refusal(long) == f"{long}: cannot be written (File name too long); {remedy}"
     assert refusal(long, create=False) == f"{long}: cannot be read (File name too long); look at its permissions"

@@ -226,6 +226,8 @@ def _made_if_new(path: Path) -> Run:
         if _is_run(path):
             return Run(path)
         _check_name(path)
+        if path.is_file():
+            raise RunError(f"{path}: is a file, and a run is a folder; choose another with --out")
         path.mkdir(parents=True, exist_ok=True)
         if any(path.iterdir()) and not _is_run(path):  # another process may have begun it just now
             raise RunError(f"{path}: is neither empty nor a run folder; choose another with --out")

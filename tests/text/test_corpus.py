@@ -81,6 +81,18 @@ def test_what_is_measured_on_and_votes_have_no_weights(folder: Path, field: str)
         check_files(settings(folder, **{field: ["asked.csv*2"]}))
 
 
+def test_a_single_dialogue_to_part_is_told_before_anything_is_trained(tmp_path: Path) -> None:
+    """Phase I would take all its time first."""
+    for name, prompts in (("one.jsonl", "aa"), ("two.jsonl", "ab")):
+        rows = [{"prompt": prompt, "response": "r"} for prompt in prompts]
+        (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(DataError, match=r"data.answers: 1 dialogue to learn from and 0 held out .* data.answers_held_"):
+        check_files(settings(tmp_path, answers=["one.jsonl"]))
+    check_files(settings(tmp_path, answers=["two.jsonl"]))
+    check_files(settings(tmp_path, answers=["one.jsonl", "tinyworld"]))
+    check_files(settings(tmp_path, answers=["one.jsonl"], answers_held_out=["one.jsonl"]))
+
+
 def test_worlds_that_do_not_write_what_is_asked_of_them_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"data.answers = pydocs: it is texts to learn from"):
         check_files(settings(answers=["pydocs"]))

@@ -5,7 +5,7 @@ import random
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pyarrow
 import pyarrow.parquet
@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 
 from trivium.errors import ConfigError, TriviumError
 from trivium.records import Document
+from trivium.text.answers import read_dialogues
+from trivium.text.preferences import read_pairs
 from trivium.text.schemas import PEEK
 from trivium.text.sections import SLACK, sections
 from trivium.text.sources import SECTION, files_of, read_documents
@@ -239,6 +241,16 @@ def test_rows_without_a_text_column_are_named_with_their_columns(tmp_path: Path)
 
 def test_a_column_named_on_a_text_file_is_named(texts: Path) -> None:
     assert fault(f"{texts}/b.txt:text").endswith('a text file has no columns; leave ":text" out')
+
+
+@pytest.mark.parametrize(("read", "field"), [(read_dialogues, "answers"), (read_pairs, "pairs")])
+def test_a_column_named_where_no_text_is_read_is_named(read: Any, field: str, tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"prompt": "q", "response": "a"}')
+    with pytest.raises(ConfigError) as caught:
+        list(read([f"{tmp_path}/a.jsonl:response"]))
+    said = str(caught.value)
+    assert said.startswith(f"data.{field} = ")
+    assert said.endswith('a column is named for texts only; leave ":response" out')
 
 
 def test_a_text_that_is_not_a_string_is_named(tmp_path: Path) -> None:

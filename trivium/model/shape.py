@@ -41,7 +41,7 @@ class ModelConfig(BaseModel):
     num_heads: int = Field(4, ge=1)
     """query heads"""
     num_kv_heads: int = Field(4, ge=1)
-    """key and value heads; fewer than num_heads saves memory in generation"""
+    """key and value heads, num_heads unless given; fewer save memory in generation"""
     head_dim: int = Field(32, ge=2)
     """size of one head; width / num_heads unless given"""
     mlp_width: int = Field(384, ge=8)
@@ -56,6 +56,12 @@ class ModelConfig(BaseModel):
     """added to the mean square in RMSNorm"""
     tie_embeddings: bool = False
     """whether the output matrix is the embedding; fresh weights learn less so (docs/decisions/023)"""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _derive_kv_heads(cls, given: Any) -> Any:
+        follows = isinstance(given, dict) and "num_heads" in given and "num_kv_heads" not in given
+        return {**given, "num_kv_heads": given["num_heads"]} if follows else given
 
     @model_validator(mode="before")
     @classmethod

@@ -23,7 +23,6 @@ from trivium.story.start import with_start
 from trivium.story.teller import Teller
 from trivium.text.corpus import check_files
 from trivium.train.interrupt import listen
-from trivium.wording import counted
 
 DEFAULT_MINUTES = 10.0
 LAST = "measure"  # stage of a run
@@ -202,10 +201,9 @@ def go_on(run: Run, said: Settings, minutes: float | None, *, new_round: bool) -
     if dial and says_gate(said):
         dial = msgspec.structs.replace(dial, lenient=False)
     if dial and minutes is not None and minutes != dial.minutes:
-        raise RunError(
-            f"{run.path}: was begun for {counted(dial.minutes, 'minute')} in all; "
-            "drop --minutes, or choose another --out"
-        )
+        said_then = f"--minutes {dial.minutes * plan.share_through(dial.through):g}"
+        until = "" if dial.through == LAST else f" for what ends with {dial.through}"
+        raise RunError(f"{run.path}: was begun with {said_then}{until}; drop --minutes, or choose another --out")
     given: Settings = {}  # what the dial has not decided yet, and need not any more
     for section, key, value in leaves(resolve(said) if said else None, said):
         name = f"{section}.{key}" if key else section

@@ -26,6 +26,7 @@ from trivium.shelf import Parent, is_done, open_model, parent_at
 from trivium.story.start import first_model
 from trivium.story.teller import Teller, fingerprint_texts, name_data
 from trivium.text.adoption import adopt
+from trivium.text.corpus import too_few
 from trivium.text.documents import Corpus, Documents
 from trivium.text.packing import PackedRows, RowOf, mixed
 from trivium.text.schemas import Progress, Say, quiet, unseen
@@ -99,10 +100,7 @@ def check_dialogues(found: Split[Dialogue]) -> None:
 
 def _check_sides(field: str, noun: str, learned: int, held_out: int) -> None:
     if not learned or not held_out:
-        raise DataError(
-            f"data.{field}: {counted(learned, noun)} to learn from and {held_out} held out to measure on; give more, "
-            f"or name what to measure on in data.{field}_held_out"
-        )
+        raise DataError(too_few(field, noun, learned=learned, held_out=held_out))
 
 
 def take_base(teller: Teller) -> Path:

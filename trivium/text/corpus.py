@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from trivium import __version__
 from trivium.config import DataConfig
-from trivium.errors import ConfigError, TriviumError, did_you_mean
+from trivium.errors import ConfigError, DataError, TriviumError, did_you_mean
 from trivium.records import Dialogue, Document, Pair
 from trivium.text import hub
 from trivium.text.answers import read_dialogues
@@ -22,6 +22,7 @@ from trivium.text.preferences import read_pairs
 from trivium.text.schemas import Progress, Say, unseen
 from trivium.text.sources import TEXT_KINDS, names_files, read_documents, sources_of, text_size, weigh, weighted
 from trivium.text.split import Split, dialogue_key, pair_key, split
+from trivium.wording import counted
 from trivium.worlds import pydocs, tinyworld
 
 Record = TypeVar("Record", Dialogue, Pair)
@@ -190,12 +191,21 @@ def check_files(data: DataConfig) -> None:
         (read_dialogues, ("answers", "answers_held_out")),
         (read_pairs, ("pairs", "pairs_held_out")),
     ]
-    for read, fields in readers:
-        for files in filter(None, (files_named(data, field) for field in fields)):
+    for read, field in ((read, field) for read, fields in readers for field in fields):
+        if files := files_named(data, field):
             few = read is read_documents or any(map(hub.is_hub, files))
             first, most = (FIRST_TEXTS, MOST_TEXTS) if few else (FIRST_RECORDS, MOST_RECORDS)
-            for _ in islice(read(files, bad_rows=data.bad_rows, first=first), most):
-                pass
+            found = islice(read(files, bad_rows=data.bad_rows, first=first), most)
+            prompts = {dialogue_key(record) for record in found if isinstance(record, Dialogue)}
+            if len(prompts) == 1 and field == "answers" and not (data.answers_held_out or worlds_of(data, field)):
+                raise DataError(too_few(field, "dialogue", learned=1, held_out=0))
+
+
+def too_few(field: str, noun: str, *, learned: int, held_out: int) -> str:
+    """What an error says where a phase has nothing to learn from, or nothing to measure on."""
+    told = f"data.{field}: {counted(learned, noun)} to learn from and {held_out} held out to measure on"
+    more = "give more" + (", or part it by lines of <|endoftext|>" if field == "text" else "")
+    return f"{told}; {more}, or name what to measure on in data.{field}_held_out"
 
 
 def files_named(data: DataConfig, field: str) -> list[str]:

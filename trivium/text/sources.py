@@ -162,9 +162,13 @@ def _sources(spec: str, *, field: str, kinds: Collection[str], say: Say) -> list
     """What one spec without a weight stands for; files have no name yet."""
     if hub.is_hub(spec):
         named_set = hub.parse(spec, field=field)
-        return [Source(Path(spec), named_set.label, spec, named_set.column, data_set=named_set)]
-    paths, column = _resolve(spec, field=field, kinds=kinds, say=say)
-    return [Source(path, "", spec, column) for path in paths]
+        found = [Source(Path(spec), named_set.label, spec, named_set.column, data_set=named_set)]
+    else:
+        paths, named_column = _resolve(spec, field=field, kinds=kinds, say=say)
+        found = [Source(path, "", spec, named_column) for path in paths]
+    if (column := found[0].column) and kinds != TEXT_KINDS:
+        raise ConfigError(f'{field} = "{spec}": a column is named for texts only; leave ":{column}" out')
+    return found
 
 
 def _resolve(spec: str, *, field: str, kinds: Collection[str], say: Say) -> tuple[list[Path], str | None]:
