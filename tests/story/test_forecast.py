@@ -12,7 +12,7 @@ import torch
 
 from trivium import plan
 from trivium.compute import Compute, prepare
-from trivium.config import ComputeConfig, read_settings, resolve, to_toml
+from trivium.config import ComputeConfig, Settings, merge, read_settings, resolve, to_toml
 from trivium.errors import ConfigError, RunError
 from trivium.model.shape import ModelConfig
 from trivium.publish import publish, write_text
@@ -121,6 +121,20 @@ def test_a_plan_can_be_written_as_json_and_for_people(capsys: pytest.CaptureFixt
         assert part in told
 
 
+def test_phase_three_waits_where_nobody_votes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, answers in (("asked", {"response": "a"}), ("pairs", {"chosen": "a", "rejected": "b"})):
+        rows = [json.dumps({"prompt": f"p{i}", **answers}) + "\n" for i in range(9)]
+        (tmp_path / f"{name}.jsonl").write_text("".join(rows))
+    own: Settings = {"data": {"text": ["pydocs"], "answers": [str(tmp_path / "asked.jsonl")]}}
+    paired: Settings = {"data": {"pairs": [str(tmp_path / "pairs.jsonl")]}}
+    for more, waits in (({}, True), (paired, False)):
+        found = forecast(None, minutes=1.0, flags=merge(ONE_THREAD, merge(own, more)))
+        print_forecast(found)
+        assert found["waits_for_votes"] == waits == ("Phase III waits" in capsys.readouterr().out)
+        assert "data.dialogues" not in found["chosen"]  # nobody writes them
+    assert not forecast(None, minutes=1.0, flags=ONE_THREAD)["waits_for_votes"]
+
+
 def test_a_recipe_whose_run_exists_is_told_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_text(tmp_path / "runs" / "mine" / "recipe.toml", to_toml(resolve({})))
     write_text(tmp_path / "mine.toml", "seed = 1\n")
@@ -153,7 +167,7 @@ def test_of_a_run_it_says_what_is_done_settled_and_open(tmp_path: Path, capsys: 
         write_text(run.plan, msgspec.json.encode(dial).decode())
         publish(run.base, lambda fresh: (fresh / "model").write_text("x") and None)
         found = forecast(run.path, minutes=None, flags={})  # while the run is held
-        with pytest.raises(RunError, match="begun for 3 minutes"):
+        with pytest.raises(RunError, match="begun with --minutes 3;"):
             forecast(run.path, minutes=4.0, flags={})
     told = stages(found)
     assert [name for name, stage in told.items() if stage.done] == ["pretrain"]

@@ -91,6 +91,9 @@ def test_more_time_never_makes_a_smaller_model() -> None:
 
 def test_compiling_waits_until_it_pays() -> None:
     assert [begin({}, minutes, COMPUTE)[0]["compute"]["compile"] for minutes in (1, 10)] == [False, True]
+    few, many = ({"pretrain": {"steps": steps}} for steps in (5, 10**6))
+    assert [begin(said, 10.0, COMPUTE)[0]["compute"]["compile"] for said in (few, many)] == [False, True]
+    assert begin({**few, "compute": {"compile": True}}, 10.0, COMPUTE)[0]["compute"]["compile"]
 
 
 def test_without_a_compiler_the_dial_does_not_ask_for_compiling(monkeypatch: pytest.MonkeyPatch) -> None:

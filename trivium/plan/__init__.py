@@ -37,6 +37,7 @@ from trivium.plan.ladder import (
     Trial,
     choose_shape,
     fitting_heads,
+    usual_share,
     vocabulary,
 )
 from trivium.plan.machine import Machine, machine_name, measure_machine
@@ -82,5 +83,6 @@ __all__ = [
     "set_key",
     "share_through",
     "steps_over",
+    "usual_share",
     "vocabulary",
 ]

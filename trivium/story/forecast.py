@@ -18,16 +18,17 @@ from trivium import plan
 from trivium.compute import best_device, compiling_obstacle, prepare
 from trivium.config import OptimizerConfig, Recipe, Settings, merge, read_settings, resolve
 from trivium.distributed.world import join_world
+from trivium.feedback.store import Store
 from trivium.model.shape import ModelConfig
 from trivium.plan import SHARES, Dial
-from trivium.runs import Run, read_run
+from trivium.runs import Run, read_run, votes_of
 from trivium.shelf import is_done
 from trivium.show import Show, console_for, duration
 from trivium.story.needs import disk_of, layout_of, memory_of
 from trivium.story.opening import DEFAULT_MINUTES, begin, go_on, name_of, would_compile
 from trivium.story.start import with_start
 from trivium.story.trusting import EPOCHS
-from trivium.text.corpus import check_files, load_pairs
+from trivium.text.corpus import check_files, is_judged, load_pairs
 from trivium.text.schemas import quiet
 from trivium.wording import counted
 
@@ -69,7 +70,7 @@ def forecast(target: Path | None, *, minutes: float | None, flags: Settings) -> 
     found["chosen"] = {key: value for key, value in flat(settings) if key not in found["given"]}
     if recipe.start.folder:  # it decides, not the dial
         found["taken"] = {key: found["chosen"].pop(key) for key in [*found["chosen"]] if key.split(".")[0] in TAKEN}
-    if not recipe.compute.compile and would_compile(said, found["minutes"]):
+    if not recipe.compute.compile and would_compile(said, dial.minutes):
         found["obstacle"] = compiling_obstacle(compute.device)
     return found
 
@@ -84,6 +85,8 @@ def forecast_of_run(run: Run, *, minutes: float | None, flags: Settings) -> Fore
     keys = plan.open_keys({})
     still_open = found["open"]
     found |= {"run": str(run.path), "exists": str(run.path), "given": {}}
+    with Store.look(votes_of(run, recipe.votes.database)) as store:
+        found["waits_for_votes"] &= not store.counts().votes
     found["chosen"] = {key: plan.get_key(settings, key) for key in keys if key not in still_open}
     return found
 
@@ -189,6 +192,7 @@ def describe(recipe: Recipe, dial: Dial | None, stages: list[Stage], *, device: 
         "start": recipe.start.model_dump(mode="json"),
         "model": {"parameters": shape.parameters, **shape.model_dump(mode="json")},
         "stages": [stage._asdict() for stage in stages],
+        "waits_for_votes": not recipe.data.pairs and not (is_judged(recipe.data) and recipe.votes.simulated),
         "pairs_to_vote_on": 0 if recipe.data.pairs else pairs_to_vote_on(recipe, dial),
         "memory_bytes": memory.likely,
         "memory_most_bytes": memory.most,
@@ -223,6 +227,8 @@ def print_forecast(found: Forecast) -> None:
     if found["open"]:
         told = f"~ an estimate; the run settles {', '.join(found['open'])} as it goes, from the speed of its own steps."
         console.print(Text(told, style="dim"))
+    if found["waits_for_votes"]:
+        console.print("Phase III waits for votes: of people, by `trivium vote`, or of files, in data.pairs.")
     console.print()
     for title, settings in (
         ("Given", found["given"]),

@@ -182,7 +182,11 @@ def begin(
     if lenient:
         settings = plan.set_key(settings, "align.gate", False)
     dial = plan.Dial(minutes, plan.open_keys(said), machine, through=through or LAST, lenient=lenient)
-    return choose_before(settings, dial, compute, ranks), dial
+    settings = choose_before(settings, dial, compute, ranks)
+    if "pretrain.steps" not in dial.open and would_compile(said, minutes):  # what was said may be done sooner
+        pays = would_compile(said, minutes_of_steps(resolve(settings), machine))
+        settings = plan.set_key(settings, "compute.compile", pays and not obstacle)
+    return settings, dial
 
 
 def says_gate(said: Settings) -> bool:
@@ -192,6 +196,13 @@ def says_gate(said: Settings) -> bool:
 def would_compile(said: Settings, minutes: float) -> bool:
     """Whether it is the dial that decides about compiling, and compiling would pay."""
     return "compile" not in said.get("compute", {}) and minutes >= plan.COMPILE_FROM_MINUTES
+
+
+def minutes_of_steps(recipe: Recipe, machine: plan.Machine) -> float:
+    """The minutes of a run, roughly, in which the recipe's steps of phase I are as many as fit."""
+    tokens = recipe.pretrain.steps * recipe.pretrain.rows_per_step * recipe.model.context_length
+    speed = machine.matmul_flops * plan.usual_share(recipe.model)
+    return recipe.model.training_flop(tokens) / speed / 60 / plan.share_through("pretrain")
 
 
 def go_on(run: Run, said: Settings, minutes: float | None, *, new_round: bool) -> tuple[Settings, plan.Dial | None]:

@@ -159,7 +159,8 @@ def choose_amounts(settings: Settings, dial: plan.Dial) -> Settings:
         settings = plan.set_key(settings, "data.hub_megabytes", ample)
     if dial.settled("data.file_megabytes") and (taken := _file_megabytes(recipe.data, ample)):
         settings = plan.set_key(settings, "data.file_megabytes", taken)
-    for key in dial.settled(*tokens):
+    written = {"data.stories": has_world(recipe.data, "text"), "data.dialogues": has_world(recipe.data, "answers")}
+    for key in filter(written.get, dial.settled(*tokens)):
         wanted = tokens[key] // (STORY_TOKENS if key == "data.stories" else DIALOGUE_TOKENS)
         wanted = min(wanted, max(FRESH_RECORDS, wanted // MOST_EPOCHS))
         settings = plan.set_key(settings, key, max(FEWEST_RECORDS, wanted))
