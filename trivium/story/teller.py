@@ -167,7 +167,7 @@ class Teller:
         look = plan.Look(stage, steps, 1 - getattr(self.recipe, stage).decay, begun, begun + seconds / times)
         self.dial.look = look if look.pays else None
         self.settle(f"{stage}.steps", steps)
-        fit = f"fit{'s' * (steps == 1)} into {seconds / times / 60:.1f} minutes"
+        fit = f"fit{'s' * (steps == 1)} into {duration(seconds / times)}"
         self.show.say(f"  {counted(steps, 'step')} of {pace.step * 1000:.0f} ms {fit}")
         if steps < plan.FEWEST_STEPS:
             enough = self.dial.minutes_with(stage, times * pace.seconds_of(plan.ENOUGH_STEPS, evaluations))
