@@ -1,5 +1,7 @@
 """The verbs, in the order of the story. Parses and delegates; results on stdout, progress on stderr."""
 
+import atexit
+import gc
 import os
 import sys
 import time
@@ -324,6 +326,7 @@ def doctor(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one verb. A user's mistake is one line on stderr and exit code 2; an interruption exits with 130."""
     os.environ.setdefault("GOMP_SPINCOUNT", SPINS)  # before torch is imported
+    atexit.register(gc.freeze)  # else Python takes a second to look for garbage in what ends with the process anyway
     tokens = list(sys.argv[1:] if arguments is None else arguments)
     try:
         app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
