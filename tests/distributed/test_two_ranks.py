@@ -37,12 +37,12 @@ context_length = 48
 steps = 4
 rows_per_step = 4
 microbatch_rows = 2
-matrix_learning_rate = 0.0005
+matrix_learning_rate = 0.0001
 [instruct]
 steps = 4
 rows_per_step = 4
 microbatch_rows = 2
-matrix_learning_rate = 0.0005
+matrix_learning_rate = 0.0001
 [align]
 algorithm = "ppo"
 rewards = ["length 6"]
@@ -52,7 +52,7 @@ rows_per_step = 8
 microbatch_rows = 2
 group = 2
 max_new_tokens = 12
-matrix_learning_rate = 0.0005
+matrix_learning_rate = 0.0001
 [evaluate]
 along_the_way = 2
 documents = 4
@@ -168,9 +168,7 @@ def test_phases_on_two_ranks_have_the_losses_of_one(one: Found, two: Found) -> N
         (line["phase"], line["step"], line["items"]) for line in alone
     ]
     assert len(alone) == 8 + 4
-    assert [line["loss"] for line in together][:8] == pytest.approx(
-        [line["loss"] for line in alone][:8], rel=1e-4, abs=1e-4
-    )
+    assert [line["loss"] for line in together][:8] == pytest.approx([line["loss"] for line in alone][:8], abs=1e-4)
 
 
 def test_in_phase_three_each_of_two_ranks_writes_its_share_of_what_one_writes(one: Found, two: Found) -> None:
@@ -190,7 +188,7 @@ def test_what_two_ranks_measure_along_the_way_is_what_one_measures(one: Found, t
     alone, together = evaluations_of(one.run), evaluations_of(two.run)
     assert len(alone) == 7  # twice in each phase, and phase III before its first step
     for mine, theirs in zip(alone, together, strict=True):
-        assert theirs == pytest.approx(mine, rel=1e-4, abs=1e-4)
+        assert theirs == pytest.approx(mine, abs=1e-4)
 
 
 def test_models_made_on_two_ranks_are_whole(one: Found, two: Found) -> None:
