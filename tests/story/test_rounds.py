@@ -151,8 +151,7 @@ def test_a_round_that_people_do_not_prefer_is_not_built_upon(finished: Path, sta
         asked = [NewPair((Message("user", f"Say {i}"),), f"a{i}", f"b{i}", 1, ours, theirs) for i in range(60)]
         ids = store.add_pairs(asked)
         store.add_votes([NewVote(i, person.id, "second", idempotency_key=f"{i}") for i in ids[:20]])
-    changed = ("--votes.pairs", "20", "--align.steps", "2", "--watch.fall", "1")  # that is: keep the last step
-    command = ("run", run.path, "--round", *changed)
+    command = ("run", run.path, "--round", "--votes.pairs", "20", "--align.steps", "2")
     assert stable.kill(*command, folder=run.path, after=["reward-002", 2]).code == -9
     with Store.open(run.feedback) as store:
         store.add_votes([NewVote(i, person.id, "first", idempotency_key=f"{i}") for i in ids[20:]])
