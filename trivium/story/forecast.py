@@ -85,8 +85,9 @@ def forecast_of_run(run: Run, *, minutes: float | None, flags: Settings) -> Fore
     keys = plan.open_keys({})
     still_open = found["open"]
     found |= {"run": str(run.path), "exists": str(run.path), "given": {}}
-    with Store.look(votes_of(run, recipe.votes.database)) as store:
-        found["waits_for_votes"] &= not store.counts().votes
+    if found["waits_for_votes"]:
+        with Store.look(votes_of(run, recipe.votes.database)) as store:
+            found["waits_for_votes"] = not store.counts().votes
     found["chosen"] = {key: plan.get_key(settings, key) for key in keys if key not in still_open}
     return found
 

@@ -195,8 +195,10 @@ def check_files(data: DataConfig) -> None:
         if files := files_named(data, field):
             few = read is read_documents or any(map(hub.is_hub, files))
             first, most = (FIRST_TEXTS, MOST_TEXTS) if few else (FIRST_RECORDS, MOST_RECORDS)
-            found = islice(read(files, bad_rows=data.bad_rows, first=first), most)
-            prompts = {dialogue_key(record) for record in found if isinstance(record, Dialogue)}
+            prompts = set[str]()
+            for record in islice(read(files, bad_rows=data.bad_rows, first=first), most):
+                if isinstance(record, Dialogue) and len(prompts) < 2:  # more need not be known
+                    prompts.add(dialogue_key(record))
             if len(prompts) == 1 and field == "answers" and not (data.answers_held_out or worlds_of(data, field)):
                 raise DataError(too_few(field, "dialogue", learned=1, held_out=0))
 
