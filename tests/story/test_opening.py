@@ -91,8 +91,11 @@ def test_more_time_never_makes_a_smaller_model() -> None:
 
 def test_compiling_waits_until_it_pays() -> None:
     assert [begin({}, minutes, COMPUTE)[0]["compute"]["compile"] for minutes in (1, 10)] == [False, True]
-    few, many = ({"pretrain": {"steps": steps}} for steps in (5, 10**6))
+    few, many = ({phase: {"steps": steps} for phase in ("pretrain", "instruct")} for steps in (5, 10**6))
     assert [begin(said, 10.0, COMPUTE)[0]["compute"]["compile"] for said in (few, many)] == [False, True]
+    first = {"pretrain": few["pretrain"]}  # phase II takes what time there is
+    compiled = [begin(first, 10.0, COMPUTE, through=end)[0]["compute"]["compile"] for end in ("pretrain", "instruct")]
+    assert compiled == [False, True]
     assert begin({**few, "compute": {"compile": True}}, 10.0, COMPUTE)[0]["compute"]["compile"]
 
 

@@ -18,7 +18,7 @@ from trivium.lineage import LINEAGE, read_lineage
 from trivium.runs import Run, open_run, read_run
 from trivium.shelf import stands
 from trivium.show import Show
-from trivium.story.sizing import choose_before
+from trivium.story.sizing import READING, choose_before
 from trivium.story.start import with_start
 from trivium.story.teller import Teller
 from trivium.text.corpus import check_files
@@ -183,8 +183,9 @@ def begin(
         settings = plan.set_key(settings, "align.gate", False)
     dial = plan.Dial(minutes, plan.open_keys(said), machine, through=through or LAST, lenient=lenient)
     settings = choose_before(settings, dial, compute, ranks)
-    if "pretrain.steps" not in dial.open and would_compile(said, minutes):  # what was said may be done sooner
-        pays = would_compile(said, minutes_of_steps(resolve(settings), machine))
+    phases = READING[: READING.index(through) + 1] if through in READING else READING
+    if not any(f"{phase}.steps" in dial.open for phase in phases) and would_compile(said, minutes):
+        pays = would_compile(said, minutes_of_steps(resolve(settings), phases, machine))  # which may be done sooner
         settings = plan.set_key(settings, "compute.compile", pays and not obstacle)
     return settings, dial
 
@@ -198,11 +199,12 @@ def would_compile(said: Settings, minutes: float) -> bool:
     return "compile" not in said.get("compute", {}) and minutes >= plan.COMPILE_FROM_MINUTES
 
 
-def minutes_of_steps(recipe: Recipe, machine: plan.Machine) -> float:
-    """The minutes of a run, roughly, in which the recipe's steps of phase I are as many as fit."""
-    tokens = recipe.pretrain.steps * recipe.pretrain.rows_per_step * recipe.model.context_length
+def minutes_of_steps(recipe: Recipe, phases: Sequence[str], machine: plan.Machine) -> float:
+    """The minutes of a run, roughly, in which the recipe's steps of its first phases are as many as fit."""
+    chosen: list[OptimizerConfig] = [getattr(recipe, phase) for phase in phases]
+    tokens = sum(phase.steps * phase.rows_per_step for phase in chosen) * recipe.model.context_length
     speed = machine.matmul_flops * plan.usual_share(recipe.model)
-    return recipe.model.training_flop(tokens) / speed / 60 / plan.share_through("pretrain")
+    return recipe.model.training_flop(tokens) / speed / 60 / plan.share_through(phases[-1])
 
 
 def go_on(run: Run, said: Settings, minutes: float | None, *, new_round: bool) -> tuple[Settings, plan.Dial | None]:
