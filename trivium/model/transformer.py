@@ -16,6 +16,7 @@ from trivium.model.attention import attend, branch_mask, branch_ranges, document
 from trivium.model.lora import LowRank, add_adapters, freeze_all_but_adapters
 from trivium.model.rope import packed_angles, rope_angles, rotate
 from trivium.model.shape import ModelConfig
+from trivium.native import layer as native
 from trivium.native.attention import attend_packed, serves
 from trivium.native.linear import filled_up, linear
 
@@ -63,7 +64,7 @@ class Attention(nn.Module):
         qkv = fused_linear(x, self.q_proj, self.k_proj, self.v_proj)
         if isinstance(rope, Tensor):
             assert isinstance(mask, Tensor)
-            return attend_packed(qkv, self._norms(), rope, mask, heads=self.heads, eps=self.norm_eps)
+            return attend_packed(qkv, self.norms(), rope, mask, heads=self.heads, eps=self.norm_eps)
         return self._attend(qkv, rope, mask, positions, memory)
 
     def _attend(
@@ -77,7 +78,8 @@ class Attention(nn.Module):
             k, v = memory.extend(self.layer, k, v, positions)  # (B, K, S, d)
         return attend(q, k, v.to(q.dtype), mask).transpose(1, 2).flatten(2)  # (B, T, H d)
 
-    def _norms(self) -> Tensor:
+    def norms(self) -> Tensor:
+        """(2, d) weights of queries and of keys; (0, d) where they are not normed."""
         weights: list[Tensor] = [norm.weight for norm in (self.q_norm, self.k_norm) if isinstance(norm, RMSNorm)]
         return torch.stack(weights) if weights else self.q_proj.weight.new_empty(0, self.head_dim)
 
@@ -105,9 +107,33 @@ class Block(nn.Module):
         self.mlp = SwiGLU(config)
 
     def forward(self, x: Tensor, rope: Rope, mask: Mask, positions: Tensor, memory: LayerMemory | None) -> Tensor:
+        if isinstance(rope, Tensor) and self._is_native(x):
+            assert isinstance(mask, Tensor)
+            return native.run(x, rope, mask, self._weights(), heads=self.self_attn.heads, eps=self.self_attn.norm_eps)
         x = x + self.self_attn(self.input_layernorm(x), rope, mask, positions, memory)
         out: Tensor = x + self.mlp(self.post_attention_layernorm(x))
         return out
+
+    def _is_native(self, x: Tensor) -> bool:
+        """Whether C++ does all that is not a product."""
+        query, mlp_width, head_dim = self.self_attn.q_proj, self.mlp.gate_proj.out_features, self.self_attn.head_dim
+        plain = type(query) is nn.Linear and query.bias is None and x.dtype == torch.float32
+        return plain and not torch.compiler.is_compiling() and native.serves(x.shape[2], mlp_width, head_dim, x.device)
+
+    def _weights(self) -> native.Weights:
+        attention, mlp = self.self_attn, self.mlp
+        return native.Weights(
+            norm=self.input_layernorm.weight,
+            q=attention.q_proj.weight,
+            k=attention.k_proj.weight,
+            v=attention.v_proj.weight,
+            head_norms=attention.norms(),
+            o=attention.o_proj.weight,
+            mlp_norm=self.post_attention_layernorm.weight,
+            gate=mlp.gate_proj.weight,
+            up=mlp.up_proj.weight,
+            down=mlp.down_proj.weight,
+        )
 
     def at(self, places: Tensor, x: Tensor, rope: Rope, mask: Mask, positions: Tensor) -> Tensor:
         """The same at some places of the flattened rows alone, (N, D): of a last layer nothing else is needed."""
@@ -161,7 +187,8 @@ class Transformer(nn.Module):
         x: Tensor = self.embed_tokens(tokens)
         for layer in self.layers:
             x = run(layer, x, rope, mask, positions, memory)
-        out: Tensor = self.norm(x)
+        in_cpp = isinstance(rope, Tensor) and not torch.compiler.is_compiling() and native.norms(x)
+        out: Tensor = native.normed(x, self.norm.weight, self.config.norm_eps) if in_cpp else self.norm(x)
         return out
 
     def hidden_at(self, places: Tensor, tokens: Tensor, positions: Tensor, mask: Mask) -> Tensor:

@@ -73,12 +73,17 @@ class _AttendPacked(torch.autograd.Function):
         return to_qkv, to_norms.sum((0, 1))[: len(ctx.saved_tensors[1])], None, None, None, None
 
 
-@torch.library.custom_op("trivium::attend_forward", mutates_args=())
-def _forward(qkv: Tensor, norms: Tensor, rope: Tensor, seen: Tensor, heads: int, eps: float) -> tuple[Tensor, Tensor]:
+def forward(qkv: Tensor, norms: Tensor, rope: Tensor, seen: Tensor, heads: int, eps: float) -> tuple[Tensor, Tensor]:
+    """What `attend_packed` returns, and what `backward` wants to know beside it."""
     mixed, surprise = _forward_shapes(qkv, norms, rope, seen, heads, eps)
     given = {"qkv": qkv, "norms": norms, "rope": rope, "seen": seen, "mixed": mixed, "surprise": surprise}
     _call("attend_forward", heads, eps, given)
     return mixed, surprise
+
+
+@torch.library.custom_op("trivium::attend_forward", mutates_args=())
+def _forward(qkv: Tensor, norms: Tensor, rope: Tensor, seen: Tensor, heads: int, eps: float) -> tuple[Tensor, Tensor]:
+    return forward(qkv, norms, rope, seen, heads, eps)
 
 
 @_forward.register_fake
@@ -87,6 +92,25 @@ def _forward_shapes(
 ) -> tuple[Tensor, Tensor]:
     rows, length = qkv.shape[:2]
     return qkv.new_empty(rows, length, heads * norms.shape[1]), rope.new_empty(rows, heads, length)
+
+
+def backward(
+    to_mixed: Tensor,
+    qkv: Tensor,
+    norms: Tensor,
+    rope: Tensor,
+    seen: Tensor,
+    mixed: Tensor,
+    surprise: Tensor,
+    heads: int,
+    eps: float,
+) -> tuple[Tensor, Tensor]:
+    """Gradients of qkv, and of norms by row and key head, of which the sum is meant: (B, K, 2, d)."""
+    to_qkv, to_norms = _backward_shapes(to_mixed, qkv, norms, rope)
+    given = {"qkv": qkv, "norms": norms, "rope": rope, "seen": seen, "mixed": mixed, "surprise": surprise}
+    given |= {"to_mixed": to_mixed, "to_qkv": to_qkv, "to_norms": to_norms.zero_()}
+    _call("attend_backward", heads, eps, given)
+    return to_qkv, to_norms
 
 
 @torch.library.custom_op("trivium::attend_backward", mutates_args=())
@@ -101,11 +125,7 @@ def _backward(
     heads: int,
     eps: float,
 ) -> tuple[Tensor, Tensor]:
-    to_qkv, to_norms = _backward_shapes(to_mixed, qkv, norms, rope)
-    given = {"qkv": qkv, "norms": norms, "rope": rope, "seen": seen, "mixed": mixed, "surprise": surprise}
-    given |= {"to_mixed": to_mixed, "to_qkv": to_qkv, "to_norms": to_norms.zero_()}
-    _call("attend_backward", heads, eps, given)
-    return to_qkv, to_norms
+    return backward(to_mixed, qkv, norms, rope, seen, mixed, surprise, heads, eps)
 
 
 @_backward.register_fake

@@ -18,11 +18,6 @@ extern "C" struct CrossEntropy {  // cross_entropy.py fills it in; the order of 
     float* losses;           // (positions)
 };
 
-inline Vec take(const float* from) { return load(from); }
-inline Vec take(const uint16_t* from) { return widen(from); }
-inline void give(Vec x, float* to) { store(to, x); }
-inline void give(Vec x, uint16_t* to) { narrow(x, to); }
-
 // One position. Its probabilities are multiplied by `counted`; that of the target is lower by as much.
 template <class Number>
 float soften(Number* logits, int count, int64_t target, float counted, float* line) {

@@ -84,6 +84,18 @@ def add_weight_gradient(to: Tensor, gradient: Tensor, x: Tensor) -> None:
         to += gradient.T @ x
 
 
+def weight_gradient(gradient: Tensor, x: Tensor) -> Tensor:
+    """gradient^T x, float32.
+
+    gradient, x  (..., O) and (..., I), of one dtype
+    returns      (O, I)
+    """
+    slopes, inputs = gradient.flatten(0, -2), x.flatten(0, -2)
+    if slopes.device.type == "cpu" and slopes.dtype == torch.bfloat16 and has_tiles():
+        return _in_tiles(slopes.contiguous(), inputs.contiguous())
+    return (slopes.T @ inputs).float()
+
+
 def filled_up(rows: Tensor) -> Tensor:
     """With zeros, until their number is one of few: for a number that is new, libraries prepare products anew.
 
@@ -115,11 +127,15 @@ class _Linear(torch.autograd.Function):
         return to_x, _weight_gradient(slopes, x.flatten(0, -2).contiguous()), to_bias
 
 
-@torch.library.custom_op("trivium::weight_gradient", mutates_args=())
-def _weight_gradient(gradient: Tensor, x: Tensor) -> Tensor:
+def _in_tiles(gradient: Tensor, x: Tensor) -> Tensor:
     found: Tensor = _shape(gradient, x)
     _call(found, gradient, x, add=False)
     return found
+
+
+@torch.library.custom_op("trivium::weight_gradient", mutates_args=())
+def _weight_gradient(gradient: Tensor, x: Tensor) -> Tensor:
+    return _in_tiles(gradient, x)
 
 
 @_weight_gradient.register_fake

@@ -64,6 +64,12 @@ inline void narrow(Vec x, uint16_t* p) {
     *reinterpret_cast<Halves*>(p) = __builtin_convertvector(rounded, Halves);
 }
 
+// Numbers of either kind.
+inline Vec take(const float* from) { return load(from); }
+inline Vec take(const uint16_t* from) { return widen(from); }
+inline void give(Vec x, float* to) { store(to, x); }
+inline void give(Vec x, uint16_t* to) { narrow(x, to); }
+
 // The numbers, `by` places further.
 template <int by, size_t... I>
 inline Vec moved(Vec v, std::index_sequence<I...>) {

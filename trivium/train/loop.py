@@ -33,10 +33,11 @@ def train(phase: Phase[B], world: World, *, steps: range) -> Iterator[StepReport
            because the stream is a pure function of the step.
     """
     settings = phase.settings
+    parameters = list(phase.model.parameters())
     draw = drawn_ahead if phase.ahead and world.device.type == "cuda" else map
     for step, batches in zip(steps, draw(phase.batches, steps), strict=True):
         loss, items, metrics = accumulate(phase.model, phase.objective, batches, world)
-        norm = whole(nn.utils.clip_grad_norm_(phase.model.parameters(), settings.max_grad_norm))
+        norm = shorten(parameters, settings.max_grad_norm)
         sound = loss.isfinite() & norm.isfinite()
         share = warmup_stable_decay(step, steps.stop, warmup_steps=settings.warmup_steps, decay=settings.decay)
         for optimizer in phase.optimizers:
@@ -68,6 +69,16 @@ def accumulate(
             sums[name] = sums.get(name, torch.zeros((), device=world.device)) + value.detach() / items
     sum_gradients(model, world)
     return world.sum(loss), items, {name: world.sum(value) for name, value in sums.items()}
+
+
+@torch.no_grad()
+def shorten(parameters: Sequence[nn.Parameter], longest: float) -> Tensor:
+    """Let the gradient of all be no longer than this; returns how long it was, ()."""
+    found = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    norm = whole(found)
+    if norm.device.type != "cpu" or norm > longest:  # a GPU would be waited for
+        nn.utils.clip_grads_with_norm_(parameters, longest, found)
+    return norm
 
 
 def total_count(batches: Sequence[Batch]) -> Tensor:

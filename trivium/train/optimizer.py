@@ -47,7 +47,7 @@ class Muon(torch.optim.Optimizer):
 
     def _step(self, parameters: list[nn.Parameter], group: dict[str, Any]) -> None:
         gradients = [p.grad for p in parameters if p.grad is not None]
-        momenta = [self.state[p].setdefault("momentum", torch.zeros_like(p)) for p in parameters]
+        momenta = [self._momentum(p) for p in parameters]
         if self.found_inf is None and self._step_native(parameters, gradients, momenta, group):
             return
         scale, kept = group["lr"], 1 - group["lr"] * group["weight_decay"]
@@ -59,6 +59,13 @@ class Muon(torch.optim.Optimizer):
         updates = orthogonal_blocks([whole(each) for each in ahead], group["neurons"], columns=group["columns"])
         for p, update in zip(parameters, updates, strict=True):
             p.mul_(kept).sub_(part_of(update * (scale / p.shape[1] ** 0.5), p))
+
+    def _momentum(self, parameter: nn.Parameter) -> Tensor:
+        state = self.state[parameter]
+        if "momentum" not in state:
+            state["momentum"] = torch.zeros_like(parameter)
+        momentum: Tensor = state["momentum"]
+        return momentum
 
     def _step_native(
         self, parameters: list[nn.Parameter], gradients: list[Tensor], momenta: list[Tensor], group: dict[str, Any]
