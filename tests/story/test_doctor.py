@@ -24,7 +24,7 @@ def test_this_machine_is_fit_and_the_object_says_what_will_be_used(capsys: pytes
     found = {finding["name"]: finding["found"] for finding in examined["findings"]}
     assert found["torch"] == torch.__version__
     assert found["SQLite"].startswith(sqlite3.sqlite_version)
-    assert {"Python", "device", "threads", "precision", "compiled steps", "writing", "memory", "disk"} <= found.keys()
+    assert {"Python", "device", "threads", "precision", "training steps", "writing", "memory", "disk"} <= found.keys()
 
 
 def test_what_is_not_as_it_might_be_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -33,7 +33,7 @@ def test_what_is_not_as_it_might_be_says_what_to_do(monkeypatch: pytest.MonkeyPa
     examined = doctor.examine(folder=tmp_path)
     assert not examined["fit"]
     assert states(examined)["memory"] == "bad"
-    assert states(examined)["compiled steps"] == "note"
+    assert states(examined)["training steps"] == "note"
     assert all(finding["remedy"] for finding in examined["findings"] if finding["state"] != "good")
 
 

@@ -14,6 +14,7 @@ from trivium import plan
 from trivium.compute import Compute
 from trivium.config import resolve, to_toml
 from trivium.errors import ConfigError, RunError
+from trivium.native import layer
 from trivium.runs import Run
 from trivium.story import opening, sizing
 from trivium.story.opening import begin, check_ranks, go_on, name_of
@@ -89,6 +90,12 @@ def test_more_time_never_makes_a_smaller_model() -> None:
     assert sizes[-1] > 10 * sizes[0]
 
 
+@pytest.fixture
+def no_cpp(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRIVIUM_NATIVE", "0")
+
+
+@pytest.mark.usefixtures("no_cpp")
 def test_compiling_waits_until_it_pays() -> None:
     assert [begin({}, minutes, COMPUTE)[0]["compute"]["compile"] for minutes in (1, 10)] == [False, True]
     few, many = ({phase: {"steps": steps} for phase in ("pretrain", "instruct")} for steps in (5, 10**6))
@@ -99,6 +106,16 @@ def test_compiling_waits_until_it_pays() -> None:
     assert begin({**few, "compute": {"compile": True}}, 10.0, COMPUTE)[0]["compute"]["compile"]
 
 
+def test_where_layers_are_cpp_nothing_is_compiled_unless_it_is_said() -> None:
+    if not layer.is_here(COMPUTE.device):
+        pytest.skip("there is no C++ compiler")
+    lone, odd = {"instruct": {"lora_rank": 4}}, {"model": {"width": 72, "num_heads": 3}}  # heads of 24
+    compiled = [begin(said, 10.0, COMPUTE)[0]["compute"]["compile"] for said in ({}, lone, odd)]
+    assert compiled == [False, True, True]
+    assert begin({"compute": {"compile": True}}, 1.0, COMPUTE)[0]["compute"]["compile"]
+
+
+@pytest.mark.usefixtures("no_cpp")
 def test_without_a_compiler_the_dial_does_not_ask_for_compiling(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(opening, "compiling_obstacle", lambda device: "there is no compiler; install it")
     assert begin({}, 10.0, COMPUTE)[0]["compute"]["compile"] is False

@@ -80,16 +80,20 @@ def library() -> ctypes.CDLL | str:
     return open_library("layer", functions, "-fopenmp")
 
 
+def is_here(device: torch.device) -> bool:
+    """Whether layers run in C++ on this device, if their shape fits."""
+    return device.type == "cpu" and is_wanted() and not isinstance(library(), str)
+
+
 def serves(width: int, mlp_width: int, head_dim: int, device: torch.device) -> bool:
     """Whether a layer of such a shape runs here on this device."""
-    fits = width % WHOLE == 0 and mlp_width % WHOLE == 0 and attention.serves(head_dim, device)
-    return fits and is_wanted() and not isinstance(library(), str)
+    fits = width % WHOLE == 0 and mlp_width % WHOLE == 0
+    return fits and attention.serves(head_dim, device) and is_here(device)
 
 
 def norms(x: Tensor) -> bool:
     """Whether `normed` serves for x (B, T, D)."""
-    fits = x.device.type == "cpu" and x.dtype == torch.float32 and x.shape[2] % WHOLE == 0
-    return fits and is_wanted() and not isinstance(library(), str)
+    return x.dtype == torch.float32 and x.shape[2] % WHOLE == 0 and is_here(x.device)
 
 
 def run(x: Tensor, rope: Tensor, seen: Tensor, weights: Weights, *, heads: int, eps: float) -> Tensor:

@@ -23,6 +23,7 @@ from trivium.generate.engine import Request, generate
 from trivium.generate.sampling import Sampling
 from trivium.model.shape import ModelConfig
 from trivium.model.transformer import Transformer, initialise
+from trivium.native import layer as native
 from trivium.phases.pretrain import next_token_objective
 from trivium.plan import Machine, measure_machine
 from trivium.show import Show
@@ -81,7 +82,8 @@ def measure_speed(device: str, *, quick: bool) -> dict[str, Any]:
     """
     with join_world(device) as world, tempfile.TemporaryDirectory() as folder:
         obstacle = compiling_obstacle(world.device)
-        compute = prepare(ComputeConfig(compile=not obstacle), world.device, Path(folder))
+        chosen = ComputeConfig(compile=not obstacle and not native.is_here(world.device))
+        compute = prepare(chosen, world.device, Path(folder))
         machine = measure_machine(compute)
         found = dict(list(sizes(world.device.type).items())[: 1 if quick else None])
         measured = {name: measure_size(size, compute, machine, quick=quick) for name, size in found.items()}

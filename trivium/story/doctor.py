@@ -18,6 +18,7 @@ from trivium.distributed.world import join_world
 from trivium.errors import ConfigError, TriviumError
 from trivium.feedback.database import engine_for, journal_mode, name_of, named_errors, url_of
 from trivium.generate.native import decoder_in_use
+from trivium.native import layer
 from trivium.plan import COMPILE_FROM_MINUTES, machine_name
 from trivium.show import console_for
 from trivium.wording import counted
@@ -67,9 +68,10 @@ def of_machine() -> Iterator[Finding]:
     obstacle = compiling_obstacle(device)
     remedy = "it works without, slower" if obstacle else ""
     yield Finding(
-        "compiled steps",
+        "training steps",
         "note" if obstacle else "good",
-        obstacle or f"in runs of {COMPILE_FROM_MINUTES:g} minutes and more",
+        obstacle
+        or ("layers in C++" if layer.is_here(device) else f"compiled from {COMPILE_FROM_MINUTES:g} minutes on"),
         remedy,
     )
     writer = decoder_in_use(device)

@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import msgspec
+import torch
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -25,7 +26,7 @@ from trivium.runs import Run, read_run, votes_of
 from trivium.shelf import is_done
 from trivium.show import Show, console_for, duration
 from trivium.story.needs import disk_of, layout_of, memory_of
-from trivium.story.opening import DEFAULT_MINUTES, begin, go_on, name_of, would_compile
+from trivium.story.opening import DEFAULT_MINUTES, begin, go_on, layers_in_cpp, name_of, would_compile
 from trivium.story.start import with_start
 from trivium.story.trusting import EPOCHS
 from trivium.text.corpus import check_files, is_judged, load_pairs
@@ -70,7 +71,7 @@ def forecast(target: Path | None, *, minutes: float | None, flags: Settings) -> 
     found["chosen"] = {key: value for key, value in flat(settings) if key not in found["given"]}
     if recipe.start.folder:  # it decides, not the dial
         found["taken"] = {key: found["chosen"].pop(key) for key in [*found["chosen"]] if key.split(".")[0] in TAKEN}
-    if not recipe.compute.compile and would_compile(said, dial.minutes):
+    if not recipe.compute.compile and would_compile(said, dial.minutes, compute.device, recipe):
         found["obstacle"] = compiling_obstacle(compute.device)
     return found
 
@@ -188,6 +189,7 @@ def describe(recipe: Recipe, dial: Dial | None, stages: list[Stage], *, device: 
         "machine": {"device": device, **msgspec.structs.asdict(machine)} if machine else None,
         "choice": msgspec.to_builtins(dial.choice) if dial and dial.choice else None,
         "compiled": recipe.compute.compile,
+        "in_cpp": layers_in_cpp(recipe, torch.device(device)),
         "obstacle": "",  # why steps are not compiled, where they should be
         "taken": {},  # what the folder decides that the run starts from
         "start": recipe.start.model_dump(mode="json"),
@@ -275,7 +277,8 @@ def summary(found: Forecast) -> Iterator[tuple[str, str]]:
     )
     start = found["start"]
     yield "weights", f"from {start['folder']} ({start['weights']})" if start["folder"] else "fresh"
-    steps = "compiled steps" if found["compiled"] else "steps are not compiled"
+    plain = "layers in C++" if found["in_cpp"] else "steps are not compiled"
+    steps = "compiled steps" if found["compiled"] else plain
     steps += f": {found['obstacle']}" if found["obstacle"] else ""
     most = f", up to {size(found['memory_most_bytes'])} while answers do not end"
     more = most if found["memory_most_bytes"] > found["memory_bytes"] else ""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import torch
 
 from trivium import plan
 from trivium.compute import Compute, compiling_obstacle, prepare
@@ -15,6 +16,7 @@ from trivium.config import OptimizerConfig, Recipe, Settings, merge, read_settin
 from trivium.distributed.world import World, join_world
 from trivium.errors import ConfigError, RunError
 from trivium.lineage import LINEAGE, read_lineage
+from trivium.native import layer as native
 from trivium.runs import Run, open_run, read_run
 from trivium.shelf import stands
 from trivium.show import Show
@@ -88,7 +90,7 @@ def open_story(
         wanted, obstacle = resolve(settings).compute.compile, compiling_obstacle(world.device)
         compute = compute._replace(compiled=wanted and not obstacle)
         teller = Teller(run, settings, dial, compute, world, interrupt, Show(quiet=not world.first), begun=begun)
-        if obstacle and (wanted or (is_new and dial and would_compile(said, dial.minutes))):
+        if obstacle and (wanted or (is_new and dial and would_compile(said, dial.minutes, world.device))):
             teller.show.say(f"Steps are not compiled: {obstacle}.")
         teller.keep_time()  # first: a recipe without a plan would have its minutes forgotten
         teller.keep_recipe()
@@ -174,7 +176,8 @@ def begin(
         raise ConfigError(f"minutes = {minutes:g}: must be above 0 and finite; try {DEFAULT_MINUTES:g}")
     machine = plan.measure_machine(compute, ranks=ranks)
     obstacle = compiling_obstacle(compute.device)
-    settings = plan.set_default(said, "compute.compile", would_compile(said, minutes) and not obstacle)
+    compiled = would_compile(said, minutes, compute.device) and not obstacle
+    settings = plan.set_default(said, "compute.compile", compiled)
     if settings["compute"]["compile"] and obstacle:
         raise ConfigError(f"compute.compile = true: {obstacle}, or set it to false")
     settings = plan.choose_exam(settings, minutes)
@@ -184,8 +187,11 @@ def begin(
     dial = plan.Dial(minutes, plan.open_keys(said), machine, through=through or LAST, lenient=lenient)
     settings = choose_before(settings, dial, compute, ranks)
     phases = READING[: READING.index(through) + 1] if through in READING else READING
-    if not any(f"{phase}.steps" in dial.open for phase in phases) and would_compile(said, minutes):
-        pays = would_compile(said, minutes_of_steps(resolve(settings), phases, machine))  # which may be done sooner
+    if "compile" not in said.get("compute", {}):  # the shape is known by now
+        recipe = resolve(settings)
+        is_open = any(f"{phase}.steps" in dial.open for phase in phases)
+        time = minutes if is_open else min(minutes, minutes_of_steps(recipe, phases, machine))  # may be done sooner
+        pays = would_compile(said, time, compute.device, recipe)
         settings = plan.set_key(settings, "compute.compile", pays and not obstacle)
     return settings, dial
 
@@ -194,9 +200,20 @@ def says_gate(said: Settings) -> bool:
     return "gate" in said.get("align", {})
 
 
-def would_compile(said: Settings, minutes: float) -> bool:
-    """Whether it is the dial that decides about compiling, and compiling would pay."""
-    return "compile" not in said.get("compute", {}) and minutes >= plan.COMPILE_FROM_MINUTES
+def would_compile(said: Settings, minutes: float, device: torch.device, recipe: Recipe | None = None) -> bool:
+    """Whether it is the dial that decides about compiling, and compiling would pay: not where layers are C++.
+
+    recipe  None: before the shape is known
+    """
+    in_cpp = native.is_here(device) if recipe is None else layers_in_cpp(recipe, device)
+    return "compile" not in said.get("compute", {}) and minutes >= plan.COMPILE_FROM_MINUTES and not in_cpp
+
+
+def layers_in_cpp(recipe: Recipe, device: torch.device) -> bool:
+    """Whether all layers of phases I and II run in C++."""
+    model = recipe.model
+    plain = model.architecture != "qwen2" and not recipe.instruct.lora_rank  # no biases, no adapters
+    return plain and native.serves(model.width, model.mlp_width, model.head_dim, device)
 
 
 def minutes_of_steps(recipe: Recipe, phases: Sequence[str], machine: plan.Machine) -> float:
