@@ -38,6 +38,12 @@ extern "C" struct Swiglu {
     void* to_joined;
 };
 
+extern "C" struct Narrow {
+    int64_t numbers;  // a multiple of 16
+    const float* from;
+    uint16_t* to;
+};
+
 template <class Number>
 void norm(const Norm& n, int64_t at) {
     const int64_t width = n.width, first = at * width;
@@ -133,4 +139,11 @@ extern "C" void layer_swiglu(const Swiglu* s) {
     in_kind(s->bfloat16, [=](auto kind) {
         each_position(s->positions, [=](int64_t, int64_t at) { swiglu<decltype(kind)>(*s, at); });
     });
+}
+
+extern "C" void layer_narrow(const Narrow* n) {
+    constexpr int64_t some = 4096;
+#pragma omp parallel for
+    for (int64_t first = 0; first < n->numbers; first += some)
+        for (int64_t i = first; i < std::min(n->numbers, first + some); i += lanes) narrow(load(n->from + i), n->to + i);
 }

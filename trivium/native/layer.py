@@ -4,8 +4,8 @@ layer.cpp does what lies between the products: norms, sums with the residual str
 Products are torch's, attention and the gradients of weights those of C++ where it serves. The layer as modules
 (model/transformer.py) is its reference, and takes its place where there is no compiler or a layer is of another kind.
 
-B rows, T positions, D width, M the MLP's, H query heads, K key heads, d head dimension. Narrow: in the dtype of
-products, float32 or bfloat16; everything else is float32.
+B rows, T positions, P = B T, D width, M the MLP's, H query heads, K key heads, d head dimension. Narrow: in the
+dtype of products, float32 or bfloat16; everything else is float32.
 """
 
 import ctypes
@@ -54,6 +54,12 @@ class SwigluStruct(ctypes.Structure):
     )
 
 
+class NarrowStruct(ctypes.Structure):
+    """`Narrow` of layer.cpp, field by field."""
+
+    _fields_ = (("numbers", ctypes.c_int64), ("from_", ctypes.c_void_p), ("to", ctypes.c_void_p))
+
+
 class Weights(NamedTuple):
     """Of a layer, as its modules hold them."""
 
@@ -76,6 +82,7 @@ def library() -> ctypes.CDLL | str:
         "layer_norm": [ctypes.POINTER(NormStruct)],
         "layer_norm_backward": [ctypes.POINTER(NormBackwardStruct)],
         "layer_swiglu": [ctypes.POINTER(SwigluStruct)],
+        "layer_narrow": [ctypes.POINTER(NarrowStruct)],
     }
     return open_library("layer", functions, "-fopenmp")
 
@@ -119,54 +126,59 @@ class _Layer(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, rope: Tensor, seen: Tensor, heads: int, eps: float, dtype: torch.dtype, *given: Tensor
     ) -> Tensor:
-        w, x = Weights(*given), x.contiguous()
-        qkv_weight, joined_weight = _narrow(dtype, w.q, w.k, w.v), _narrow(dtype, w.gate, w.up)
+        w, rows = Weights(*given), x.contiguous().flatten(0, 1)
+        to_qkv, to_joined = _narrow(dtype, w.q, w.k, w.v), _narrow(dtype, w.gate, w.up)
         o, down = _narrow(dtype, w.o), _narrow(dtype, w.down)
-        _, normed, scale = _norm(x, None, w.norm, eps, dtype)
-        qkv = normed @ qkv_weight.T
+        _, normed, scale = _norm(rows, None, w.norm, eps, dtype)
+        qkv = torch.mm(normed, to_qkv.T).view(*x.shape[:2], -1)
         mixed, surprise = attention.forward(qkv, w.head_norms, rope, seen, heads, eps)
-        middle, mlp_normed, mlp_scale = _norm(x, mixed @ o.T, w.mlp_norm, eps, dtype)
-        joined = mlp_normed @ joined_weight.T
-        y, _, _ = _norm(middle, _swiglu(joined) @ down.T, None, eps, dtype)
+        middle, mlp_normed, mlp_scale = _norm(rows, torch.mm(mixed.flatten(0, 1), o.T), w.mlp_norm, eps, dtype)
+        joined = torch.mm(mlp_normed, to_joined.T)
+        y, _, _ = _norm(middle, torch.mm(_swiglu(joined), down.T), None, eps, dtype)
         ctx.save_for_backward(
-            *(x, normed, scale, qkv, mixed, surprise, middle, mlp_normed, mlp_scale, joined),
-            *(rope, seen, w.norm, w.mlp_norm, w.head_norms, qkv_weight, o, joined_weight, down),
+            *(rows, normed, scale, qkv, mixed, surprise, middle, mlp_normed, mlp_scale, joined),
+            *(rope, seen, w.norm, w.mlp_norm, w.head_norms, to_qkv, o, to_joined, down),
         )
-        ctx.heads, ctx.eps, ctx.rows = heads, eps, [len(part) for part in (w.q, w.k, w.v, w.gate)]
-        return y
+        ctx.heads, ctx.eps, ctx.parts = heads, eps, [len(part) for part in (w.q, w.k, w.v, w.gate)]
+        return y.view(x.shape)
 
     @staticmethod
     def backward(ctx: Any, to_y: Tensor) -> tuple[Tensor | None, ...]:
-        x, normed, scale, qkv, mixed, surprise, middle, mlp_normed, mlp_scale, joined, *rest = ctx.saved_tensors
-        rope, seen, norm, mlp_norm, norms, qkv_weight, o, joined_weight, down = rest
-        to_y = to_y.contiguous()
-        slope = to_y.to(down.dtype)
-        act, to_joined = _swiglu_backward(slope @ down, joined)
+        rows, normed, scale, qkv, mixed, surprise, middle, mlp_normed, mlp_scale, joined, *rest = ctx.saved_tensors
+        rope, seen, norm, mlp_norm, head_norms, qkv_weight, o, joined_weight, down = rest
+        to_rows = to_y.contiguous().flatten(0, 1)
+        slope = to_rows.to(down.dtype)
+        act, to_joined = _swiglu_backward(torch.mm(slope, down), joined)
         to_down = weight_gradient(slope, act)
         to_gates = weight_gradient(to_joined, mlp_normed)
-        to_middle, slope, to_mlp_norm = _norm_backward(to_joined @ joined_weight, middle, mlp_norm, mlp_scale, to_y)
-        to_o = weight_gradient(slope, mixed)
-        to_qkv, to_norms = attention.backward(slope @ o, qkv, norms, rope, seen, mixed, surprise, ctx.heads, ctx.eps)
-        to_products = weight_gradient(to_qkv, normed)
-        to_x, _, to_norm = _norm_backward(to_qkv @ qkv_weight, x, norm, scale, to_middle)
-        queries, keys, values, gates = ctx.rows
-        of_heads = *to_products.split([queries, keys, values]), to_norms.sum((0, 1))[: len(norms)], to_o
-        return to_x, None, None, None, None, None, to_norm, *of_heads, to_mlp_norm, *to_gates.split(gates), to_down
+        to_mlp_normed = torch.mm(to_joined, joined_weight)
+        to_middle, slope, to_mlp_norm = _norm_backward(to_mlp_normed, middle, mlp_norm, mlp_scale, to_rows)
+        to_mixed, mixed_rows = torch.mm(slope, o).view(mixed.shape), mixed.flatten(0, 1)
+        to_o = weight_gradient(slope, mixed_rows)
+        to_qkv, to_heads = attention.backward(
+            to_mixed, qkv, head_norms, rope, seen, mixed, surprise, ctx.heads, ctx.eps
+        )
+        slope = to_qkv.flatten(0, 1)
+        to_products = weight_gradient(slope, normed)
+        to_x, _, to_norm = _norm_backward(torch.mm(slope, qkv_weight), rows, norm, scale, to_middle)
+        of_heads = *to_products.split(ctx.parts[:3]), to_heads.sum((0, 1))[: len(head_norms)], to_o
+        given = to_norm, *of_heads, to_mlp_norm, *to_gates.split(ctx.parts[3]), to_down
+        return to_x.view(to_y.shape), None, None, None, None, None, *given
 
 
 class _Normed(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float, dtype: torch.dtype) -> Tensor:
-        x = x.contiguous()
-        _, found, scale = _norm(x, None, weight, eps, dtype)
-        ctx.save_for_backward(x, weight, scale)
-        return found
+        rows = x.contiguous().flatten(0, 1)
+        _, found, scale = _norm(rows, None, weight, eps, dtype)
+        ctx.save_for_backward(rows, weight, scale)
+        return found.view(x.shape)
 
     @staticmethod
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, scale = ctx.saved_tensors
-        to_x, _, to_weight = _norm_backward(slope.contiguous(), x, weight, scale, None)
-        return to_x, to_weight, None, None
+        rows, weight, scale = ctx.saved_tensors
+        to_rows, _, to_weight = _norm_backward(slope.contiguous().flatten(0, 1), rows, weight, scale, None)
+        return to_rows.view(slope.shape), to_weight, None, None
 
 
 def _dtype() -> torch.dtype:
@@ -176,21 +188,29 @@ def _dtype() -> torch.dtype:
 
 def _narrow(dtype: torch.dtype, *parts: Tensor) -> Tensor:
     """Weights one over the other."""
-    return torch.cat([part.to(dtype) for part in parts]) if len(parts) > 1 else parts[0].to(dtype)
+    if dtype == torch.float32:
+        return torch.cat(parts) if len(parts) > 1 else parts[0]
+    found = torch.empty(sum(map(len, parts)), parts[0].shape[1], dtype=dtype)
+    (place,) = _pointers(found)
+    for part in parts:
+        _library().layer_narrow(NarrowStruct(part.numel(), *_pointers(part), place))
+        place += found.element_size() * part.numel()
+    return found
 
 
 def _norm(
     x: Tensor, added: Tensor | None, weight: Tensor | None, eps: float, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """x and what is added; that normed, narrow (Zhang and Sennrich 2019, eq. 4); and what it was multiplied by (B, T).
+    """x and what is added; that normed, narrow (Zhang and Sennrich 2019, eq. 4); and what it was multiplied by (P,).
 
-    added   (B, T, D) narrow; None: nothing
+    x       (P, D)
+    added   (P, D) narrow; None: nothing
     weight  (D,); None: only the sum is asked for
     """
     total = x if added is None else torch.empty_like(x)
-    normed, scale = x.new_empty(x.shape if weight is not None else 0, dtype=dtype), x.new_empty(x.shape[:2])
+    normed, scale = x.new_empty(x.shape if weight is not None else 0, dtype=dtype), x.new_empty(len(x))
     pointers = _pointers(x, added, total, weight, normed, scale)
-    _library().layer_norm(NormStruct(dtype == torch.bfloat16, scale.numel(), x.shape[2], eps, *pointers))
+    _library().layer_norm(NormStruct(dtype == torch.bfloat16, *x.shape, eps, *pointers))
     return total, normed, scale
 
 
@@ -199,16 +219,15 @@ def _norm_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradient of what was normed, `to_sum` from elsewhere included; the same narrow; and that of the weight (D,)."""
     to_x, narrow = torch.empty_like(x), torch.empty_like(to_normed)
-    to_weight = x.new_zeros(-(-scale.numel() // BLOCK), x.shape[2])
+    to_weight = x.new_zeros(-(-len(x) // BLOCK), x.shape[1])
     pointers = _pointers(to_normed, x, weight, scale, to_sum, to_x, narrow, to_weight)
-    shape = scale.numel(), x.shape[2]
-    _library().layer_norm_backward(NormBackwardStruct(narrow.dtype == torch.bfloat16, *shape, *pointers))
+    _library().layer_norm_backward(NormBackwardStruct(narrow.dtype == torch.bfloat16, *x.shape, *pointers))
     return to_x, narrow, to_weight.sum(0)
 
 
 def _swiglu(joined: Tensor) -> Tensor:
-    """silu(gate) up of both (B, T, 2 M): Shazeer 2020, eq. 6."""
-    out = joined.new_empty(*joined.shape[:2], joined.shape[2] // 2)
+    """silu(gate) up of both (P, 2 M): Shazeer 2020, eq. 6."""
+    out = joined.new_empty(len(joined), joined.shape[1] // 2)
     _call_swiglu(joined, out, None, None)
     return out
 
@@ -221,14 +240,14 @@ def _swiglu_backward(to_out: Tensor, joined: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _call_swiglu(joined: Tensor, out: Tensor, to_out: Tensor | None, to_joined: Tensor | None) -> None:
-    shape = out.shape[0] * out.shape[1], out.shape[2]
     pointers = _pointers(joined, out, to_out, to_joined)
-    _library().layer_swiglu(SwigluStruct(joined.dtype == torch.bfloat16, *shape, *pointers))
+    _library().layer_swiglu(SwigluStruct(joined.dtype == torch.bfloat16, *out.shape, *pointers))
 
 
-def _pointers(*tensors: Tensor | None) -> list[int | None]:
+def _pointers(*tensors: Tensor | None) -> list[int]:
+    """Where they begin; 0 where there is none."""
     assert all(tensor is None or tensor.is_contiguous() for tensor in tensors)
-    return [None if tensor is None else tensor.data_ptr() for tensor in tensors]
+    return [0 if tensor is None else tensor.data_ptr() for tensor in tensors]
 
 
 def _library() -> ctypes.CDLL:

@@ -10,11 +10,12 @@ from functools import cache
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from trivium.native.build import is_wanted, open_library
 
 WHOLE = 32  # what a block's height and width must be multiples of: whole vectors, of two numbers each, on any processor
+PLAIN = (Tensor, nn.Parameter)  # not spread over ranks
 
 
 class Moved(ctypes.Structure):
@@ -52,7 +53,7 @@ class Matrix(NamedTuple):
         """Whether C++ moves such a matrix."""
         width = self.weight.shape[not self.by_column]
         plain = all(
-            type(x.detach()) is Tensor and x.device.type == "cpu" and x.dtype == torch.float32 and x.is_contiguous()
+            type(x) in PLAIN and x.is_cpu and x.dtype == torch.float32 and x.is_contiguous()
             for x in (self.weight, self.gradient, self.momentum)
         )
         return plain and self.neurons % WHOLE == 0 and width % WHOLE == 0

@@ -41,7 +41,7 @@ from trivium.plan.ladder import (
     vocabulary,
 )
 from trivium.plan.machine import Machine, machine_name, measure_machine
-from trivium.plan.memory import peak_memory
+from trivium.plan.memory import layers_in_cpp, peak_memory
 from trivium.plan.scaling import LAWS, Law, Leap
 from trivium.plan.steps import Follow, follow
 
@@ -75,6 +75,7 @@ __all__ = [
     "fitting_heads",
     "follow",
     "get_key",
+    "layers_in_cpp",
     "machine_name",
     "measure_machine",
     "open_keys",

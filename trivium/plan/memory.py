@@ -7,7 +7,10 @@ import torch
 from trivium.losses.language_model import positions_at_once
 from trivium.model.attention import scores_computed
 from trivium.model.shape import ModelConfig
+from trivium.native import layer
 from trivium.native.attention import serves
+
+CPU = torch.device("cpu")
 
 
 class Kept(NamedTuple):
@@ -19,6 +22,7 @@ class Kept(NamedTuple):
     weights: int  # bytes per parameter: weight, gradient, one moment or two, and an update in the making
     scores: int = 0  # bytes per attention score and layer
     scores_at_work: int = 0  # of the one layer at work
+    narrow_width: int = 0  # in the products' precision, per position, layer and unit of width
 
 
 BY_PYTORCH = {
@@ -29,7 +33,13 @@ IN_CPP = {  # attention keeps no scores, nor Muon an update, and logits become t
     False: Kept(width=6, mlp_width=7, logits=4, weights=11),
     True: Kept(width=2, mlp_width=5, logits=6, weights=16),
 }
+LAYERS_IN_CPP = Kept(width=3, narrow_width=6, mlp_width=3, logits=4, weights=12)
 MEMORY_SLACK = 1.1  # what the allocator holds and cannot use
+
+
+def layers_in_cpp(model: ModelConfig) -> bool:
+    """Whether layers of this shape run in C++ on this processor; those with biases do not."""
+    return model.architecture != "qwen2" and layer.serves(model.width, model.mlp_width, model.head_dim, CPU)
 
 
 def peak_memory(model: ModelConfig, rows: int, dtype_bytes: int, *, compiled: bool, targets: int | None = None) -> int:
@@ -38,9 +48,10 @@ def peak_memory(model: ModelConfig, rows: int, dtype_bytes: int, *, compiled: bo
     rows      of context_length positions, computed at once
     targets   positions whose logits are computed at once, and whose gradient is kept; None: of some at a time, and none
     """
-    in_cpp, tokens = serves(model.head_dim, torch.device("cpu")), rows * model.context_length
-    kept = (IN_CPP if in_cpp else BY_PYTORCH)[compiled]
-    activations = tokens * (4 * kept.width * model.width + dtype_bytes * kept.mlp_width * model.mlp_width)
+    in_cpp, tokens = serves(model.head_dim, CPU), rows * model.context_length
+    kept = LAYERS_IN_CPP if not compiled and layers_in_cpp(model) else (IN_CPP if in_cpp else BY_PYTORCH)[compiled]
+    narrow = kept.narrow_width * model.width + kept.mlp_width * model.mlp_width
+    activations = tokens * (4 * kept.width * model.width + dtype_bytes * narrow)
     scores = rows * model.num_heads * scores_computed(model.context_length)
     attention = scores * (kept.scores * model.num_layers + kept.scores_at_work)
     predicted = min(tokens, positions_at_once(model.vocab_size)) if targets is None else targets

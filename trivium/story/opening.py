@@ -211,9 +211,7 @@ def would_compile(said: Settings, minutes: float, device: torch.device, recipe: 
 
 def layers_in_cpp(recipe: Recipe, device: torch.device) -> bool:
     """Whether all layers of phases I and II run in C++."""
-    model = recipe.model
-    plain = model.architecture != "qwen2" and not recipe.instruct.lora_rank  # no biases, no adapters
-    return plain and native.serves(model.width, model.mlp_width, model.head_dim, device)
+    return device.type == "cpu" and not recipe.instruct.lora_rank and plan.layers_in_cpp(recipe.model)  # no adapters
 
 
 def minutes_of_steps(recipe: Recipe, phases: Sequence[str], machine: plan.Machine) -> float:
