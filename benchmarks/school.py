@@ -28,7 +28,7 @@ from trivium.evaluate.bits import document_batches, surprise
 from trivium.model.transformer import Transformer
 from trivium.phases import pretrain
 from trivium.text import shards
-from trivium.text.corpus import load_documents
+from trivium.text.corpus import has_world, load_documents
 from trivium.text.documents import Documents
 from trivium.text.tokenizer import Tokenizer
 from trivium.text.tokenizer import train as train_tokenizer
@@ -56,6 +56,7 @@ class Corpus(NamedTuple):
     name: str
     texts: list[str]
     held_out: list[str]
+    world: bool = False  # whether it is TinyWorld's
 
     @property
     def fingerprint(self) -> str:
@@ -84,7 +85,8 @@ class Learned(NamedTuple):
 def corpus(name: str, data: DataConfig, folder: Path | None = None, *, most: Most = WHOLE) -> Corpus:
     """folder  where gathered texts are kept; None: nowhere"""
     documents = load_documents(data, 0, lambda line: None, folder)
-    return Corpus(name, some_of(documents.train, most.to_learn), some_of(documents.held_out, most.to_measure))
+    learned, measured = some_of(documents.train, most.to_learn), some_of(documents.held_out, most.to_measure)
+    return Corpus(name, learned, measured, has_world(data, "text"))
 
 
 def some_of(documents: Documents, characters: int) -> list[str]:
@@ -160,7 +162,7 @@ class School:
         """Fresh weights, after so many steps."""
         pretraining = {
             "steps": steps,
-            "echo_steps": plan.choose_echoes(steps),
+            "echo_steps": plan.choose_echoes(steps, world=self.corpus.world),
             "warmup_steps": plan.choose_warmup("pretrain", steps),
         }
         chosen = way._replace(settings=merge({"pretrain": pretraining}, way.settings))

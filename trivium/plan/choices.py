@@ -11,9 +11,12 @@ ECHO_STEPS = 320  # of passages said twice: that many teach looking things up (d
 MOST_ECHOES = 0.35  # ... and a run that has hardly three times as many goes without
 
 
-def choose_echoes(steps: int) -> int:
-    """How many of phase I's steps passages said twice take."""
-    return ECHO_STEPS if MOST_ECHOES * steps >= ECHO_STEPS else 0
+def choose_echoes(steps: int, *, world: bool) -> int:
+    """How many of phase I's steps passages said twice take.
+
+    world  whether TinyWorld is in the text, which asks for what stands in a passage; other text is the worse for them
+    """
+    return ECHO_STEPS if world and MOST_ECHOES * steps >= ECHO_STEPS else 0
 
 
 WARMUP = {"pretrain": 0.02, "instruct": 0.02, "reward": 0.02, "align": 0.05}  # share of the steps first chosen

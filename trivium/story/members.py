@@ -43,7 +43,7 @@ def member_recipe(recipe: Recipe, number: int) -> Recipe:
         update={
             "steps": steps,
             "warmup_steps": plan.choose_warmup("pretrain", steps),
-            "echo_steps": min(recipe.pretrain.echo_steps, plan.choose_echoes(steps)),
+            "echo_steps": min(recipe.pretrain.echo_steps, plan.choose_echoes(steps, world=True)),  # if there are any
         }
     )
     return recipe.model_copy(update={"pretrain": settings, "seed": seed_of(recipe, number)})

@@ -26,7 +26,7 @@ from trivium.shelf import Parent, is_done, open_model, parent_at
 from trivium.story.start import first_model
 from trivium.story.teller import Teller, fingerprint_texts, name_data
 from trivium.text.adoption import adopt
-from trivium.text.corpus import too_few
+from trivium.text.corpus import has_world, too_few
 from trivium.text.documents import Corpus, Documents
 from trivium.text.packing import PackedRows, RowOf, mixed
 from trivium.text.schemas import Progress, Say, quiet, unseen
@@ -65,7 +65,9 @@ def make_base(teller: Teller) -> Path:
     model = beginning(teller, teller.recipe, shard)
     teller.settle_steps("pretrain", build, model)
     if teller.dial and teller.is_open("pretrain.echo_steps"):
-        teller.settle("pretrain.echo_steps", plan.choose_echoes(teller.recipe.pretrain.steps))
+        recipe = teller.recipe
+        echoes = plan.choose_echoes(recipe.pretrain.steps, world=has_world(recipe.data, "text"))
+        teller.settle("pretrain.echo_steps", echoes)
     spread(model, teller.world)
     opening = beginnings(documents.held_out)[0]
     metrics = teller.train(
