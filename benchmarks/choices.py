@@ -26,7 +26,7 @@ import torch
 from torch import nn
 
 from benchmarks.notes import Notes
-from benchmarks.school import QUICK, TURNS, WHOLE, Restyle, School, Way, corpus, model_of, shape
+from benchmarks.school import QUICK, TURNS, WHOLE, Restyle, School, Way, compiles, corpus, model_of, shape
 from trivium import plan
 from trivium.compute import prepare
 from trivium.config import DataConfig, Settings, merge, resolve
@@ -155,7 +155,7 @@ def main() -> int:
     }
     result, notes = dict[str, Any](), Notes(chosen.keep)
     with tempfile.TemporaryDirectory() as folder:
-        settings = resolve({"compute": {"compile": not chosen.quick}}).compute
+        settings = resolve({"compute": {"compile": not chosen.quick and compiles()}}).compute
         compute = prepare(settings, torch.device("cpu"), Path(folder) / "compiled")
         for name in chosen.on:
             text = corpus(name, configs[name], most=QUICK if chosen.quick else WHOLE)

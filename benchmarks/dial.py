@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # started by its path, it fi
 import torch
 
 from benchmarks.notes import Notes
-from benchmarks.school import CONTEXT, School, Way, corpus, shape
+from benchmarks.school import CONTEXT, School, Way, compiles, corpus, shape
 from trivium import plan
 from trivium.compute import Compute, prepare
 from trivium.config import DataConfig, PretrainConfig, Settings, merge, read_settings, resolve
@@ -135,7 +135,7 @@ def main() -> int:
         text = corpus("dial", DataConfig(stories=5000) if asked.quick and not asked.data else data)
         for minutes in [0.1] if asked.quick else asked.minutes:
             chosen = Chosen(*notes.find(partial(run_dial, minutes, flags), dial=minutes, corpus=text.fingerprint))
-            compiled = minutes / plan.share_through("pretrain") >= plan.COMPILE_FROM_MINUTES
+            compiled = compiles(minutes / plan.share_through("pretrain"))
             if compiled not in schools:
                 schools[compiled] = School(text, computing(Path(folder), compiled=compiled), Path(folder), notes=notes)
             sweep = Sweep(schools[compiled], chosen, minutes, reach=asked.reach)

@@ -31,6 +31,7 @@ from trl import SFTConfig, SFTTrainer
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # started by its path, it finds its siblings
 
+from benchmarks.school import compiles
 from benchmarks.shapes import SHAPES, spread
 from trivium.compute import Compute, prepare
 from trivium.config import Recipe, merge, resolve
@@ -96,7 +97,8 @@ def set_up(folders: Sequence[Path], place: Path, *, quick: bool) -> Bench:
     tokenizer = train_tokenizer(texts, vocab_size=shape["vocab_size"])
     steps = 20 if quick else 40
     model = {**shape, "vocab_size": tokenizer.vocab_size, "context_length": ROW}
-    recipe = resolve({"model": model, "instruct": {"steps": steps, "rows_per_step": ROWS, "microbatch_rows": ROWS}})
+    phase = {"steps": steps, "rows_per_step": ROWS, "microbatch_rows": ROWS}
+    recipe = resolve({"model": model, "instruct": phase, "compute": {"compile": compiles()}})
     (place / "first").mkdir()
     hub.save(initialise(Transformer(recipe.model), 0), place / "first", stop_tokens=[tokenizer.turn_end], pad_token=0)
     tokenizer.save(place / "first", context_length=ROW)

@@ -31,7 +31,20 @@ import torch
 from torch import nn
 
 from benchmarks.notes import Notes
-from benchmarks.school import CONTEXT, QUICK, TURNS, WHOLE, Learned, Restyle, School, Way, corpus, model_of, shape
+from benchmarks.school import (
+    CONTEXT,
+    QUICK,
+    TURNS,
+    WHOLE,
+    Learned,
+    Restyle,
+    School,
+    Way,
+    compiles,
+    corpus,
+    model_of,
+    shape,
+)
 from trivium import plan
 from trivium.compute import prepare
 from trivium.config import DataConfig, merge, resolve
@@ -161,10 +174,10 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=3.0, help="of each baseline run")
     parser.add_argument("--on", nargs="*", default=["tinyworld", "chilit"], choices=["tinyworld", "chilit"])
     parser.add_argument("--keep", type=Path, help="a file for what was measured; what it knows is not done again")
-    parser.add_argument("--quick", action="store_true", help="seconds, only the learning rate tuned, nothing compiled")
+    parser.add_argument("--quick", action="store_true", help="seconds, only the learning rate tuned")
     parser.add_argument("--json", action="store_true")
     chosen = parser.parse_args()
-    minutes, compiled = (0.05, False) if chosen.quick else (chosen.minutes, True)
+    minutes, compiled = (0.05, False) if chosen.quick else (chosen.minutes, compiles())
     configs = {
         "tinyworld": DataConfig(stories=3000 if chosen.quick else 100_000),
         "chilit": DataConfig(text=(str((chosen.data / "pre_chilit" / "docs.jsonl.gz").resolve()),)),

@@ -32,6 +32,7 @@ from transformers.utils import logging
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # started by its path, it finds its siblings
 
+from benchmarks.school import compiles
 from benchmarks.shapes import SHAPES, spread
 from trivium.compute import Compute, prepare
 from trivium.config import resolve
@@ -351,7 +352,9 @@ def main() -> int:
     torch._dynamo.config.automatic_dynamic_shapes = False  # else one setting's rows would unfix those of the next
     result = {}
     with tempfile.TemporaryDirectory() as folder:
-        compute = prepare(resolve({}).compute, torch.device("cpu"), Path(folder) / "cache")
+        compute = prepare(
+            resolve({"compute": {"compile": compiles()}}).compute, torch.device("cpu"), Path(folder) / "cache"
+        )
         for name in ["S"] if chosen.quick else SHAPES:
             text = Text.learned(SHAPES[name]["vocab_size"], Path(folder) / name)
             found = compare(text, SHAPES[name], compute, quick=chosen.quick)

@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # started by its path, it fi
 import numpy as np
 import torch
 
-from benchmarks.school import CONTEXT, Corpus, School, Way, corpus, shape
+from benchmarks.school import CONTEXT, Corpus, School, Way, compiles, corpus, shape
 from trivium.compute import Compute, prepare
 from trivium.config import DataConfig, PretrainConfig, Settings, merge, resolve
 from trivium.plan import Law, Leap, follow
@@ -239,7 +239,7 @@ def main() -> int:
     name = QUICK if asked.quick else asked.study
     study, done = Study(name, asked.data.stem if asked.data else "tinyworld", asked.keep), True
     if not asked.fit:
-        settings = resolve({"compute": {"threads": asked.threads, "compile": not asked.quick}}).compute
+        settings = resolve({"compute": {"threads": asked.threads, "compile": not asked.quick and compiles()}}).compute
         compute = prepare(settings, torch.device("cpu"), asked.keep / "code")
         stories = QUICK_STORIES if asked.quick else STORIES
         data = DataConfig(text=(str(asked.data.resolve()),)) if asked.data else DataConfig(stories=stories)

@@ -8,6 +8,7 @@ Compiling and measuring are not counted, for anyone. What notes know is not done
 
 import copy
 import hashlib
+import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -27,6 +28,7 @@ from trivium.distributed.world import alone
 from trivium.evaluate.bits import document_batches, surprise
 from trivium.model.transformer import Transformer
 from trivium.phases import pretrain
+from trivium.story.opening import would_compile
 from trivium.text import shards
 from trivium.text.corpus import has_world, load_documents
 from trivium.text.documents import Documents
@@ -80,6 +82,11 @@ class Learned(NamedTuple):
     steps: int
     seed: int
     bits: float  # per held-out byte
+
+
+def compiles(minutes: float = math.inf) -> bool:
+    """Whether the dial would compile steps here, in a run of so many minutes."""
+    return would_compile({}, minutes, torch.device("cpu"))
 
 
 def corpus(name: str, data: DataConfig, folder: Path | None = None, *, most: Most = WHOLE) -> Corpus:
