@@ -67,7 +67,7 @@ class ComputeConfig(Frozen):
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """of products and activations; weights stay float32; auto takes bfloat16 where the processor has it"""
     compile: bool = True
-    """whether the training step is compiled, which pays from a few minutes on"""
+    """whether training steps are compiled, which pays in minutes, and not where layers run in C++"""
     threads: int = Field(0, ge=0)
     """processor threads; 0: as many as there are cores for this process"""
     save_seconds: float = Field(20.0, ge=0)
