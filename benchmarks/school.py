@@ -86,7 +86,7 @@ class Learned(NamedTuple):
 
 def compiles(minutes: float = math.inf) -> bool:
     """Whether the dial would compile steps here, in a run of so many minutes."""
-    return would_compile({}, minutes, torch.device("cpu"))
+    return would_compile({}, minutes, resolve({}))
 
 
 def corpus(name: str, data: DataConfig, folder: Path | None = None, *, most: Most = WHOLE) -> Corpus:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from trivium.model.shape import ModelConfig
-from trivium.model.transformer import Block, Transformer, adapt
+from trivium.model.transformer import Block, Transformer, adapt, in_cpp
 from trivium.native import layer as native
 
 BFLOAT16, FLOAT32 = torch.bfloat16, torch.float32
@@ -103,6 +103,17 @@ def test_the_result_does_not_depend_on_the_number_of_threads() -> None:
     finally:
         torch.set_num_threads(threads)
     assert all(torch.equal(mine, found[1].tensors[name]) for name, mine in found[0].tensors.items())
+
+
+def test_layers_with_biases_or_odd_widths_are_modules() -> None:
+    shapes: tuple[dict[str, Any], ...] = (
+        {},
+        {"architecture": "qwen2"},
+        {"width": 72, "num_heads": 3, "num_kv_heads": 3},
+        {"mlp_width": 100},
+    )
+    found = [in_cpp(ModelConfig(**{**SHAPES["S"], **shape}), torch.device("cpu")) for shape in shapes]
+    assert found == [True, False, False, False]
 
 
 def test_what_it_cannot_do_the_modules_do(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,6 @@ import pytest
 from trivium import plan
 from trivium.model.attention import scores_computed
 from trivium.model.shape import ModelConfig
-from trivium.native import layer
 from trivium.plan import memory
 
 SHAPE = {
@@ -49,18 +48,12 @@ def test_what_is_written_in_cpp_keeps_no_scores_and_of_logits_their_gradient(
 def test_layers_in_cpp_keep_what_they_are_given_and_their_products(monkeypatch: pytest.MonkeyPatch) -> None:
     """3 rows of 10 positions in bfloat16; 2 layers; logits of all at a time."""
     monkeypatch.setattr(memory, "serves", lambda head_dim, device: True)
-    monkeypatch.setattr(memory, "layers_in_cpp", lambda model: True)
+    monkeypatch.setattr(memory, "in_cpp", lambda model, device: True)
     activations = 2 * 30 * (3 * 8 * 4 + 6 * 8 * 2 + 3 * 24 * 2)
     by_hand = 1.1 * (12 * MODEL.parameters + activations + 4 * 30 * 50)
     assert plan.peak_memory(MODEL, 3, 2, compiled=False) == int(by_hand)
     assert plan.peak_memory(MODEL, 3, 2, compiled=True) != int(by_hand)
-
-
-def test_layers_with_biases_are_not_cpp() -> None:
-    shape = {**SHAPE, "width": 64, "mlp_width": 64}
-    models = [ModelConfig.model_validate({**shape, "architecture": each}) for each in ("qwen3", "llama", "qwen2")]
-    here = layer.is_here(memory.CPU)
-    assert [plan.layers_in_cpp(model) for model in models] == [here, here, False]
+    assert plan.peak_memory(MODEL, 3, 2, compiled=False, layers_in_cpp=False) != int(by_hand)
 
 
 @pytest.mark.parametrize("compiled", [False, True])

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from trivium import cli
+from trivium.native import layer
 from trivium.story import doctor
 
 
@@ -29,6 +30,7 @@ def test_this_machine_is_fit_and_the_object_says_what_will_be_used(capsys: pytes
 
 def test_what_is_not_as_it_might_be_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
+    monkeypatch.setattr(layer, "library", lambda: "there is no C++ compiler")  # it may have been asked before
     monkeypatch.setattr(doctor, "free_memory", lambda: 2**20)
     examined = doctor.examine(folder=tmp_path)
     assert not examined["fit"]

@@ -109,8 +109,8 @@ def test_compiling_waits_until_it_pays() -> None:
 def test_where_layers_are_cpp_nothing_is_compiled_unless_it_is_said() -> None:
     if not layer.is_here(COMPUTE.device):
         pytest.skip("there is no C++ compiler")
-    lone, odd = {"instruct": {"lora_rank": 4}}, {"model": {"width": 72, "num_heads": 3}}  # heads of 24
-    compiled = [begin(said, 10.0, COMPUTE)[0]["compute"]["compile"] for said in ({}, lone, odd)]
+    adapted, odd = {"instruct": {"lora_rank": 4}}, {"model": {"width": 72, "num_heads": 3}}  # heads of 24
+    compiled = [begin(said, 10.0, COMPUTE)[0]["compute"]["compile"] for said in ({}, adapted, odd)]
     assert compiled == [False, True, True]
     assert begin({"compute": {"compile": True}}, 1.0, COMPUTE)[0]["compute"]["compile"]
 

@@ -10,11 +10,11 @@ import torch
 
 from trivium import plan
 from trivium.compute import Compute
-from trivium.config import PretrainConfig, Recipe, merge, resolve
+from trivium.config import PretrainConfig, Recipe, Settings, merge, resolve
 from trivium.model.shape import ModelConfig
 from trivium.plan import memory
-from trivium.story import sizing
-from trivium.story.needs import memory_of
+from trivium.story import needs, sizing
+from trivium.story.needs import STORY_TOKENS, memory_of
 from trivium.story.sizing import choose_before, law_of
 
 COMPUTE = Compute(torch.device("cpu"), torch.float32, False)
@@ -49,6 +49,7 @@ def fast_with(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 def by_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:
     """Memory is reckoned as without C++, here as anywhere."""
     monkeypatch.setattr(memory, "serves", lambda head_dim, device: False)
+    monkeypatch.setattr(needs, "in_cpp", lambda model, device: False)
 
 
 @pytest.fixture(autouse=True)
@@ -72,12 +73,28 @@ def test_rows_at_once_that_were_said_are_kept(fast_with: Callable[[int], None]) 
     assert (short.pretrain.rows_per_step, short.pretrain.microbatch_rows) == (16, 16)
 
 
-def test_what_is_compiled_serves_both_phases(fast_with: Callable[[int], None]) -> None:
+@pytest.mark.parametrize("compiled", [PLAIN, COMPILED])
+def test_rows_at_once_serve_both_phases(compiled: Settings, fast_with: Callable[[int], None]) -> None:
     fast_with(4)
-    recipe, _ = chosen(COMPILED)
+    recipe, _ = chosen(compiled)
     assert recipe.pretrain.microbatch_rows == recipe.instruct.microbatch_rows == 4
+
+
+def test_what_is_compiled_serves_both_phases(fast_with: Callable[[int], None]) -> None:
     fast_with(16)  # which the 8 rows of phase II cannot be parted into
-    assert chosen(COMPILED)[0].pretrain.microbatch_rows == 8
+    larger = {"pretrain": {"rows_per_step": 16}}
+    for compute, rows in ((COMPILED, (8, 8)), (PLAIN, (16, 8))):
+        recipe, _ = chosen(merge(compute, larger))
+        assert (recipe.pretrain.microbatch_rows, recipe.instruct.microbatch_rows) == rows
+
+
+def test_compiling_gains_nothing_where_layers_are_cpp(monkeypatch: pytest.MonkeyPatch) -> None:
+    recipes = [resolve(each) for each in (PLAIN, COMPILED)]
+    assert [sizing.gains_by_compiling(recipe) for recipe in recipes] == [False, True]
+    monkeypatch.setattr(needs, "in_cpp", lambda model, device: True)
+    assert [sizing.gains_by_compiling(recipe) for recipe in recipes] == [False, False]
+    adapted = resolve(merge(COMPILED, {"instruct": {"lora_rank": 4}}))
+    assert sizing.gains_by_compiling(adapted)
 
 
 def test_a_little_faster_is_not_worth_another_number(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,10 +161,10 @@ def test_tinyworld_writes_what_is_read_or_a_fourth_of_it() -> None:
     for minutes in (1.0, 10.0):
         recipe, dial = chosen(PLAIN, minutes=minutes)
         assert dial.choice
-        assert recipe.data.stories == pytest.approx(dial.choice.tokens / sizing.STORY_TOKENS, rel=0.01)
+        assert recipe.data.stories == pytest.approx(dial.choice.tokens / STORY_TOKENS, rel=0.01)
     recipe, dial = chosen(merge(KEPT_SHAPE, COMPILED), minutes=6000.0)
     assert dial.choice
-    assert recipe.data.stories == pytest.approx(dial.choice.tokens / sizing.STORY_TOKENS / 4, rel=0.01)
+    assert recipe.data.stories == pytest.approx(dial.choice.tokens / STORY_TOKENS / 4, rel=0.01)
 
 
 def test_no_more_of_a_large_file_is_gathered_than_a_run_can_read(

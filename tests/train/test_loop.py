@@ -22,7 +22,7 @@ from trivium.model.transformer import Transformer, initialise
 from trivium.phases.pretrain import next_token_objective
 from trivium.text.branches import pack_answers
 from trivium.text.packing import PackedRows, microbatches
-from trivium.train.loop import StepReport, accumulate, train
+from trivium.train.loop import StepReport, accumulate, shorten, train
 from trivium.train.optimizer import build_optimizers
 from trivium.train.phase import Objective, Phase, Stream
 
@@ -282,3 +282,20 @@ def test_the_first_five_losses_are_those_that_were_recorded(tied: bool) -> None:
 
     reports = run(phase_of(model, batches, matrix_learning_rate=4e-3, warmup_steps=0, decay=0.2), range(5))
     assert [report.loss for report in reports] == pytest.approx(GOLDEN[tied], abs=1e-3)
+
+
+@pytest.mark.parametrize(("longest", "left"), [(1.0, [0.6, 0.8]), (6.0, [3.0, 4.0])])
+def test_a_gradient_is_shortened_only_where_it_is_too_long(longest: float, left: list[float]) -> None:
+    """3 and 4, in two parameters, are 5 long."""
+    parameters = [nn.Parameter(torch.zeros(1)) for _ in range(3)]
+    for parameter, slope in zip(parameters, (3.0, 4.0), strict=False):  # the last one has none
+        parameter.grad = torch.tensor([slope])
+    assert float(shorten(parameters, longest)) == pytest.approx(5.0)
+    assert [float(p.grad) for p in parameters if p.grad is not None] == pytest.approx(left, rel=1e-5)
+
+
+def test_a_gradient_that_is_not_finite_is_left_as_it_is() -> None:
+    parameter = nn.Parameter(torch.zeros(2))
+    parameter.grad = torch.tensor([float("nan"), 3.0])
+    assert shorten([parameter], 1.0).isnan()
+    assert float(parameter.grad[1]) == 3.0

@@ -98,9 +98,16 @@ class SwiGLU(nn.Module):
         return fused_linear(F.silu(gate) * up, self.down_proj)
 
 
+def in_cpp(config: ModelConfig, device: torch.device) -> bool:
+    """Whether layers of this shape run in C++ on this device, those with adapters apart; those with biases do not."""
+    fits = native.serves(config.width, config.mlp_width, config.head_dim, device)
+    return fits and config.architecture != "qwen2"
+
+
 class Block(nn.Module):
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
+        self.config = config
         self.input_layernorm = RMSNorm(config.width, eps=config.norm_eps)
         self.self_attn = Attention(config, layer)
         self.post_attention_layernorm = RMSNorm(config.width, eps=config.norm_eps)
@@ -109,16 +116,16 @@ class Block(nn.Module):
     def forward(self, x: Tensor, rope: Rope, mask: Mask, positions: Tensor, memory: LayerMemory | None) -> Tensor:
         if isinstance(rope, Tensor) and self._is_native(x):
             assert isinstance(mask, Tensor)
-            return native.run(x, rope, mask, self._weights(), heads=self.self_attn.heads, eps=self.self_attn.norm_eps)
+            return native.run(x, rope, mask, self._weights(), heads=self.self_attn.heads, eps=self.config.norm_eps)
         x = x + self.self_attn(self.input_layernorm(x), rope, mask, positions, memory)
         out: Tensor = x + self.mlp(self.post_attention_layernorm(x))
         return out
 
     def _is_native(self, x: Tensor) -> bool:
         """Whether C++ does all that is not a product."""
-        query, mlp_width, head_dim = self.self_attn.q_proj, self.mlp.gate_proj.out_features, self.self_attn.head_dim
-        plain = type(query) is nn.Linear and query.bias is None and x.dtype == torch.float32
-        return plain and not torch.compiler.is_compiling() and native.serves(x.shape[2], mlp_width, head_dim, x.device)
+        query = self.self_attn.q_proj
+        plain = type(query) is nn.Linear and x.dtype == query.weight.dtype == torch.float32
+        return plain and not torch.compiler.is_compiling() and in_cpp(self.config, x.device)
 
     def _weights(self) -> native.Weights:
         attention, mlp = self.self_attn, self.mlp
@@ -181,14 +188,14 @@ class Transformer(nn.Module):
         tokens, positions  (B, T) int64
         mask               (B, 1, T, S) float32; 0 where a query may look, else -infinity; or blocks of them, or ranges
         run                `run_layer`, or what it was compiled to: one layer's code serves all
-        returns            (B, T, D)
+        returns            (B, T, D) float32, or in the dtype of products
         """
         rope = self._rope(positions, mask)
         x: Tensor = self.embed_tokens(tokens)
         for layer in self.layers:
             x = run(layer, x, rope, mask, positions, memory)
-        in_cpp = isinstance(rope, Tensor) and not torch.compiler.is_compiling() and native.norms(x)
-        out: Tensor = native.normed(x, self.norm.weight, self.config.norm_eps) if in_cpp else self.norm(x)
+        plain = isinstance(rope, Tensor) and not torch.compiler.is_compiling() and native.serves_norm(x)
+        out: Tensor = native.normed(x, self.norm.weight, self.config.norm_eps) if plain else self.norm(x)
         return out
 
     def hidden_at(self, places: Tensor, tokens: Tensor, positions: Tensor, mask: Mask) -> Tensor:

@@ -81,9 +81,7 @@ def forward(qkv: Tensor, norms: Tensor, rope: Tensor, seen: Tensor, heads: int, 
     return mixed, surprise
 
 
-@torch.library.custom_op("trivium::attend_forward", mutates_args=())
-def _forward(qkv: Tensor, norms: Tensor, rope: Tensor, seen: Tensor, heads: int, eps: float) -> tuple[Tensor, Tensor]:
-    return forward(qkv, norms, rope, seen, heads, eps)
+_forward = torch.library.custom_op("trivium::attend_forward", forward, mutates_args=())
 
 
 @_forward.register_fake
@@ -113,19 +111,7 @@ def backward(
     return to_qkv, to_norms
 
 
-@torch.library.custom_op("trivium::attend_backward", mutates_args=())
-def _backward(
-    to_mixed: Tensor,
-    qkv: Tensor,
-    norms: Tensor,
-    rope: Tensor,
-    seen: Tensor,
-    mixed: Tensor,
-    surprise: Tensor,
-    heads: int,
-    eps: float,
-) -> tuple[Tensor, Tensor]:
-    return backward(to_mixed, qkv, norms, rope, seen, mixed, surprise, heads, eps)
+_backward = torch.library.custom_op("trivium::attend_backward", backward, mutates_args=())
 
 
 @_backward.register_fake

@@ -26,7 +26,7 @@ extern "C" struct NormBackward {
     const float *x, *weight, *scale;
     const float* to_sum;    // gradient of what was normed, from elsewhere; or none
     float* to_x;            // with the norm's own
-    void* narrow;           // to_x again, narrow
+    void* narrow;           // to_x again, narrow; or none
     float* to_weight;       // (blocks, width)
 };
 
@@ -73,7 +73,7 @@ void norm_backward(const NormBackward& n, int64_t at, float* to_weight) {
     const auto* slopes = static_cast<const Number*>(n.to_normed) + first;
     const float *x = n.x + first, *before = n.to_sum ? n.to_sum + first : nullptr, scale = n.scale[at];
     float* to_x = n.to_x + first;
-    auto* narrow = static_cast<Number*>(n.narrow) + first;
+    auto* narrow = n.narrow ? static_cast<Number*>(n.narrow) + first : nullptr;
     Vec along = {};
     for (int64_t i = 0; i < width; i += lanes) along += take(slopes + i) * load(n.weight + i) * load(x + i);
     const float back = sum(along) * scale * scale * scale / float(width);
@@ -81,7 +81,7 @@ void norm_backward(const NormBackward& n, int64_t at, float* to_weight) {
         const Vec slope = take(slopes + i), here = load(x + i);
         const Vec all = (before ? load(before + i) : Vec{}) + slope * load(n.weight + i) * scale - here * back;
         store(to_x + i, all);
-        give(all, narrow + i);
+        if (narrow) give(all, narrow + i);
         store(to_weight + i, load(to_weight + i) + slope * here * scale);
     }
 }

@@ -98,7 +98,7 @@ def serves(width: int, mlp_width: int, head_dim: int, device: torch.device) -> b
     return fits and attention.serves(head_dim, device) and is_here(device)
 
 
-def norms(x: Tensor) -> bool:
+def serves_norm(x: Tensor) -> bool:
     """Whether `normed` serves for x (B, T, D)."""
     return x.dtype == torch.float32 and x.shape[2] % WHOLE == 0 and is_here(x.device)
 
@@ -130,7 +130,7 @@ class _Layer(torch.autograd.Function):
         to_qkv, to_joined = _narrow(dtype, w.q, w.k, w.v), _narrow(dtype, w.gate, w.up)
         o, down = _narrow(dtype, w.o), _narrow(dtype, w.down)
         _, normed, scale = _norm(rows, None, w.norm, eps, dtype)
-        qkv = torch.mm(normed, to_qkv.T).view(*x.shape[:2], -1)
+        qkv = torch.mm(normed, to_qkv.T).view(*x.shape[:2], len(to_qkv))
         mixed, surprise = attention.forward(qkv, w.head_norms, rope, seen, heads, eps)
         middle, mlp_normed, mlp_scale = _norm(rows, torch.mm(mixed.flatten(0, 1), o.T), w.mlp_norm, eps, dtype)
         joined = torch.mm(mlp_normed, to_joined.T)
@@ -151,8 +151,8 @@ class _Layer(torch.autograd.Function):
         act, to_joined = _swiglu_backward(torch.mm(slope, down), joined)
         to_down = weight_gradient(slope, act)
         to_gates = weight_gradient(to_joined, mlp_normed)
-        to_mlp_normed = torch.mm(to_joined, joined_weight)
-        to_middle, slope, to_mlp_norm = _norm_backward(to_mlp_normed, middle, mlp_norm, mlp_scale, to_rows)
+        to_mlp_normed, slope = torch.mm(to_joined, joined_weight), torch.empty_like(mlp_normed)
+        to_middle, to_mlp_norm = _norm_backward(to_mlp_normed, middle, mlp_norm, mlp_scale, to_rows, slope)
         to_mixed, mixed_rows = torch.mm(slope, o).view(mixed.shape), mixed.flatten(0, 1)
         to_o = weight_gradient(slope, mixed_rows)
         to_qkv, to_heads = attention.backward(
@@ -160,7 +160,7 @@ class _Layer(torch.autograd.Function):
         )
         slope = to_qkv.flatten(0, 1)
         to_products = weight_gradient(slope, normed)
-        to_x, _, to_norm = _norm_backward(torch.mm(slope, qkv_weight), rows, norm, scale, to_middle)
+        to_x, to_norm = _norm_backward(torch.mm(slope, qkv_weight), rows, norm, scale, to_middle, None)
         of_heads = *to_products.split(ctx.parts[:3]), to_heads.sum((0, 1))[: len(head_norms)], to_o
         given = to_norm, *of_heads, to_mlp_norm, *to_gates.split(ctx.parts[3]), to_down
         return to_x.view(to_y.shape), None, None, None, None, None, *given
@@ -177,13 +177,15 @@ class _Normed(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
         rows, weight, scale = ctx.saved_tensors
-        to_rows, _, to_weight = _norm_backward(slope.contiguous().flatten(0, 1), rows, weight, scale, None)
+        to_rows, to_weight = _norm_backward(slope.contiguous().flatten(0, 1), rows, weight, scale, None, None)
         return to_rows.view(slope.shape), to_weight, None, None
 
 
 def _dtype() -> torch.dtype:
     """Of products."""
-    return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else torch.float32
+    found = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else torch.float32
+    assert found in (torch.float32, torch.bfloat16), found
+    return found
 
 
 def _narrow(dtype: torch.dtype, *parts: Tensor) -> Tensor:
@@ -215,14 +217,17 @@ def _norm(
 
 
 def _norm_backward(
-    to_normed: Tensor, x: Tensor, weight: Tensor, scale: Tensor, to_sum: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradient of what was normed, `to_sum` from elsewhere included; the same narrow; and that of the weight (D,)."""
-    to_x, narrow = torch.empty_like(x), torch.empty_like(to_normed)
-    to_weight = x.new_zeros(-(-len(x) // BLOCK), x.shape[1])
+    to_normed: Tensor, x: Tensor, weight: Tensor, scale: Tensor, to_sum: Tensor | None, narrow: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Gradient of what was normed (P, D), and that of the weight (D,).
+
+    to_sum  of what was normed, from elsewhere; it is included
+    narrow  where the first of them is written too, narrow
+    """
+    to_x, to_weight = torch.empty_like(x), x.new_zeros(-(-len(x) // BLOCK), x.shape[1])
     pointers = _pointers(to_normed, x, weight, scale, to_sum, to_x, narrow, to_weight)
-    _library().layer_norm_backward(NormBackwardStruct(narrow.dtype == torch.bfloat16, *x.shape, *pointers))
-    return to_x, narrow, to_weight.sum(0)
+    _library().layer_norm_backward(NormBackwardStruct(to_normed.dtype == torch.bfloat16, *x.shape, *pointers))
+    return to_x, to_weight.sum(0)
 
 
 def _swiglu(joined: Tensor) -> Tensor:
@@ -240,6 +245,7 @@ def _swiglu_backward(to_out: Tensor, joined: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _call_swiglu(joined: Tensor, out: Tensor, to_out: Tensor | None, to_joined: Tensor | None) -> None:
+    assert to_out is None or to_out.dtype == joined.dtype, (to_out.dtype, joined.dtype)
     pointers = _pointers(joined, out, to_out, to_joined)
     _library().layer_swiglu(SwigluStruct(joined.dtype == torch.bfloat16, *out.shape, *pointers))
 

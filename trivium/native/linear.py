@@ -87,13 +87,12 @@ def add_weight_gradient(to: Tensor, gradient: Tensor, x: Tensor) -> None:
 def weight_gradient(gradient: Tensor, x: Tensor) -> Tensor:
     """gradient^T x, float32.
 
-    gradient, x  (..., O) and (..., I), of one dtype
+    gradient, x  (N, O) and (N, I), of one dtype
     returns      (O, I)
     """
-    slopes, inputs = gradient.flatten(0, -2), x.flatten(0, -2)
-    if slopes.device.type == "cpu" and slopes.dtype == torch.bfloat16 and has_tiles():
-        return _in_tiles(slopes.contiguous(), inputs.contiguous())
-    return (slopes.T @ inputs).float()
+    if gradient.device.type == "cpu" and gradient.dtype == torch.bfloat16 and has_tiles():
+        return _in_tiles(gradient.contiguous(), x.contiguous())
+    return (gradient.T @ x).float()
 
 
 def filled_up(rows: Tensor) -> Tensor:
@@ -133,9 +132,7 @@ def _in_tiles(gradient: Tensor, x: Tensor) -> Tensor:
     return found
 
 
-@torch.library.custom_op("trivium::weight_gradient", mutates_args=())
-def _weight_gradient(gradient: Tensor, x: Tensor) -> Tensor:
-    return _in_tiles(gradient, x)
+_weight_gradient = torch.library.custom_op("trivium::weight_gradient", _in_tiles, mutates_args=())
 
 
 @_weight_gradient.register_fake

@@ -37,11 +37,12 @@ from trivium.plan.ladder import (
     Trial,
     choose_shape,
     fitting_heads,
+    shapes,
     usual_share,
     vocabulary,
 )
 from trivium.plan.machine import Machine, machine_name, measure_machine
-from trivium.plan.memory import layers_in_cpp, peak_memory
+from trivium.plan.memory import peak_memory
 from trivium.plan.scaling import LAWS, Law, Leap
 from trivium.plan.steps import Follow, follow
 
@@ -75,13 +76,13 @@ __all__ = [
     "fitting_heads",
     "follow",
     "get_key",
-    "layers_in_cpp",
     "machine_name",
     "measure_machine",
     "open_keys",
     "peak_memory",
     "set_default",
     "set_key",
+    "shapes",
     "share_through",
     "steps_over",
     "usual_share",

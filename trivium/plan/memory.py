@@ -7,7 +7,7 @@ import torch
 from trivium.losses.language_model import positions_at_once
 from trivium.model.attention import scores_computed
 from trivium.model.shape import ModelConfig
-from trivium.native import layer
+from trivium.model.transformer import in_cpp
 from trivium.native.attention import serves
 
 CPU = torch.device("cpu")
@@ -37,24 +37,29 @@ LAYERS_IN_CPP = Kept(width=3, narrow_width=6, mlp_width=3, logits=4, weights=12)
 MEMORY_SLACK = 1.1  # what the allocator holds and cannot use
 
 
-def layers_in_cpp(model: ModelConfig) -> bool:
-    """Whether layers of this shape run in C++ on this processor; those with biases do not."""
-    return model.architecture != "qwen2" and layer.serves(model.width, model.mlp_width, model.head_dim, CPU)
-
-
-def peak_memory(model: ModelConfig, rows: int, dtype_bytes: int, *, compiled: bool, targets: int | None = None) -> int:
+def peak_memory(
+    model: ModelConfig,
+    rows: int,
+    dtype_bytes: int,
+    *,
+    compiled: bool,
+    targets: int | None = None,
+    layers_in_cpp: bool | None = None,
+) -> int:
     """Bytes that training on the CPU takes beside the libraries: weights and optimizer, activations, scores, logits.
 
     rows      of context_length positions, computed at once
+    layers_in_cpp  None: where this processor does that for such a shape
     targets   positions whose logits are computed at once, and whose gradient is kept; None: of some at a time, and none
     """
-    in_cpp, tokens = serves(model.head_dim, CPU), rows * model.context_length
-    kept = LAYERS_IN_CPP if not compiled and layers_in_cpp(model) else (IN_CPP if in_cpp else BY_PYTORCH)[compiled]
+    attends, tokens = serves(model.head_dim, CPU), rows * model.context_length
+    whole = in_cpp(model, CPU) if layers_in_cpp is None else layers_in_cpp
+    kept = LAYERS_IN_CPP if whole and not compiled else (IN_CPP if attends else BY_PYTORCH)[compiled]
     narrow = kept.narrow_width * model.width + kept.mlp_width * model.mlp_width
     activations = tokens * (4 * kept.width * model.width + dtype_bytes * narrow)
     scores = rows * model.num_heads * scores_computed(model.context_length)
     attention = scores * (kept.scores * model.num_layers + kept.scores_at_work)
     predicted = min(tokens, positions_at_once(model.vocab_size)) if targets is None else targets
-    per_logit = dtype_bytes if in_cpp and targets is not None else kept.logits
+    per_logit = dtype_bytes if attends and targets is not None else kept.logits
     logits = per_logit * predicted * model.vocab_size
     return int(MEMORY_SLACK * (kept.weights * model.parameters + model.num_layers * activations + attention + logits))

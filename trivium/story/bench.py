@@ -81,9 +81,9 @@ def measure_speed(device: str, *, quick: bool) -> dict[str, Any]:
     raises  ConfigError when the device is not there
     """
     with join_world(device) as world, tempfile.TemporaryDirectory() as folder:
-        obstacle = compiling_obstacle(world.device)
-        chosen = ComputeConfig(compile=not obstacle and not native.is_here(world.device))
-        compute = prepare(chosen, world.device, Path(folder))
+        in_cpp = native.is_here(world.device)
+        obstacle = "" if in_cpp else compiling_obstacle(world.device)
+        compute = prepare(ComputeConfig(compile=not obstacle and not in_cpp), world.device, Path(folder))
         machine = measure_machine(compute)
         found = dict(list(sizes(world.device.type).items())[: 1 if quick else None])
         measured = {name: measure_size(size, compute, machine, quick=quick) for name, size in found.items()}

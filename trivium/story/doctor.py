@@ -65,13 +65,13 @@ def of_machine() -> Iterator[Finding]:
     native = dtype == torch.bfloat16
     told = "bfloat16, which it multiplies natively; weights in float32" if native else "float32: no native bfloat16"
     yield Finding("precision", "good", told)
-    obstacle = compiling_obstacle(device)
+    in_cpp = layer.is_here(device)
+    obstacle = "" if in_cpp else compiling_obstacle(device)
     remedy = "it works without, slower" if obstacle else ""
     yield Finding(
         "training steps",
         "note" if obstacle else "good",
-        obstacle
-        or ("layers in C++" if layer.is_here(device) else f"compiled from {COMPILE_FROM_MINUTES:g} minutes on"),
+        obstacle or ("layers in C++" if in_cpp else f"compiled from {COMPILE_FROM_MINUTES:g} minutes on"),
         remedy,
     )
     writer = decoder_in_use(device)

@@ -10,7 +10,6 @@ from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import msgspec
-import torch
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -25,8 +24,9 @@ from trivium.plan import SHARES, Dial
 from trivium.runs import Run, read_run, votes_of
 from trivium.shelf import is_done
 from trivium.show import Show, console_for, duration
-from trivium.story.needs import disk_of, layout_of, memory_of
-from trivium.story.opening import DEFAULT_MINUTES, begin, go_on, layers_in_cpp, name_of, would_compile
+from trivium.story.needs import disk_of, layers_in_cpp, layout_of, memory_of
+from trivium.story.opening import DEFAULT_MINUTES, begin, go_on, name_of, would_compile
+from trivium.story.sizing import gains_by_compiling
 from trivium.story.start import with_start
 from trivium.story.trusting import EPOCHS
 from trivium.text.corpus import check_files, is_judged, load_pairs
@@ -71,7 +71,7 @@ def forecast(target: Path | None, *, minutes: float | None, flags: Settings) -> 
     found["chosen"] = {key: value for key, value in flat(settings) if key not in found["given"]}
     if recipe.start.folder:  # it decides, not the dial
         found["taken"] = {key: found["chosen"].pop(key) for key in [*found["chosen"]] if key.split(".")[0] in TAKEN}
-    if not recipe.compute.compile and would_compile(said, dial.minutes, compute.device, recipe):
+    if not recipe.compute.compile and would_compile(said, dial.minutes, recipe):
         found["obstacle"] = compiling_obstacle(compute.device)
     return found
 
@@ -155,7 +155,7 @@ def _stage(name: str, recipe: Recipe, dial: Dial, *, done: bool) -> Stage:
 
 def seconds_per_step(name: str, recipe: Recipe, dial: Dial) -> float:
     """From the operations of a step and the speed that training reaches, phases I and II compiled or not."""
-    compiled = recipe.compute.compile and name in ("pretrain", "instruct")
+    compiled = gains_by_compiling(recipe) and name in ("pretrain", "instruct")
     rows, length = layout_of(name, recipe)
     flop = recipe.model.model_copy(update={"context_length": length}).training_flop(rows * length)
     cost = ALIGN_COST if name == "align" else 1.0
@@ -189,7 +189,7 @@ def describe(recipe: Recipe, dial: Dial | None, stages: list[Stage], *, device: 
         "machine": {"device": device, **msgspec.structs.asdict(machine)} if machine else None,
         "choice": msgspec.to_builtins(dial.choice) if dial and dial.choice else None,
         "compiled": recipe.compute.compile,
-        "in_cpp": layers_in_cpp(recipe, torch.device(device)),
+        "in_cpp": layers_in_cpp(recipe),
         "obstacle": "",  # why steps are not compiled, where they should be
         "taken": {},  # what the folder decides that the run starts from
         "start": recipe.start.model_dump(mode="json"),

@@ -38,12 +38,12 @@ def phase_name(number: int) -> str:
 
 def member_recipe(recipe: Recipe, number: int) -> Recipe:
     """The same model on the same texts, in another order, from other weights, for its share of the steps."""
-    steps = max(1, round(recipe.reward.member_share * recipe.pretrain.steps))
+    steps, echoes = max(1, round(recipe.reward.member_share * recipe.pretrain.steps)), recipe.pretrain.echo_steps
     settings = recipe.pretrain.model_copy(
         update={
             "steps": steps,
             "warmup_steps": plan.choose_warmup("pretrain", steps),
-            "echo_steps": min(recipe.pretrain.echo_steps, plan.choose_echoes(steps, world=True)),  # if there are any
+            "echo_steps": min(echoes, plan.choose_echoes(steps, world=echoes > 0)),
         }
     )
     return recipe.model_copy(update={"pretrain": settings, "seed": seed_of(recipe, number)})

@@ -1,10 +1,15 @@
 """What a run will take, before it begins: the rows of each phase's steps, memory, disk. Measures and trains nothing."""
 
+from functools import partial
 from typing import NamedTuple
 
+import torch
+
 from trivium import plan
+from trivium.compute import best_device
 from trivium.config import OptimizerConfig, Recipe
 from trivium.config.align import PAIRS
+from trivium.model.transformer import in_cpp
 from trivium.text.corpus import bytes_of_files, has_world, hub_sets, most_of_files
 from trivium.text.documents import MEGABYTE
 
@@ -50,6 +55,15 @@ def packed(recipe: Recipe, *, answers: int, group: int, tokens: int = ANSWER_TOK
     return Layout(-(-answers // beside), prompt + beside * tokens)
 
 
+def layers_in_cpp(recipe: Recipe, *, adapters: bool = True) -> bool:
+    """Whether all layers run in C++ where the recipe computes.
+
+    adapters  whether those of phase II count, which do not
+    """
+    device = torch.device(best_device(recipe.compute.device))
+    return in_cpp(recipe.model, device) and not (adapters and recipe.instruct.lora_rank)
+
+
 class Memory(NamedTuple):
     """Bytes at the peak of the hungriest phase, the libraries included, roughly."""
 
@@ -66,7 +80,9 @@ def memory_of(recipe: Recipe, *, dtype_bytes: int) -> Memory:
 def reading_memory(recipe: Recipe, *, dtype_bytes: int) -> int:
     """Bytes of a step of phase I or II."""
     compiled, rows = recipe.compute.compile, max(recipe.pretrain.microbatch_rows, recipe.instruct.microbatch_rows)
-    return plan.peak_memory(recipe.model, rows, dtype_bytes, compiled=compiled) + COMPILER * compiled
+    whole = layers_in_cpp(recipe)
+    working = plan.peak_memory(recipe.model, rows, dtype_bytes, compiled=compiled, layers_in_cpp=whole)
+    return working + COMPILER * compiled
 
 
 def answering_memory(recipe: Recipe, tokens: int = ANSWER_TOKENS, *, dtype_bytes: int) -> int:
@@ -75,9 +91,12 @@ def answering_memory(recipe: Recipe, tokens: int = ANSWER_TOKENS, *, dtype_bytes
     answers = recipe.align.microbatch_rows
     rows, length = packed(recipe, answers=answers, group=group_of(recipe), tokens=tokens)
     shape = recipe.model.model_copy(update={"context_length": length})
-    working = plan.peak_memory(shape, rows, dtype_bytes, compiled=False, targets=answers * min(tokens, length))
+    peak = partial(
+        plan.peak_memory, shape, rows, dtype_bytes, compiled=False, layers_in_cpp=layers_in_cpp(recipe, adapters=False)
+    )
+    working = peak(targets=answers * min(tokens, length))
     if recipe.align.algorithm == "ppo":  # a value model learns beside it
-        working += plan.peak_memory(shape, rows, dtype_bytes, compiled=False, targets=0)
+        working += peak(targets=0)
     return working + 2 * 4 * shape.parameters
 
 

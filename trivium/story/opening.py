@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import torch
 
 from trivium import plan
 from trivium.compute import Compute, compiling_obstacle, prepare
@@ -16,10 +15,10 @@ from trivium.config import OptimizerConfig, Recipe, Settings, merge, read_settin
 from trivium.distributed.world import World, join_world
 from trivium.errors import ConfigError, RunError
 from trivium.lineage import LINEAGE, read_lineage
-from trivium.native import layer as native
 from trivium.runs import Run, open_run, read_run
 from trivium.shelf import stands
 from trivium.show import Show
+from trivium.story.needs import layers_in_cpp
 from trivium.story.sizing import READING, choose_before
 from trivium.story.start import with_start
 from trivium.story.teller import Teller
@@ -90,7 +89,7 @@ def open_story(
         wanted, obstacle = resolve(settings).compute.compile, compiling_obstacle(world.device)
         compute = compute._replace(compiled=wanted and not obstacle)
         teller = Teller(run, settings, dial, compute, world, interrupt, Show(quiet=not world.first), begun=begun)
-        if obstacle and (wanted or (is_new and dial and would_compile(said, dial.minutes, world.device))):
+        if obstacle and (wanted or (is_new and dial and would_compile(said, dial.minutes, resolve(settings)))):
             teller.show.say(f"Steps are not compiled: {obstacle}.")
         teller.keep_time()  # first: a recipe without a plan would have its minutes forgotten
         teller.keep_recipe()
@@ -176,8 +175,8 @@ def begin(
         raise ConfigError(f"minutes = {minutes:g}: must be above 0 and finite; try {DEFAULT_MINUTES:g}")
     machine = plan.measure_machine(compute, ranks=ranks)
     obstacle = compiling_obstacle(compute.device)
-    compiled = would_compile(said, minutes, compute.device) and not obstacle
-    settings = plan.set_default(said, "compute.compile", compiled)
+    first = resolve(merge(said, {"model": next(plan.shapes(said.get("model", {})))}))  # others fit as it does
+    settings = plan.set_default(said, "compute.compile", would_compile(said, minutes, first) and not obstacle)
     if settings["compute"]["compile"] and obstacle:
         raise ConfigError(f"compute.compile = true: {obstacle}, or set it to false")
     settings = plan.choose_exam(settings, minutes)
@@ -191,8 +190,7 @@ def begin(
         recipe = resolve(settings)
         is_open = any(f"{phase}.steps" in dial.open for phase in phases)
         time = minutes if is_open else min(minutes, minutes_of_steps(recipe, phases, machine))  # may be done sooner
-        pays = would_compile(said, time, compute.device, recipe)
-        settings = plan.set_key(settings, "compute.compile", pays and not obstacle)
+        settings = plan.set_key(settings, "compute.compile", would_compile(said, time, recipe) and not obstacle)
     return settings, dial
 
 
@@ -200,18 +198,10 @@ def says_gate(said: Settings) -> bool:
     return "gate" in said.get("align", {})
 
 
-def would_compile(said: Settings, minutes: float, device: torch.device, recipe: Recipe | None = None) -> bool:
-    """Whether it is the dial that decides about compiling, and compiling would pay: not where layers are C++.
-
-    recipe  None: before the shape is known
-    """
-    in_cpp = native.is_here(device) if recipe is None else layers_in_cpp(recipe, device)
-    return "compile" not in said.get("compute", {}) and minutes >= plan.COMPILE_FROM_MINUTES and not in_cpp
-
-
-def layers_in_cpp(recipe: Recipe, device: torch.device) -> bool:
-    """Whether all layers of phases I and II run in C++."""
-    return device.type == "cpu" and not recipe.instruct.lora_rank and plan.layers_in_cpp(recipe.model)  # no adapters
+def would_compile(said: Settings, minutes: float, recipe: Recipe) -> bool:
+    """Whether it is the dial that decides about compiling, and compiling would pay: not where layers are C++."""
+    is_open = "compile" not in said.get("compute", {})
+    return is_open and minutes >= plan.COMPILE_FROM_MINUTES and not layers_in_cpp(recipe)
 
 
 def minutes_of_steps(recipe: Recipe, phases: Sequence[str], machine: plan.Machine) -> float:

@@ -10,7 +10,15 @@ from trivium import plan
 from trivium.compute import Compute
 from trivium.config import DataConfig, Recipe, Settings, merge, resolve
 from trivium.model.shape import ModelConfig
-from trivium.story.needs import DIALOGUE_TOKENS, LIBRARIES, STORY_TOKENS, answering_memory, memory_of, reading_memory
+from trivium.story.needs import (
+    DIALOGUE_TOKENS,
+    LIBRARIES,
+    STORY_TOKENS,
+    answering_memory,
+    layers_in_cpp,
+    memory_of,
+    reading_memory,
+)
 from trivium.story.trials import Trials
 from trivium.text.amount import text_on_file
 from trivium.text.corpus import TINYWORLD, bytes_of_files, has_world, hub_sets, worlds_of
@@ -34,7 +42,7 @@ def choose_before(settings: Settings, dial: plan.Dial, compute: Compute, ranks: 
     budget = plan.Budget(
         seconds=STEPPING * dial.seconds_for("pretrain"),
         machine=dial.machine,
-        compiled=recipe.compute.compile,
+        compiled=gains_by_compiling(recipe),
         law=law_of(recipe),
         unique=text_there_is(settings, recipe),
         lifetime=1.0 if dial.through == "pretrain" else 1 + plan.SHARES["instruct"] / plan.SHARES["pretrain"],
@@ -62,6 +70,11 @@ def choose_before(settings: Settings, dial: plan.Dial, compute: Compute, ranks: 
     return choose_amounts(settings, dial)
 
 
+def gains_by_compiling(recipe: Recipe) -> bool:
+    """Whether compiled steps are faster than plain ones, which are those that are timed."""
+    return recipe.compute.compile and not layers_in_cpp(recipe)
+
+
 def law_of(recipe: Recipe) -> str:
     """Which law the text obeys."""
     worlds = [name for name, _ in worlds_of(recipe.data, "text")]
@@ -83,15 +96,16 @@ def reading(choice: plan.Choice, model: ModelConfig, more: float) -> plan.Choice
 
 
 def choose_rows_at_once(settings: Settings, dial: plan.Dial, timer: plan.Timer) -> Settings:
-    """Of phase I, and of phase II where steps are compiled: what is compiled then serves both."""
+    """Of phase I, and of phase II as many of them as part its steps; what is compiled serves both."""
     choice, recipe = dial.choice, resolve(settings)
     if "pretrain.microbatch_rows" not in dial.open or choice is None:
         return settings
-    shared = recipe.compute.compile and "instruct.microbatch_rows" in dial.open
-    whole = math.gcd(recipe.pretrain.rows_per_step, recipe.instruct.rows_per_step if shared else 0)
+    both = "instruct.microbatch_rows" in dial.open
+    shared = recipe.instruct.rows_per_step if both and recipe.compute.compile else 0
+    whole = math.gcd(recipe.pretrain.rows_per_step, shared)
     tried = {trial.rows: trial.tokens_per_second for trial in choice.trials if trial.is_of(recipe.model)}
     for rows in AT_ONCE if tried else ():
-        chosen = with_rows(settings, rows, READING if shared else READING[:1])
+        chosen = with_rows(settings, rows, both=both)
         if whole % rows or rows in tried or not _fits(chosen, dial.machine):
             continue
         if (speed := timer(recipe.model, rows, recipe.pretrain.rows_per_step)) is None:
@@ -109,12 +123,13 @@ def choose_rows_at_once(settings: Settings, dial: plan.Dial, timer: plan.Timer) 
     dial.choice = msgspec.structs.replace(
         choice, share=gain * choice.share, tokens=int(more * choice.tokens), read=more * choice.read
     )
-    return with_rows(settings, best, READING if shared else READING[:1])
+    return with_rows(settings, best, both=both)
 
 
-def with_rows(settings: Settings, rows: int, phases: tuple[str, ...]) -> Settings:
-    """So many rows at once in some phases."""
-    return merge(settings, {phase: {"microbatch_rows": rows} for phase in phases})
+def with_rows(settings: Settings, rows: int, *, both: bool) -> Settings:
+    """So many rows at once in phase I, and in both phases, if phase II's steps can be parted so."""
+    second = {"microbatch_rows": math.gcd(rows, resolve(settings).instruct.rows_per_step)}
+    return merge(settings, {"pretrain": {"microbatch_rows": rows}} | ({"instruct": second} if both else {}))
 
 
 def narrowed(settings: Settings, dial: plan.Dial) -> Settings:
@@ -149,7 +164,7 @@ def choose_amounts(settings: Settings, dial: plan.Dial) -> Settings:
     much of the text on file is gathered: that takes time."""
     recipe, choice = resolve(settings), dial.choice
     assert choice is not None
-    flops = dial.flops(compiled=recipe.compute.compile) / recipe.model.training_flop(1)
+    flops = dial.flops(compiled=gains_by_compiling(recipe)) / recipe.model.training_flop(1)
     tokens = {"data.stories": choice.tokens, "data.dialogues": int(STEPPING * dial.seconds_for("instruct") * flops)}
     if "instruct.steps" not in dial.open:
         steps = recipe.instruct.steps * recipe.instruct.rows_per_step
