@@ -8,6 +8,7 @@ import torch
 from trivium import cli
 from trivium.compute import Compute
 from trivium.model.shape import ModelConfig
+from trivium.native import layer
 from trivium.plan import Machine
 from trivium.story import bench
 
@@ -66,6 +67,7 @@ def test_the_verb_measures_training_and_writing(
     measure = bench.measure_machine
     monkeypatch.setattr(bench, "measure_machine", lambda compute: measure(compute, seconds=0.01))
     monkeypatch.setattr(bench, "sizes", lambda device: {"tiny": bench.Size(TINY, 4, 2), "more": bench.Size(TINY, 4, 2)})
+    monkeypatch.setattr(layer, "is_here", lambda device: False)
     monkeypatch.setattr(bench, "compiling_obstacle", lambda device: "it would take a while")
     threads = torch.get_num_threads()
     try:
