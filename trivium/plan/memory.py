@@ -48,9 +48,10 @@ def peak_memory(
 ) -> int:
     """Bytes that training on the CPU takes beside the libraries: weights and optimizer, activations, scores, logits.
 
-    rows      of context_length positions, computed at once
+    rows           of context_length positions, computed at once
+    targets        positions whose logits are computed at once, and whose gradient is kept; None: of some at a time, and
+                   none
     layers_in_cpp  None: where this processor does that for such a shape
-    targets   positions whose logits are computed at once, and whose gradient is kept; None: of some at a time, and none
     """
     attends, tokens = serves(model.head_dim, CPU), rows * model.context_length
     whole = in_cpp(model, CPU) if layers_in_cpp is None else layers_in_cpp
