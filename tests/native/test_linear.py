@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from trivium.native import linear as native
-from trivium.native.linear import add_weight_gradient, has_tiles, linear
+from trivium.native.linear import STRIP, add_weight_gradient, has_tiles, input_gradient, linear
 
 only_tiles = pytest.mark.skipif(not has_tiles(), reason="this processor does not multiply tiles")
 # positions, outputs, inputs
@@ -34,6 +34,16 @@ def test_the_sum_is_that_of_long_numbers(positions: int, outputs: int, inputs: i
     expected = before.double() + gradient.double().T @ x.double()
     least_digits = 1e-5 if has_tiles() else 2e-2
     torch.testing.assert_close(found.double(), expected, rtol=least_digits, atol=least_digits * positions**0.5)
+
+
+@pytest.mark.parametrize("inputs", [STRIP // 2, STRIP, 2 * STRIP + 24])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_in_strips_the_product_is_the_same(inputs: int, dtype: torch.dtype) -> None:
+    gradient, weight = numbers(40, 640).to(dtype), numbers(640, inputs, seed=1).to(dtype)
+    found, expected = input_gradient(gradient, weight), gradient.double() @ weight.double()
+    assert found.dtype == dtype
+    digits = 1e-5 if dtype == torch.float32 else 2**-8
+    torch.testing.assert_close(found.double(), expected, rtol=digits, atol=1e-3)
 
 
 @pytest.mark.usefixtures("autocast")

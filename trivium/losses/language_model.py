@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from trivium.native.linear import WHOLE, add_weight_gradient, filled_up
+from trivium.native.linear import WHOLE, add_weight_gradient, filled_up, input_gradient
 
 LOGITS_AT_ONCE = 2**23  # few enough to take little memory, many enough for long products ...
 LOGITS_ON_A_GPU = 2**26  # ... and what keeps a GPU busy
@@ -107,7 +107,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
             rows = hidden.index_select(0, some)
             losses, gradient = step(rows, narrow, targets.index_select(0, some), counted)
             total += losses.sum()
-            to_hidden.index_copy_(0, places, (gradient @ narrow)[: len(places)])
+            to_hidden.index_copy_(0, places, input_gradient(gradient, narrow)[: len(places)])
             if ctx.needs_input_grad[1]:
                 add_weight_gradient(to_weight, gradient, rows)
         ctx.save_for_backward(to_hidden, to_weight)
@@ -131,7 +131,7 @@ class _LinearLogprobs(torch.autograd.Function):
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
         hidden, weight, gradient = ctx.saved_tensors
         fall = -slope[:, None]
-        to_hidden = ((gradient @ weight.to(hidden.dtype)) * fall).to(hidden.dtype)
+        to_hidden = (input_gradient(gradient, weight.to(hidden.dtype)) * fall).to(hidden.dtype)
         if not ctx.needs_input_grad[1]:
             return to_hidden, None, None, None
         to_weight = torch.zeros_like(weight)

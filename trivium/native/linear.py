@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from trivium.native.build import is_wanted, open_library
 
 WHOLE = 128  # positions; see `filled_up`
+STRIP = 128  # inputs; see `input_gradient`
 
 
 class WeightGradientStruct(ctypes.Structure):
@@ -93,6 +94,19 @@ def weight_gradient(gradient: Tensor, x: Tensor) -> Tensor:
     if gradient.device.type == "cpu" and gradient.dtype == torch.bfloat16 and has_tiles():
         return _in_tiles(gradient.contiguous(), x.contiguous())
     return (gradient.T @ x).float()
+
+
+def input_gradient(gradient: Tensor, weight: Tensor) -> Tensor:
+    """gradient weight, for weights of many outputs.
+
+    gradient  (N, O)
+    weight    (O, I), likewise
+    returns   (N, I), in their dtype
+    In strips where there are tiles: of one deep product there, PyTorch's library leaves all to one thread.
+    """
+    if weight.device.type == "cpu" and weight.dtype == torch.bfloat16 and weight.shape[1] > STRIP and has_tiles():
+        return torch.cat([gradient @ strip for strip in weight.split(STRIP, dim=1)], dim=1)
+    return gradient @ weight
 
 
 def filled_up(rows: Tensor) -> Tensor:
