@@ -60,8 +60,12 @@ inline Vec widen(const uint16_t* p) {
 }
 
 inline void narrow(Vec x, uint16_t* p) {
+#ifdef __AVX512BF16__
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), (__m256i)_mm512_cvtneps_pbh((__m512)x));
+#else
     const Ints bits = reinterpret_cast<const Ints&>(x), rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
     *reinterpret_cast<Halves*>(p) = __builtin_convertvector(rounded, Halves);
+#endif
 }
 
 // Numbers of either kind.
