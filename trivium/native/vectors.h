@@ -53,7 +53,8 @@ inline Vec splat(float x) { return Vec{} + x; }
 
 typedef uint16_t Halves __attribute__((vector_size(lanes * 2), aligned(2), may_alias));
 
-// bfloat16 to float32 and back, there to the nearest, halves to even.
+// bfloat16 to float32 and back, there to the nearest, halves to even; where the processor has an instruction for it,
+// numbers below 2^-126 become 0.
 inline Vec widen(const uint16_t* p) {
     const Ints bits = __builtin_convertvector(*reinterpret_cast<const Halves*>(p), Ints) << 16;
     return reinterpret_cast<const Vec&>(bits);
@@ -161,7 +162,7 @@ struct Bfloat16 {
     static constexpr int numbers = 2;
     static constexpr bool in_tiles(int) { return false; }
     static void pack(Packed* out, int at, Vec v) {
-        _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + at / 2), (__m256i)_mm512_cvtneps_pbh((__m512)v));
+        narrow(v, reinterpret_cast<uint16_t*>(out) + at);
     }
     static void join(Packed* out, Vec first, Vec second) {  // of two lines, one over the other
         const auto halves = [](Vec v) { return _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh((__m512)v)); };
