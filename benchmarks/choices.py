@@ -26,7 +26,7 @@ import torch
 from torch import nn
 
 from benchmarks.notes import Notes
-from benchmarks.school import QUICK, TURNS, WHOLE, Restyle, School, Way, compiles, corpus, model_of, shape
+from benchmarks.school import QUICK, TURNS, WHOLE, Corpus, Restyle, School, Way, compiles, corpus, model_of
 from trivium import plan
 from trivium.compute import prepare
 from trivium.config import DataConfig, Settings, merge, resolve
@@ -101,8 +101,8 @@ def drawn_outputs(phase: Phase[Any]) -> Phase[Any]:
     return phase
 
 
-def ways(size: tuple[int, int]) -> Iterator[Way]:
-    ours = shape(*size)
+def ways(text: Corpus, size: tuple[int, int]) -> Iterator[Way]:
+    ours = text.shape(*size)
     ours = merge(ours, {"pretrain": plan.follow(resolve(ours).model, TOKENS)._asdict()})
     yield Way("ours", ours)
     for name, change in CHANGES.items():
@@ -123,7 +123,7 @@ class Found(NamedTuple):
 
 def compare(school: School, size: tuple[int, int], minutes: float, seeds: int, only: list[str]) -> dict[str, Found]:
     """Bits per byte of each way, and by how many percent it lies above ours, with the standard error of that."""
-    chosen = [way for way in ways(size) if way.name == "ours" or not only or way.name in only]
+    chosen = [way for way in ways(school.corpus, size) if way.name == "ours" or not only or way.name in only]
     pace = school.paces([way for way in chosen if not takes_as_long(way.name)])
     bits = dict[str, list[float]]()
     for way in chosen:

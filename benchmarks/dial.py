@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # started by its path, it fi
 import torch
 
 from benchmarks.notes import Notes
-from benchmarks.school import CONTEXT, School, Way, compiles, corpus, shape
+from benchmarks.school import CONTEXT, School, Way, compiles, corpus
 from trivium import plan
 from trivium.compute import Compute, prepare
 from trivium.config import DataConfig, PretrainConfig, Settings, merge, read_settings, resolve
@@ -105,14 +105,14 @@ class Sweep:
         return [measured[way.name] / (usual * CONTEXT) for way in ways]
 
     def way(self, rung: Rung, pretrain: Settings) -> Way:
-        whole = merge(shape(*rung), {"pretrain": {"microbatch_rows": self.rows_at_once, **pretrain}})
+        whole = merge(self.school.corpus.shape(*rung), {"pretrain": {"microbatch_rows": self.rows_at_once, **pretrain}})
         return Way(f"{rung[0]} layers of {rung[1]}", whole)
 
     def taught(self, rung: Rung, pace: float, seeds: list[int]) -> Size:
         """As many tokens as fit, in steps as the dial would take."""
         usual = self.way(rung, {"rows_per_step": PretrainConfig().rows_per_step})
         tokens = (60 * self.minutes - self.school.beginning(usual)) / pace
-        following = plan.follow(resolve(shape(*rung)).model, tokens)._asdict()
+        following = plan.follow(resolve(self.school.corpus.shape(*rung)).model, tokens)._asdict()
         steps = max(10, int(tokens / (following["rows_per_step"] * CONTEXT)))
         way = self.way(rung, following)
         return Size(rung, steps, [self.school.teach(way, steps, seed=seed).bits for seed in seeds])

@@ -4,11 +4,12 @@
 
 DATA holds pre_chilit/docs.jsonl.gz. The baseline is the same code with the choices that everybody begins with: AdamW
 for every weight, weights drawn with spread 0.02 and nothing started at zero or from counts, tied embeddings, a
-learning rate that falls all the way, no blanks and no passages said twice. It begins at the size that the dial chooses
-for that time; then its learning rate, its size, the rate again and the rows of its steps are changed by one place at
-a time until both neighbours are worse. Ours is tuned no further, and its steps are timed beside the baseline's best,
-for the speed of a machine drifts. How long ours takes to the baseline's bits per byte follows from runs of shorter
-and shorter time, each with its learning rate brought down to zero. What FILE knows already is not done again.
+learning rate that falls all the way, no blanks and no passages said twice. It begins at the size and the vocabulary
+that the dial chooses for that time; then its learning rate, its size, its vocabulary, the rate again and the rows of
+its steps are changed by one place at a time until both neighbours are worse. Ours is tuned no further, and its steps
+are timed beside the baseline's best, for the speed of a machine drifts. How long ours takes to the baseline's bits per
+byte follows from runs of shorter and shorter time, each with its learning rate brought down to zero. What FILE knows
+already is not done again.
 """
 
 import argparse
@@ -36,6 +37,7 @@ from benchmarks.school import (
     QUICK,
     TURNS,
     WHOLE,
+    Corpus,
     Learned,
     Restyle,
     School,
@@ -43,7 +45,6 @@ from benchmarks.school import (
     compiles,
     corpus,
     model_of,
-    shape,
 )
 from trivium import plan
 from trivium.compute import prepare
@@ -53,7 +54,9 @@ from trivium.train.phase import Phase
 
 RATES = tuple(0.0005 * 2**place for place in range(7))
 ROWS = (4, 8, 16, 32, 64)
-ORDER = ("rate", "rung", "rate", "rows")  # in which the baseline is tuned
+WORDS = (1024, 2048, 4096, 8192, 16_384, 32_768)
+PLACES = {"rate": RATES, "rung": plan.LADDER, "words": WORDS, "rows": ROWS}
+ORDER = ("rate", "rung", "words", "rate", "rows")  # in which the baseline is tuned
 FRACTIONS = (1.0, 1 / 2, 1 / 3, 1 / 4, 1 / 6, 1 / 10)
 PLAIN = {"model": {"tie_embeddings": True}, "pretrain": {"blanks": 0.0, "echo_steps": 0, "decay": 0.98}}
 
@@ -80,36 +83,42 @@ def gpt2_style(rate: float) -> Restyle:
 
 
 class Choice(NamedTuple):
-    """Of the baseline: places in RATES, plan.LADDER and ROWS."""
+    """Of the baseline: places in `PLACES`."""
 
     rate: int
     rung: int
+    words: int
     rows: int
 
-    @property
-    def way(self) -> Way:
-        (layers, width), rate, rows = plan.LADDER[self.rung], RATES[self.rate], ROWS[self.rows]
-        steps = {"pretrain": {"rows_per_step": rows, "microbatch_rows": min(rows, 8)}}
-        name = f"{layers} layers of {width}, {rate:g}, {rows} rows"
-        return Way(name, merge(merge(shape(layers, width), PLAIN), steps), gpt2_style(rate))
+    def way(self, text: Corpus) -> Way:
+        (layers, width), words = plan.LADDER[self.rung], WORDS[self.words]
+        rate, rows = RATES[self.rate], ROWS[self.rows]
+        said = {"model": {"vocab_size": words}, "pretrain": {"rows_per_step": rows, "microbatch_rows": min(rows, 8)}}
+        name = f"{layers} layers of {width}, {words:,} tokens, {rate:g}, {rows} rows"
+        return Way(name, merge(merge(text.shape(layers, width), PLAIN), said), gpt2_style(rate))
 
     def near(self, what: str) -> list["Choice"]:
         """With one thing one place lower and higher."""
-        place, last = getattr(self, what), len({"rate": RATES, "rung": plan.LADDER, "rows": ROWS}[what]) - 1
+        place, last = getattr(self, what), len(PLACES[what]) - 1
         return [self._replace(**{what: new}) for new in (place - 1, place + 1) if 0 <= new <= last]
 
 
-def baseline(school: School, minutes: float, *, rung: int, order: Sequence[str]) -> dict[Choice, Learned]:
-    """Runs from one choice to the best that is near."""
-    pace: dict[tuple[int, int], float] = {}
+def baseline(school: School, minutes: float, *, like: Way, order: Sequence[str]) -> dict[Choice, Learned]:
+    """Runs from one choice to the best that is near.
+
+    like  whose size and vocabulary it begins with
+    """
+    pace: dict[Choice, float] = {}
     found: dict[Choice, Learned] = {}
 
     def learn(choice: Choice) -> None:
-        if (choice.rung, choice.rows) not in pace:
-            pace[choice.rung, choice.rows] = school.paces([choice.way])[choice.way.name]
-        found[choice] = school.learn(choice.way, minutes, pace[choice.rung, choice.rows])
+        way, alike = choice.way(school.corpus), choice._replace(rate=0)  # whose steps take as long
+        if alike not in pace:
+            pace[alike] = school.paces([way])[way.name]
+        found[choice] = school.learn(way, minutes, pace[alike])
 
-    learn(Choice(RATES.index(2e-3), rung, ROWS.index(16)))
+    words = WORDS.index(like.settings["model"]["vocab_size"])
+    learn(Choice(RATES.index(2e-3), rung_of(like), words, ROWS.index(16)))
     for what in order:
         while fresh := [each for each in min(found, key=lambda c: found[c].bits).near(what) if each not in found]:
             for each in fresh:
@@ -119,20 +128,22 @@ def baseline(school: School, minutes: float, *, rung: int, order: Sequence[str])
 
 def dial(school: School, minutes: float, machine: plan.Machine) -> Way:
     """What the dial chooses for a phase I of so many minutes, timing real steps of the shapes that look best."""
-    name = school.corpus.name
+    text = school.corpus
 
     def timer(model: ModelConfig, at_once: int, rows: int) -> float:
         told = {"pretrain": {"rows_per_step": rows, "microbatch_rows": at_once}}
-        way = Way(f"{model.num_layers} layers of {model.width}", merge(shape(model.num_layers, model.width), told))
+        whole = merge(school.corpus.shape(model.num_layers, model.width), told)
+        way = Way(f"{model.num_layers} layers of {model.width}", whole)
         return rows * CONTEXT / school.paces([way])[way.name]
 
     # compiled or not, the steps are timed as they will be
-    budget = plan.Budget(60 * minutes, machine, compiled=False, law=name if name in plan.LAWS else "text")
+    budget = plan.Budget(60 * minutes, machine, compiled=False, law=text.law, unique=text.unique)
     chosen, choice = plan.choose_shape({"model": {"context_length": CONTEXT}}, budget, timer=timer)
     layers, width = chosen["model"]["num_layers"], chosen["model"]["width"]
-    ours = shape(layers, width)
+    ours = text.shape(layers, width)
     following = plan.follow(resolve(ours).model, choice.tokens)._asdict()
-    return Way(f"{layers} layers of {width}", merge(ours, {"pretrain": following}))
+    words = ours["model"]["vocab_size"]
+    return Way(f"{layers} layers of {width}, {words:,} tokens", merge(ours, {"pretrain": following}))
 
 
 def rung_of(way: Way) -> int:
@@ -148,8 +159,9 @@ def ours(school: School, machine: plan.Machine, choice: Choice, best: Learned) -
     found: list[Learned] = []
     for fraction in FRACTIONS:
         way = dial(school, best.minutes * fraction, machine)
-        pace = school.paces([way, choice.way])
-        same = school.learn(way, fraction * best.steps * pace[choice.way.name] / 60, pace[way.name])
+        theirs = choice.way(school.corpus)
+        pace = school.paces([way, theirs])
+        same = school.learn(way, fraction * best.steps * pace[theirs.name] / 60, pace[way.name])
         found.append(same._replace(minutes=fraction * best.minutes))
         if found[-1].bits > best.bits:
             break
@@ -191,8 +203,9 @@ def main() -> int:
         for name in chosen.on:
             text = corpus(name, configs[name], most=QUICK if chosen.quick else WHOLE)
             school = School(text, compute, Path(folder), turns=1 if chosen.quick else TURNS, notes=notes)
-            rung = rung_of(dial(school, minutes, machine))
-            theirs = baseline(school, minutes, rung=rung, order=ORDER[: 1 if chosen.quick else None])
+            theirs = baseline(
+                school, minutes, like=dial(school, minutes, machine), order=ORDER[: 1 if chosen.quick else None]
+            )
             choice = min(theirs, key=lambda each: theirs[each].bits)
             best = theirs[choice]
             mine = ours(school, machine, choice, best)
@@ -206,10 +219,10 @@ def main() -> int:
 
 
 def show(name: str, theirs: Sequence[Learned], mine: Sequence[Learned], taken: float | None, best: Learned) -> None:
-    print(f"{name:<10} {'':<30} minutes     steps   bits/byte")
+    print(f"{name:<10} {'':<46} minutes     steps   bits/byte")
     for who, runs in (("baseline", theirs), ("ours", mine)):
         for run in runs:
-            told = f"{who:<10} {run.way:<30} {run.minutes:>7.2f}   {run.steps:>7,}   {run.bits:>9.4f}"
+            told = f"{who:<10} {run.way:<46} {run.minutes:>7.2f}   {run.steps:>7,}   {run.bits:>9.4f}"
             print(told + ("  best" if run is best else ""))
     if taken is None:
         print("the baseline's best is not reached in its time\n", flush=True)

@@ -24,10 +24,11 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # started by its path, it fi
 import numpy as np
 import torch
 
-from benchmarks.school import CONTEXT, Corpus, School, Way, compiles, corpus, shape
+from benchmarks.school import CONTEXT, Corpus, School, Way, compiles, corpus
 from trivium.compute import Compute, prepare
 from trivium.config import DataConfig, PretrainConfig, Settings, merge, resolve
-from trivium.plan import Law, Leap, follow
+from trivium.model.shape import ModelConfig
+from trivium.plan import Law, Leap, follow, more_bytes_in
 
 FEWEST_TOKENS = 2**20  # with less a model has hardly begun, and obeys no law
 FEWEST_LESSONS, FEWEST_TO_LEAP = 4, 10  # the law has three constants, and four more with a leap
@@ -51,13 +52,18 @@ class Lesson(NamedTuple):
     share: float = 1.0  # of the text
 
 
+def model_of(width: int) -> ModelConfig:
+    """As far as a step follows from it."""
+    return resolve({"model": {"width": width, "context_length": CONTEXT}}).model
+
+
 def sizes() -> Iterator[Lesson]:
     """The law: shapes and text, in steps as the dial would take."""
     for layers, width, millions in (
         (2, 64, (1, 2, 4, 8)), (3, 96, (1, 2, 4, 8)), (4, 128, (1, 2, 4, 8)), (5, 192, (1, 2, 4)),
     ):  # fmt: skip
         for tokens in (MILLION * count for count in millions):
-            yield Lesson(layers, width, tokens, follow(resolve(shape(layers, width)).model, tokens).rows_per_step)
+            yield Lesson(layers, width, tokens, follow(model_of(width), tokens).rows_per_step)
 
 
 def rates() -> Iterator[Lesson]:
@@ -89,12 +95,13 @@ def teach(school: School, lesson: Lesson) -> dict[str, Any]:
     usual: Settings = {"rows_per_step": lesson.rows, "microbatch_rows": min(lesson.rows, USUAL.microbatch_rows)}
     usual |= {"learning_rate": lesson.rate * USUAL.learning_rate, "weight_decay": lesson.weight_decay}
     usual |= {"matrix_learning_rate": lesson.rate * USUAL.matrix_learning_rate}
-    way = Way("lesson", merge(shape(lesson.layers, lesson.width), {"pretrain": usual}))
+    way = Way("lesson", merge(school.corpus.shape(lesson.layers, lesson.width), {"pretrain": usual}))
     steps, begun = lesson.tokens // (lesson.rows * CONTEXT), time.monotonic()
     learned = school.teach(way, steps)
     model = resolve(way.settings).model
     return lesson._asdict() | {
         "parameters": model.matrix_parameters,
+        "vocab_size": model.vocab_size,
         "bytes_per_token": school.bytes_per_token(model.vocab_size),
         "bits": learned.bits,
         "seconds": round(time.monotonic() - begun, 1),
@@ -116,7 +123,7 @@ def fit(lessons: list[dict[str, Any]], power: float, leap: Leap | None = None) -
     shares = np.stack(terms, axis=1) / bits[:, None]
     constants = np.linalg.lstsq(shares, np.ones_like(bits), rcond=None)[0]
     floor, size, text, *gained = constants.tolist()
-    known = statistics.mean(one["bytes_per_token"] for one in lessons)
+    known = statistics.mean(one["bytes_per_token"] - more_bytes_in(one["vocab_size"]) for one in lessons)
     law = Law(floor, size, text, power, known, leap._replace(bits=gained[0]) if leap else None)
     return law, float(np.sqrt(np.mean((shares @ constants - 1) ** 2)))
 

@@ -67,6 +67,22 @@ class Corpus(NamedTuple):
             digest.update(text.encode() + b"\0")
         return digest.hexdigest()[:16]
 
+    @property
+    def law(self) -> str:
+        """Which of the dial's it obeys."""
+        return "tinyworld" if self.world else "text"
+
+    @property
+    def unique(self) -> float:
+        """Characters there are, of which TinyWorld has as many as are needed."""
+        return math.inf if self.world else sum(map(len, self.texts))
+
+    def shape(self, layers: int, width: int) -> Settings:
+        """A rung of the dial's ladder, for this text."""
+        heads, words = plan.fitting_heads(width, 1), plan.vocabulary(width, self.law, self.unique)
+        sizes = {"num_layers": layers, "width": width, "mlp_width": 3 * width, "vocab_size": words}
+        return {"model": {**sizes, "num_heads": heads, "num_kv_heads": heads, "context_length": CONTEXT}}
+
 
 class Way(NamedTuple):
     """Some choices to compare."""
@@ -105,13 +121,6 @@ def some_of(documents: Documents, characters: int) -> list[str]:
         if characters <= 0:
             break
     return found
-
-
-def shape(layers: int, width: int) -> Settings:
-    """A rung of the dial's ladder."""
-    heads = plan.fitting_heads(width, 1)
-    sizes = {"num_layers": layers, "width": width, "mlp_width": 3 * width, "num_heads": heads, "num_kv_heads": heads}
-    return {"model": {**sizes, "vocab_size": plan.vocabulary(width), "context_length": CONTEXT}}
 
 
 def model_of(phase: Phase[Any]) -> Transformer:

@@ -86,7 +86,7 @@ def test_little_text_makes_a_smaller_model() -> None:
 
 
 def test_a_model_that_phase_ii_teaches_too_may_be_larger() -> None:
-    short, long = (choose_shape({}, HOUR._replace(seconds=20.0, lifetime=lifetime)) for lifetime in (1.0, 8.0))
+    short, long = (choose_shape({}, HOUR._replace(seconds=160.0, lifetime=lifetime)) for lifetime in (1.0, 8.0))
     assert long[0]["model"]["width"] > short[0]["model"]["width"]
     assert long[1].tokens < short[1].tokens  # of phase I
 
@@ -111,15 +111,21 @@ def test_the_ladder_reaches_the_sizes_of_gpus(rung: tuple[int, int], millions: t
     assert millions[0] < model.parameters / 1e6 < millions[1]
 
 
-def test_rungs_grow_and_their_vocabulary_never_outweighs_their_layers() -> None:
-    models = [resolve({"model": shape}).model for shape in shapes({})]
+@pytest.mark.parametrize("law", sorted(LAWS))
+def test_rungs_grow(law: str) -> None:
+    models = [resolve({"model": shape}).model for shape in shapes({}, law)]
     sizes = [model.matrix_parameters for model in models]
     assert sizes == sorted(set(sizes))
-    for model in models[2:]:
-        assert model.vocab_size * model.width < model.matrix_parameters / 2
-        assert model.head_dim in (32, 64, 128)
-    assert (vocabulary(128), vocabulary(2048)) == (2048, 32_768)
+    assert all(model.head_dim in (32, 64, 128) for model in models[2:])
     assert fitting_heads(2048, 1) == 16
+
+
+def test_a_vocabulary_follows_the_text() -> None:
+    assert (vocabulary(128), vocabulary(2048)) == (8192, 32_768)
+    assert vocabulary(128, "tinyworld") == 2048
+    assert [vocabulary(128, unique=size) for size in (0, 1e5, 2.5e6, 8.2e6, 1e9)] == [1024, 1024, 2048, 8192, 8192]
+    assert next(shapes({}, unique=3e6))["vocab_size"] == 2048
+    assert next(shapes({"vocab_size": 5000}, unique=3e6))["vocab_size"] == 5000
 
 
 def test_hours_of_a_gpu_end_at_hundreds_of_millions() -> None:

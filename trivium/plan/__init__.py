@@ -43,7 +43,7 @@ from trivium.plan.ladder import (
 )
 from trivium.plan.machine import Machine, machine_name, measure_machine
 from trivium.plan.memory import peak_memory
-from trivium.plan.scaling import LAWS, Law, Leap
+from trivium.plan.scaling import LAWS, Law, Leap, more_bytes_in
 from trivium.plan.steps import Follow, follow
 
 __all__ = [
@@ -78,6 +78,7 @@ __all__ = [
     "get_key",
     "machine_name",
     "measure_machine",
+    "more_bytes_in",
     "open_keys",
     "peak_memory",
     "set_default",

@@ -20,7 +20,11 @@ LADDER = (
     (2, 64), (3, 96), (4, 128), (4, 160), (5, 192), (6, 256), (6, 384), (8, 512), (10, 640), (12, 768), (16, 1024),
     (24, 1024), (24, 1536), (24, 2048),
 )  # fmt: skip
-VOCABULARIES = ((192, 2048), (384, 4096), (768, 8192), (1536, 16_384), (0, 32_768))  # below a width; 0: above all
+VOCABULARIES = {  # below a width; 0: above all
+    "tinyworld": ((192, 2048), (384, 4096), (768, 8192), (1536, 16_384), (0, 32_768)),  # it has few words
+    "text": ((768, 8192), (1536, 16_384), (0, 32_768)),
+}
+FEWEST_TOKENS, BYTES_PER_TOKEN = 1024, 1000  # of a vocabulary; and of text for each, to be known by: docs/log.md
 HEADS = ((384, 32), (1536, 64), (0, 128))  # how wide one is, likewise
 USUAL = PretrainConfig()
 MOST_TRIALS = 5  # of shapes
@@ -78,7 +82,8 @@ def choose_shape(
     settings: Mapping[str, Any], budget: Budget, *, timer: Timer | None = None, fits: Fits = lambda settings: True
 ) -> tuple[Settings, Choice]:
     """Fill in the model's shape where the recipe leaves it open."""
-    all_of_them = [merge(settings, {"model": shape}) for shape in shapes(settings.get("model", {}))]
+    rungs = shapes(settings.get("model", {}), budget.law, budget.unique)
+    all_of_them = [merge(settings, {"model": shape}) for shape in rungs]
     found = [each for each in all_of_them if fits(each)] or all_of_them[:1]
     ladder = {resolve(each).model: each for each in found}
     reckoner = Reckoner(settings.get("pretrain", {}), budget)
@@ -182,13 +187,16 @@ class Reckoner:
         )
 
 
-def shapes(given: Mapping[str, Any]) -> Iterator[Settings]:
-    """Every rung, with what was said in its place."""
+def shapes(given: Mapping[str, Any], law: str = "text", unique: float = inf) -> Iterator[Settings]:
+    """Every rung, with what was said in its place.
+
+    law, unique  of the text, as a Budget has them
+    """
     step = 2 * int(given.get("num_heads") or given.get("num_kv_heads") or 1)
     for layers, width in LADDER:
         width = given.get("width", max(step, round(width / step) * step))
         shape: Settings = {"num_layers": layers, "width": width, "mlp_width": 3 * width}
-        shape["vocab_size"] = vocabulary(width)
+        shape["vocab_size"] = vocabulary(width, law, unique)
         shape["num_heads"] = given.get("num_heads", fitting_heads(width, given.get("num_kv_heads", 1)))
         shape["num_kv_heads"] = shape["num_heads"]
         yield merge(shape, given)
@@ -204,9 +212,12 @@ def fitting_heads(width: int, kv_heads: int) -> int:
     return min(fits, key=lambda n: abs(log(width / n / ideal)), default=kv_heads)
 
 
-def vocabulary(width: int) -> int:
-    """Tokens worth knowing at a width: the output matrix must not outweigh the layers."""
-    return _by_width(VOCABULARIES, width)
+def vocabulary(width: int, law: str = "text", unique: float = inf) -> int:
+    """Tokens worth knowing at a width, of so many bytes of text: a power of two."""
+    most = _by_width(VOCABULARIES[law], width)
+    while most > max(FEWEST_TOKENS, unique / BYTES_PER_TOKEN):
+        most //= 2
+    return most
 
 
 def _by_width(table: tuple[tuple[int, int], ...], width: int) -> int:

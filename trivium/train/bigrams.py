@@ -8,7 +8,7 @@ tells of some thousand. The layers then begin with what pairs do not say. What t
 V vocabulary, D width, B contexts.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -39,15 +39,18 @@ class Pairs(NamedTuple):
         ends = F.pad(self.counts.double().cumsum(0), (1, 0))[self.starts]
         return (ends.diff() / ends[-1]).float()
 
-    def following(self, first: Tensor) -> Tensor:
-        """(B, V) what follows these tokens (B,), as shares; zeros after what was never seen."""
+    def following(self, first: Tensor) -> tuple[Tensor, Tensor]:
+        """What follows these tokens (B,): places in a table (B, V), flat, and shares of each row there.
+
+        returns  (n,) int64, each once, and (n,) float32; a token that was never seen first has none
+        """
         sizes = (self.starts[1:] - self.starts[:-1])[first]
         rows = torch.arange(len(first), device=first.device).repeat_interleave(sizes)
         offsets = torch.arange(len(rows), device=first.device) - (sizes.cumsum(0) - sizes)[rows]
         places = self.starts[first][rows] + offsets
-        found = self.counts.new_zeros(len(first), len(self.starts) - 1)
-        found[rows, self.seconds[places]] = self.counts[places]
-        return found / found.sum(1, keepdim=True).clamp_min(1)
+        counts = self.counts[places]
+        totals = counts.new_zeros(len(first)).index_add_(0, rows, counts)
+        return rows * (len(self.starts) - 1) + self.seconds[places], counts / totals[rows]
 
 
 def count_pairs(ids: NDArray[np.int32], vocab_size: int) -> Pairs:
@@ -87,36 +90,45 @@ def fit(pairs: Pairs, width: int, compute: Compute, *, seed: int, rounds: int = 
     return F.rms_norm(embedding.detach(), (width,)), output.detach()
 
 
-def find_gradients(embedding: Tensor, output: Tensor, these: "Contexts") -> None:
+def find_gradients(embedding: Tensor, output: Tensor, these: Sequence["Contexts"]) -> None:
     """Of the cross-entropy of what follows these contexts, for embedding and output matrix (V, D).
 
-    By hand, some contexts at a time: autograd goes over their logits a dozen times.
+    By hand: autograd goes over their logits a dozen times.
     """
-    output.grad, narrow = torch.zeros_like(output), output.detach().to(these.wanted.dtype)
-    some = max(1, IN_MEMORY // len(output))
-    for first, weight, wanted in zip(*(each.split(some) for each in these), strict=True):
+    dtype = these[0].shares.dtype
+    output.grad, narrow = torch.zeros_like(output), output.detach().to(dtype)
+    for first, weight, places, shares in these:
         hidden = F.rms_norm(embedding[first], output.shape[1:])
-        slope = (hidden.detach().to(narrow.dtype) @ narrow.T).softmax(1).sub_(wanted)
-        add_weight_gradient(output.grad, slope, (hidden.detach() * weight[:, None]).to(narrow.dtype))
+        slope = (hidden.detach().to(dtype) @ narrow.T).softmax(1)
+        slope.view(-1).index_add_(0, places, shares, alpha=-1)
+        add_weight_gradient(output.grad, slope, (hidden.detach() * weight[:, None]).to(dtype))
         hidden.backward((slope @ narrow) * weight[:, None])
 
 
 class Contexts(NamedTuple):
+    """Some, and what follows them, as `Pairs.following` has it."""
+
     first: Tensor  # (B,) tokens
     weight: Tensor  # (B,)
-    wanted: Tensor  # (B, V) what follows them, as shares, in the dtype of products
+    places: Tensor  # (n,)
+    shares: Tensor  # (n,) in the dtype of products
 
 
-def contexts(pairs: Pairs, generator: torch.Generator, dtype: torch.dtype) -> Iterator[Contexts]:
+def contexts(pairs: Pairs, generator: torch.Generator, dtype: torch.dtype) -> Iterator[list[Contexts]]:
     """Of each round all tokens; where they are too many the commonest, and some of the others in place of all."""
     frequencies = pairs.frequencies
     size = max(2, AT_ONCE // len(frequencies))
     sometimes = size // 2 if size < len(frequencies) else 0
     often, others = frequencies.argsort(descending=True).tensor_split([size - sometimes])
-    always = Contexts(often, frequencies[often], pairs.following(often).to(dtype))
+
+    def described(first: Tensor, weight: float) -> list[Contexts]:
+        parts = first.split(max(1, IN_MEMORY // len(frequencies)))
+        followed = ((part, *pairs.following(part)) for part in parts)
+        return [Contexts(part, weight * frequencies[part], places, s.to(dtype)) for part, places, s in followed]
+
+    always = described(often, 1.0)
     while not sometimes:
         yield always
     while True:
         some = others[torch.randperm(len(others), generator=generator)[:sometimes].to(others.device)]
-        drawn = Contexts(some, frequencies[some] * (len(others) / sometimes), pairs.following(some).to(dtype))
-        yield Contexts(*map(torch.cat, zip(always, drawn, strict=True)))
+        yield always + described(some, len(others) / sometimes)
