@@ -105,7 +105,7 @@ class Sweep:
         return [measured[way.name] / (usual * CONTEXT) for way in ways]
 
     def way(self, rung: Rung, pretrain: Settings) -> Way:
-        whole = merge(self.school.corpus.shape(*rung), {"pretrain": {"microbatch_rows": self.rows_at_once, **pretrain}})
+        whole = merge(self.school.corpus.ours(*rung), {"pretrain": {"microbatch_rows": self.rows_at_once, **pretrain}})
         return Way(f"{rung[0]} layers of {rung[1]}", whole)
 
     def taught(self, rung: Rung, pace: float, seeds: list[int]) -> Size:

@@ -132,7 +132,7 @@ def dial(school: School, minutes: float, machine: plan.Machine) -> Way:
 
     def timer(model: ModelConfig, at_once: int, rows: int) -> float:
         told = {"pretrain": {"rows_per_step": rows, "microbatch_rows": at_once}}
-        whole = merge(school.corpus.shape(model.num_layers, model.width), told)
+        whole = merge(text.ours(model.num_layers, model.width), told)
         way = Way(f"{model.num_layers} layers of {model.width}", whole)
         return rows * CONTEXT / school.paces([way])[way.name]
 

@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 
 from benchmarks.notes import Notes
 from trivium import plan
-from trivium.batch import TokenBatch
 from trivium.compute import Compute
 from trivium.config import DataConfig, Recipe, Settings, merge, resolve
 from trivium.distributed.world import alone
@@ -35,7 +34,7 @@ from trivium.text.documents import Documents
 from trivium.text.tokenizer import Tokenizer
 from trivium.text.tokenizer import train as train_tokenizer
 from trivium.train.loop import train
-from trivium.train.phase import Objective, Phase
+from trivium.train.phase import Phase
 
 CONTEXT = 256
 TOKENIZER_CHARACTERS = 5_000_000
@@ -82,6 +81,11 @@ class Corpus(NamedTuple):
         heads, words = plan.fitting_heads(width, 1), plan.vocabulary(width, self.law, self.unique)
         sizes = {"num_layers": layers, "width": width, "mlp_width": 3 * width, "vocab_size": words}
         return {"model": {**sizes, "num_heads": heads, "num_kv_heads": heads, "context_length": CONTEXT}}
+
+    def ours(self, layers: int, width: int) -> Settings:
+        """A rung, whose steps take as long as ours do."""
+        shape = self.shape(layers, width)
+        return merge(shape, {"pretrain": {"candidates": plan.choose_candidates(resolve(shape).model)}})
 
 
 class Way(NamedTuple):
@@ -144,7 +148,7 @@ class School:
             "corpus": [corpus.name, corpus.fingerprint],
             "compute": [str(compute.device), str(compute.dtype), compute.compiled, torch.get_num_threads()],
         }
-        self.objective: Objective[TokenBatch] = pretrain.next_token_objective(compute)
+        self.objective = pretrain.next_token_objective(compute)
         self._books: dict[int, tuple[Tokenizer, shards.Shard, list[NDArray[np.int32]]]] = {}
 
     def paces(self, ways: Sequence[Way]) -> dict[str, float]:

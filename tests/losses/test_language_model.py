@@ -72,6 +72,20 @@ def test_a_loss_without_logits_is_that_of_the_logits(
     torch.testing.assert_close(*gradients)
 
 
+@pytest.mark.parametrize("step", [logits_gradient, in_few_sizes(logits_gradient)])
+def test_a_token_that_stands_for_several_counts_as_if_they_were_there(step: Step) -> None:
+    """Logits of the others are the same, and the target is one of them."""
+    generator, copies = torch.Generator().manual_seed(0), torch.tensor([1, 3, 2, 1])
+    hidden = torch.randn(9, 6, generator=generator, requires_grad=True)
+    weight = torch.randn(4, 6, generator=generator, requires_grad=True)
+    targets, all_of_them = torch.randint(4, (9,), generator=generator), torch.arange(9)
+    there = next_token_loss(hidden @ weight.repeat_interleave(copies, 0).T, copies.cumsum(0)[targets] - 1, targets >= 0)
+    found = linear_cross_entropy(hidden, weight, targets, all_of_them, step, copies.log())
+    torch.testing.assert_close(found, there)
+    gradients = (torch.autograd.grad(loss, (hidden, weight)) for loss in (found, there))
+    torch.testing.assert_close(*gradients)
+
+
 @pytest.mark.parametrize("positions", [0, 5])
 def test_logprobs_without_logits_are_those_of_the_logits_and_so_is_what_they_teach(positions: int) -> None:
     generator = torch.Generator().manual_seed(0)

@@ -13,14 +13,18 @@ CPU = torch.device("cpu")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("vocab_size", [16, 48, 2048])
 @pytest.mark.parametrize("spread", [0.1, 10.0])  # of the logits, up to certainty
-def test_loss_and_gradient_are_those_of_the_reference(dtype: torch.dtype, vocab_size: int, spread: float) -> None:
+@pytest.mark.parametrize("stands_for", [None, 20.0])  # tokens, at most
+def test_loss_and_gradient_are_those_of_the_reference(
+    dtype: torch.dtype, vocab_size: int, spread: float, stands_for: float | None
+) -> None:
     generator = torch.Generator().manual_seed(0)
     hidden = (spread * torch.randn(37, 8, generator=generator)).to(dtype)
     weight = torch.randn(vocab_size, 8, generator=generator).to(dtype)
     targets = torch.randint(vocab_size, (37,), generator=generator)
     counted = (torch.rand(37, generator=generator) < 0.7).float()
-    losses, gradient = cross_entropy.logits_gradient(hidden, weight, targets, counted)
-    expected, slope = logits_gradient(hidden, weight, targets, counted)
+    offsets = stands_for and (1 + (stands_for - 1) * torch.rand(vocab_size, generator=generator)).log()
+    losses, gradient = cross_entropy.logits_gradient(hidden, weight, targets, counted, offsets)
+    expected, slope = logits_gradient(hidden, weight, targets, counted, offsets)
     torch.testing.assert_close(losses, expected)
     torch.testing.assert_close(gradient, slope)
     assert gradient.dtype == dtype

@@ -70,6 +70,26 @@ def test_ranks_share_the_rows_of_a_step_and_leave_none_out(
         assert sorted(shared) == sorted(rows(whole.batches(step)))
 
 
+def test_a_micro_batch_teaches_its_own_tokens_and_as_many_others_as_were_asked_for(
+    shard: Shard, tokenizer: Tokenizer, small_model: MakeModel
+) -> None:
+    """Every token learns when none is left out; the loss is about the same."""
+    model = small_model(vocab_size=tokenizer.vocab_size, tie_embeddings=False)
+    losses, learned = [], []
+    for candidates in (96, 96, 0):
+        taught = phase(shard, tokenizer, model, alone(), candidates=candidates)
+        batch = taught.batches(0)[0]
+        loss, _ = taught.objective(model, batch)
+        (gradient,) = torch.autograd.grad(loss, model.lm_head.weight)
+        losses.append(loss.item())
+        learned.append(set(gradient.abs().sum(1).nonzero()[:, 0].tolist()))
+    own = {*batch.targets[batch.supervised].tolist(), *tokenizer.special}
+    assert losses[0] == losses[1] == pytest.approx(losses[2], rel=0.05)
+    assert learned[0] == learned[1]
+    assert own < learned[0]
+    assert len(learned[0]) == 96 < len(learned[2]) == tokenizer.vocab_size
+
+
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
 def test_the_asked_share_of_documents_is_cut_into_blanks(share: float, shard: Shard, tokenizer: Tokenizer) -> None:
     packed = text_rows(shard, tokenizer, recipe(blanks=share))

@@ -7,7 +7,7 @@ import pytest
 
 from trivium.config import resolve
 from trivium.model.shape import ModelConfig
-from trivium.plan import LADDER, LAWS, Budget, Machine, choose_shape, fitting_heads, vocabulary
+from trivium.plan import LADDER, LAWS, Budget, Machine, choose_shape, fitting_heads, multiplied, vocabulary
 from trivium.plan.ladder import MOST_TRIALS, shapes
 
 MACHINE = Machine("a machine", 2, 8 * 2**30, "float32", 4e11)
@@ -20,7 +20,7 @@ def timer(share: Callable[[ModelConfig], float]) -> Any:
 
     def ask(model: ModelConfig, rows: int, whole: int) -> float:
         asked.append(model)
-        return MACHINE.matmul_flops * share(model) / model.training_flop(1)
+        return MACHINE.matmul_flops * share(model) / multiplied(model).training_flop(1)
 
     ask.asked = asked  # type: ignore[attr-defined]
     return ask
@@ -36,8 +36,9 @@ def test_without_trials_the_rung_is_the_smallest_of_the_laws_best() -> None:
     law, found = LAWS["text"], {}
     for shape in shapes({}):
         model = resolve({"model": shape}).model
-        share = 0.4 * model.matrix_parameters / (model.matrix_parameters + 2e5)
-        tokens = int(3600 * 4e11 * share / model.training_flop(1))
+        worked = multiplied(model)
+        share = 0.4 * worked.matrix_parameters / (worked.matrix_parameters + 2e5)
+        tokens = int(3600 * 4e11 * share / worked.training_flop(1))
         found[model] = law.bits(model.matrix_parameters, law.bytes_in(tokens, model.vocab_size))
     best = resolve(settings).model
     assert choice.bits == pytest.approx(found[best])

@@ -35,10 +35,12 @@ ONE_THREAD = {"compute": {"threads": 1, "device": "cpu"}}
 
 
 def known_trials(
-    compute: Compute, minutes: float, flops: float, ranks: int
+    compute: Compute, minutes: float, flops: float, ranks: int, candidates: int | None
 ) -> Callable[[ModelConfig, int, int], float]:
     """Steps reach a third of the speed of large products; those of other numbers of rows than 16 a fifth."""
-    return lambda model, rows, whole: flops / (3 if rows == 16 else 5) / model.training_flop(1)
+    return lambda model, rows, whole: (
+        flops / (3 if rows == 16 else 5) / plan.multiplied(model, candidates).training_flop(1)
+    )
 
 
 @pytest.fixture(autouse=True)

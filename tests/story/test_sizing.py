@@ -37,8 +37,10 @@ def fast_with(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """Steps with so many rows at once are twice as fast as all others."""
 
     def fast(best: int) -> None:
-        def trials(compute: Compute, minutes: float, flops: float, ranks: int) -> plan.Timer:
-            return lambda model, rows, whole: flops * (0.4 if rows == best else 0.2) / model.training_flop(1)
+        def trials(compute: Compute, minutes: float, flops: float, ranks: int, candidates: int | None) -> plan.Timer:
+            return lambda model, rows, whole: (
+                flops * (0.4 if rows == best else 0.2) / plan.multiplied(model, candidates).training_flop(1)
+            )
 
         monkeypatch.setattr(sizing, "Trials", trials)
 
@@ -98,8 +100,10 @@ def test_compiling_gains_nothing_where_layers_are_cpp(monkeypatch: pytest.Monkey
 
 
 def test_a_little_faster_is_not_worth_another_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    def trials(compute: Compute, minutes: float, flops: float, ranks: int) -> plan.Timer:
-        return lambda model, rows, whole: flops * (0.202 if rows == 16 else 0.2) / model.training_flop(1)
+    def trials(compute: Compute, minutes: float, flops: float, ranks: int, candidates: int | None) -> plan.Timer:
+        return lambda model, rows, whole: (
+            flops * (0.202 if rows == 16 else 0.2) / plan.multiplied(model, candidates).training_flop(1)
+        )
 
     monkeypatch.setattr(sizing, "Trials", trials)
     assert chosen(PLAIN)[0].pretrain.microbatch_rows == 8
@@ -111,8 +115,10 @@ def test_rows_that_do_not_fit_when_they_are_tried_are_not_chosen(
 ) -> None:
     """Where none fits, as many as usual stay."""
 
-    def trials(compute: Compute, minutes: float, flops: float, ranks: int) -> plan.Timer:
-        return lambda model, rows, whole: 0.2 * flops / model.training_flop(1) if rows <= most else 0.0
+    def trials(compute: Compute, minutes: float, flops: float, ranks: int, candidates: int | None) -> plan.Timer:
+        return lambda model, rows, whole: (
+            0.2 * flops / plan.multiplied(model, candidates).training_flop(1) if rows <= most else 0.0
+        )
 
     monkeypatch.setattr(sizing, "Trials", trials)
     assert chosen(merge(PLAIN, KEPT_SHAPE))[0].pretrain.microbatch_rows == rows
@@ -226,7 +232,7 @@ def follow(width: int, tokens: float, *, context: int = 256, epochs: float = 1.0
 
 def test_steps_grow_with_all_that_is_read() -> None:
     usual = PretrainConfig()
-    assert follow(128, 4e6) == (8, usual.learning_rate, 0.0, usual.momentum)
+    assert follow(128, 4e6) == (8, usual.learning_rate, 0.0, usual.momentum, 0)
     assert follow(128, 16e6).rows_per_step == 16
     rows = [follow(128, tokens).rows_per_step for tokens in (1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e14)]
     assert rows == sorted(rows)

@@ -100,6 +100,8 @@ class PretrainConfig(OptimizerConfig):
     """steps, the first ones, on passages said twice; only fresh weights have it to learn"""
     bigrams: bool = True
     """whether fresh weights begin as a model of pairs of tokens, fitted to counts; not with tied embeddings"""
+    candidates: int = Field(0, ge=0)
+    """tokens that a micro-batch tells apart: its own, and others drawn in place of all; 0: the whole vocabulary"""
 
 
 class InstructConfig(OptimizerConfig):

@@ -4,8 +4,7 @@ P positions, N of them supervised, D width, V vocabulary.
 """
 
 import math
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -30,7 +29,12 @@ def next_token_loss(logits: Tensor, targets: Tensor, supervised: Tensor) -> Tens
 
 
 def linear_cross_entropy(
-    hidden: Tensor, weight: Tensor, targets: Tensor, supervised: Tensor, step: "Step | None" = None
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    supervised: Tensor,
+    step: "Step | None" = None,
+    offsets: Tensor | None = None,
 ) -> Tensor:
     """The cross-entropy of softmax(hidden weight^T), summed; what is never kept are the logits.
 
@@ -39,10 +43,11 @@ def linear_cross_entropy(
     targets     (P,) int64
     supervised  (N,) int64, the positions that count, each once
     step        `logits_gradient`, or another that does the same: compiled, or in C++
+    offsets     (V,) float32, what the logits count for more in the sum over all: where one token stands for several
     returns     () float32, nats
     Some positions at a time, each with its gradients at once: as in Hsu et al. 2024, arXiv:2410.10989
     """
-    found: Tensor = _LinearCrossEntropy.apply(hidden, weight, targets, supervised, step or logits_gradient)  # type: ignore[no-untyped-call]
+    found: Tensor = _LinearCrossEntropy.apply(hidden, weight, targets, supervised, step or logits_gradient, offsets)  # type: ignore[no-untyped-call]
     return found
 
 
@@ -61,16 +66,24 @@ def linear_logprobs(hidden: Tensor, weight: Tensor, targets: Tensor, step: "Step
     return found[: len(targets)]
 
 
-Step = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+class Step(Protocol):
+    def __call__(
+        self, hidden: Tensor, weight: Tensor, targets: Tensor, counted: Tensor, offsets: Tensor | None = None, /
+    ) -> tuple[Tensor, Tensor]: ...
 
 
-def logits_gradient(hidden: Tensor, weight: Tensor, targets: Tensor, counted: Tensor) -> tuple[Tensor, Tensor]:
+def logits_gradient(
+    hidden: Tensor, weight: Tensor, targets: Tensor, counted: Tensor, offsets: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Loss of some positions (N,) float32, and its gradient in their logits (N, V), in the dtype of hidden.
 
     counted  (N,) float32, what each is multiplied by
+    offsets  (V,) float32, as in `linear_cross_entropy`
     """
-    logprobs = (hidden @ weight.T).float().log_softmax(-1)
+    logits = (hidden @ weight.T).float()
+    logprobs = (logits if offsets is None else logits + offsets).log_softmax(-1)
     losses = -logprobs.gather(-1, targets[:, None])[:, 0]
+    losses = losses if offsets is None else losses + offsets[targets]
     is_target = torch.arange(len(weight), device=targets.device) == targets[:, None]
     gradient = logprobs.exp_().sub_(is_target.to(hidden.dtype)).mul_(counted[:, None])  # in place: there are many
     return losses * counted, gradient.to(hidden.dtype)
@@ -79,11 +92,13 @@ def logits_gradient(hidden: Tensor, weight: Tensor, targets: Tensor, counted: Te
 def in_few_sizes(step: Step) -> Step:
     """The step, which is compiled for each number of positions, on positions filled up to one of three."""
 
-    def filled(hidden: Tensor, weight: Tensor, targets: Tensor, counted: Tensor) -> tuple[Tensor, Tensor]:
+    def filled(
+        hidden: Tensor, weight: Tensor, targets: Tensor, counted: Tensor, offsets: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         count, most = len(hidden), positions_at_once(len(weight), on_cpu=hidden.device.type == "cpu")
         more = next(size for size in (most // 4, most // 2, most) if size >= count) - count
         rows = F.pad(hidden, (0, 0, 0, more))
-        losses, gradient = step(rows, weight, F.pad(targets, (0, more)), F.pad(counted, (0, more)))
+        losses, gradient = step(rows, weight, F.pad(targets, (0, more)), F.pad(counted, (0, more)), offsets)
         return losses[:count], gradient[:count]
 
     return filled
@@ -97,7 +112,15 @@ def positions_at_once(vocab_size: int, *, on_cpu: bool = True) -> int:
 
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, supervised: Tensor, step: Step) -> Tensor:
+    def forward(
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        targets: Tensor,
+        supervised: Tensor,
+        step: Step,
+        offsets: Tensor | None,
+    ) -> Tensor:
         chunk = positions_at_once(len(weight), on_cpu=hidden.device.type == "cpu")
         narrow = weight.to(hidden.dtype)
         total, to_weight = torch.zeros((), device=hidden.device), torch.zeros_like(weight)
@@ -105,7 +128,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         for places in supervised.split(chunk) if len(supervised) else ():
             some, counted = filled_up(places), filled_up(torch.ones(len(places), device=hidden.device))
             rows = hidden.index_select(0, some)
-            losses, gradient = step(rows, narrow, targets.index_select(0, some), counted)
+            losses, gradient = step(rows, narrow, targets.index_select(0, some), counted, offsets)
             total += losses.sum()
             to_hidden.index_copy_(0, places, input_gradient(gradient, narrow)[: len(places)])
             if ctx.needs_input_grad[1]:
@@ -114,9 +137,9 @@ class _LinearCrossEntropy(torch.autograd.Function):
         return total
 
     @staticmethod
-    def backward(ctx: Any, scale: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+    def backward(ctx: Any, scale: Tensor) -> tuple[Tensor, Tensor, None, None, None, None]:
         to_hidden, to_weight = ctx.saved_tensors
-        return to_hidden * scale.to(to_hidden.dtype), to_weight * scale, None, None, None
+        return to_hidden * scale.to(to_hidden.dtype), to_weight * scale, None, None, None, None
 
 
 class _LinearLogprobs(torch.autograd.Function):

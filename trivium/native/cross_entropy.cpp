@@ -16,18 +16,19 @@ extern "C" struct CrossEntropy {  // cross_entropy.py fills it in; the order of 
     const int64_t* targets;  // (positions)
     const float* counted;    // (positions): what each loss is multiplied by
     float* losses;           // (positions)
+    const float* offsets;    // (vocab_size): what the logits count for more in the sum over all; or none
 };
 
 // One position. Its probabilities are multiplied by `counted`; that of the target is lower by as much.
 template <class Number>
-float soften(Number* logits, int count, int64_t target, float counted, float* line) {
+float soften(Number* logits, int count, int64_t target, float counted, const float* offsets, float* line) {
     Vec most = splat(-INFINITY);
     for (int i = 0; i < count; i += lanes) {
-        const Vec x = take(logits + i);
+        const Vec x = offsets ? take(logits + i) + load(offsets + i) : take(logits + i);
         store(line + i, x);
         most = x > most ? x : most;
     }
-    const float top = largest(most), wanted = line[target];
+    const float top = largest(most), wanted = line[target] - (offsets ? offsets[target] : 0);
     Vec total = {};
     for (int i = 0; i < count; i += lanes) {
         const Vec e = exponential(load(line + i) - top);
@@ -49,7 +50,7 @@ void each(const CrossEntropy& c) {
         std::vector<float> line(count);
 #pragma omp for
         for (int64_t i = 0; i < c.positions; i++)
-            c.losses[i] = soften(logits + i * count, count, c.targets[i], c.counted[i], line.data());
+            c.losses[i] = soften(logits + i * count, count, c.targets[i], c.counted[i], c.offsets, line.data());
     }
 }
 }  // namespace

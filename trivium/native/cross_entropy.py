@@ -22,7 +22,7 @@ class CrossEntropyStruct(ctypes.Structure):
 
     _fields_ = (
         *((name, ctypes.c_int64) for name in ("bfloat16", "positions", "vocab_size")),
-        *((name, ctypes.c_void_p) for name in ("logits", "targets", "counted", "losses")),
+        *((name, ctypes.c_void_p) for name in ("logits", "targets", "counted", "losses", "offsets")),
     )
 
 
@@ -38,18 +38,22 @@ def serves(vocab_size: int, device: torch.device) -> bool:
     return fits and is_wanted() and not isinstance(library(), str)
 
 
-def logits_gradient(hidden: Tensor, weight: Tensor, targets: Tensor, counted: Tensor) -> tuple[Tensor, Tensor]:
+def logits_gradient(
+    hidden: Tensor, weight: Tensor, targets: Tensor, counted: Tensor, offsets: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Loss of some positions (N,) float32, and its gradient in their logits (N, V), in the dtype of hidden.
 
     hidden   (N, D) float32 or bfloat16
     weight   (V, D), likewise
     targets  (N,) int64
     counted  (N,) float32, what each is multiplied by
+    offsets  (V,) float32, what the logits count for more in the sum over all
     """
     logits, losses = hidden @ weight.T, torch.empty_like(counted)
-    found, pointers = library(), [x.data_ptr() for x in (logits, targets, counted, losses)]
+    given = [logits, targets, counted, losses, *([] if offsets is None else [offsets])]
+    found, pointers = library(), [each.data_ptr() for each in given]
     assert not isinstance(found, str), found
-    assert all(x.is_contiguous() for x in (logits, targets, counted))
+    assert all(each.is_contiguous() for each in given)
     assert logits.dtype in (torch.float32, torch.bfloat16), logits.dtype
     found.logits_gradient(CrossEntropyStruct(logits.dtype == torch.bfloat16, *logits.shape, *pointers))
     return losses, logits

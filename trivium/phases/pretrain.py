@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -23,6 +25,7 @@ from trivium.text.shards import Shard
 from trivium.text.split import evenly
 from trivium.text.tokenizer import Tokenizer
 from trivium.train.bigrams import begin_with_pairs
+from trivium.train.candidates import Candidates, draw, shares_of
 from trivium.train.optimizer import build_optimizers
 from trivium.train.phase import Metrics, Objective, Phase
 
@@ -37,7 +40,7 @@ def build(
     tokenizer: Tokenizer,
     shard: Shard,
     held_out: Sequence[NDArray[np.int32]],
-    objective: Objective[TokenBatch],
+    objective: "NextToken",
     compute: Compute,
     world: World,
 ) -> Phase[TokenBatch]:
@@ -64,7 +67,7 @@ def build(
     return Phase(
         name="pretrain",
         model=model,
-        objective=objective,
+        objective=among_candidates(objective, settings.candidates, model.config.vocab_size, tokenizer, shard),
         batches=batches,
         evaluate=evaluate,
         optimizers=build_optimizers(model, settings),
@@ -72,6 +75,20 @@ def build(
         evaluations=recipe.evaluate.along_the_way,
         ahead=True,
     )
+
+
+def among_candidates(
+    objective: "NextToken", count: int, vocab_size: int, tokenizer: Tokenizer, shard: Shard
+) -> Objective[TokenBatch]:
+    """The objective, of micro-batches that tell so many tokens apart."""
+    if not 0 < count < vocab_size:
+        return objective
+    shares = shares_of(some_text(shard, PAIRED_TOKENS), tokenizer.special, vocab_size)
+
+    def narrowed(model: Transformer, batch: TokenBatch) -> tuple[Tensor, Metrics]:
+        return objective(model, batch, draw(batch.targets[batch.supervised], shares, count))
+
+    return narrowed
 
 
 def fresh(recipe: Recipe, shard: Shard, compute: Compute, world: World) -> Transformer:
@@ -143,7 +160,13 @@ def _generator(*parts: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(np.random.SeedSequence(parts)))
 
 
-def next_token_objective(compute: Compute) -> Objective[TokenBatch]:
+class NextToken(Protocol):
+    def __call__(
+        self, model: Transformer, batch: TokenBatch, among: Candidates | None = None, /
+    ) -> tuple[Tensor, Metrics]: ...
+
+
+def next_token_objective(compute: Compute) -> NextToken:
     """Cross-entropy of every supervised target of packed rows, compiled where that was asked for.
 
     On the processor one layer is compiled, and serves all: compiling takes no longer for deep models, and what is
@@ -153,13 +176,17 @@ def next_token_objective(compute: Compute) -> Objective[TokenBatch]:
     by_torch = in_few_sizes(compute.compile(logits_gradient)) if compute.compiled else logits_gradient
     through = compute.compile(read) if on_gpu else partial(read, run=compute.compile(run_layer))
 
-    def objective(model: Transformer, batch: TokenBatch) -> tuple[Tensor, Metrics]:
+    def objective(model: Transformer, batch: TokenBatch, among: Candidates | None = None, /) -> tuple[Tensor, Metrics]:
         supervised = compute.send(batch.supervised.flatten().nonzero()[:, 0])  # a GPU would be waited for to find them
         here = TokenBatch(*map(compute.send, batch))
         with compute.autocast():
             hidden = through(model, here.tokens, here.positions, model.document_mask(here.documents))
-        seen, weight = hidden.flatten(0, 1).to(compute.dtype), model.lm_head.weight
+        seen, weight, targets, offsets = hidden.flatten(0, 1), model.lm_head.weight, here.targets.flatten(), None
+        if among:
+            tokens, offsets = map(compute.send, among)
+            weight = weight.index_select(0, tokens)
+            targets = torch.searchsorted(tokens, targets).clamp_max_(len(tokens) - 1)  # where nothing counts
         step = cross_entropy.logits_gradient if cross_entropy.serves(len(weight), seen.device) else by_torch
-        return linear_cross_entropy(seen, weight, here.targets.flatten(), supervised, step), {}
+        return linear_cross_entropy(seen.to(compute.dtype), weight, targets, supervised, step, offsets), {}
 
     return objective

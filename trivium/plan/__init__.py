@@ -44,7 +44,7 @@ from trivium.plan.ladder import (
 from trivium.plan.machine import Machine, machine_name, measure_machine
 from trivium.plan.memory import peak_memory
 from trivium.plan.scaling import LAWS, Law, Leap, more_bytes_in
-from trivium.plan.steps import Follow, follow
+from trivium.plan.steps import Follow, choose_candidates, follow, multiplied
 
 __all__ = [
     "COMPILE_FROM_MINUTES",
@@ -68,6 +68,7 @@ __all__ = [
     "Pace",
     "Timer",
     "Trial",
+    "choose_candidates",
     "choose_echoes",
     "choose_exam",
     "choose_pairs",
@@ -79,6 +80,7 @@ __all__ = [
     "machine_name",
     "measure_machine",
     "more_bytes_in",
+    "multiplied",
     "open_keys",
     "peak_memory",
     "set_default",

@@ -14,6 +14,7 @@ from trivium.config import PretrainConfig, Settings, merge, resolve
 from trivium.model.shape import ModelConfig
 from trivium.plan.machine import Machine
 from trivium.plan.scaling import LAWS
+from trivium.plan.steps import multiplied
 
 # (num_layers, width), SwiGLU of three widths; the last ones are the sizes of GPT-2 small and medium, and 1.3 billion
 LADDER = (
@@ -144,15 +145,23 @@ class Reckoner:
         """Of the speed of large products that plain steps reach: measured, or as its nearest measured neighbour."""
         ran = [tried for tried, trial in self.speeds.items() if trial.tokens_per_second]
         if not ran:
-            return usual_share(model)
+            return usual_share(self.multiplied(model))
         near = min(ran, key=lambda tried: abs(log(tried.matrix_parameters / model.matrix_parameters)))
-        measured = self.speeds[near].tokens_per_second * near.training_flop(1) / self.budget.machine.matmul_flops
-        return measured * usual_share(model) / usual_share(near)
+        measured = (
+            self.speeds[near].tokens_per_second
+            * self.multiplied(near).training_flop(1)
+            / self.budget.machine.matmul_flops
+        )
+        return measured * usual_share(self.multiplied(model)) / usual_share(self.multiplied(near))
 
     def tokens(self, model: ModelConfig) -> int:
         flops = self.budget.machine.matmul_flops * self.share(model) * (COMPILED_GAIN if self.budget.compiled else 1.0)
-        in_time = self.budget.seconds * flops / model.training_flop(1)
+        in_time = self.budget.seconds * flops / self.multiplied(model).training_flop(1)
         return int(max(self.per_step(model), min(in_time, self.said(model) or inf)))
+
+    def multiplied(self, model: ModelConfig) -> ModelConfig:
+        """What a step's time depends on."""
+        return multiplied(model, self.pretrain.get("candidates"))
 
     def said(self, model: ModelConfig) -> int:
         """Tokens of the recipe's steps; 0 where they are open."""

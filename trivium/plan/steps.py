@@ -1,5 +1,5 @@
-"""How large a step is and how long it is remembered, how fast embeddings follow it and what pulls the matrices back,
-from all that will be read."""
+"""How large a step is and how long it is remembered, how fast embeddings follow it, what pulls the matrices back, and
+how many tokens it tells apart, from all that will be read."""
 
 from math import log2
 from typing import NamedTuple
@@ -13,6 +13,8 @@ STEP_POWER = 0.4
 FEWEST_ROWS, MOST_STEP = 8, 2**19  # rows in a step, and tokens
 FEWEST_REMEMBERED, MOST_REMEMBERED = 1 / (1 - USUAL.momentum), 20.0  # steps
 REMEMBERED = 1 / 400  # of all steps
+CANDIDATES, FEWEST_LEFT_OUT = 1024, 3072  # tokens; micro-batches of 8 rows of 256 have some 600 different ones
+HEAVY = 0.25  # is an output matrix of more than that share of what is multiplied
 DECAY_FROM_EPOCHS, DECAY_OF_AN_EPOCH, MOST_DECAY = 2.0, 0.1, 1.0
 
 
@@ -23,6 +25,7 @@ class Follow(NamedTuple):
     learning_rate: float
     weight_decay: float
     momentum: float
+    candidates: int
 
 
 def follow(model: ModelConfig, tokens: float, epochs: float = 1.0) -> Follow:
@@ -44,7 +47,22 @@ def follow(model: ModelConfig, tokens: float, epochs: float = 1.0) -> Follow:
     decay = min(MOST_DECAY, DECAY_OF_AN_EPOCH * epochs) if epochs >= DECAY_FROM_EPOCHS else USUAL.weight_decay
     steps = tokens / (rows * model.context_length)
     remembered = min(MOST_REMEMBERED, max(FEWEST_REMEMBERED, REMEMBERED * steps))
-    return Follow(int(rows), _plain(rate), _plain(decay), _plain(1 - 1 / remembered))
+    return Follow(int(rows), _plain(rate), _plain(decay), _plain(1 - 1 / remembered), choose_candidates(model))
+
+
+def choose_candidates(model: ModelConfig) -> int:
+    """Tokens that a micro-batch tells apart; 0: all. What they are good for: docs/results.md."""
+    is_heavy = model.vocab_size * model.width > HEAVY * model.matrix_parameters
+    return CANDIDATES if is_heavy and model.vocab_size >= CANDIDATES + FEWEST_LEFT_OUT else 0
+
+
+def multiplied(model: ModelConfig, candidates: int | None = None) -> ModelConfig:
+    """The model with an output matrix as large as phase I's steps multiply with.
+
+    candidates  that are told apart; 0: all; None: as many as the dial would
+    """
+    known = choose_candidates(model) if candidates is None else candidates
+    return model.model_copy(update={"vocab_size": known or model.vocab_size})
 
 
 def _plain(value: float) -> float:

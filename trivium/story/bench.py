@@ -27,6 +27,7 @@ from trivium.native import layer as native
 from trivium.phases.pretrain import next_token_objective
 from trivium.plan import Machine, measure_machine
 from trivium.show import Show
+from trivium.train.candidates import Candidates
 from trivium.train.loop import train
 from trivium.train.optimizer import build_optimizers
 from trivium.train.phase import Phase
@@ -47,6 +48,7 @@ class Size(NamedTuple):
     model: ModelConfig
     rows: int  # in a step
     at_once: int
+    candidates: int = 0  # tokens that a micro-batch tells apart; 0: all
 
 
 def _size(layers: int, width: int, heads: int, mlp_width: int, vocabulary: int, length: int, rows: int) -> Size:
@@ -131,11 +133,13 @@ def training_speed(model: Transformer, size: Size, compute: Compute, *, steps: i
 def step_times(model: Transformer, size: Size, compute: Compute, *, steps: int) -> list[float]:
     """Seconds of each whole step, optimizer included, on random tokens."""
     settings = PretrainConfig(steps=steps, rows_per_step=size.rows, microbatch_rows=size.at_once)
+    objective, known = next_token_objective(compute), size.candidates or size.model.vocab_size
+    among = Candidates(torch.arange(known), torch.zeros(known)) if size.candidates else None
     rows = [random_rows(size) for _ in range(size.rows // size.at_once)]
     phase = Phase(
         name="bench",
         model=model,
-        objective=next_token_objective(compute),
+        objective=lambda model, batch: objective(model, batch, among),
         batches=lambda step: rows,
         evaluate=dict,
         optimizers=build_optimizers(model, settings),
@@ -152,7 +156,7 @@ def step_times(model: Transformer, size: Size, compute: Compute, *, steps: int) 
 def random_rows(size: Size) -> TokenBatch:
     """Random tokens, three documents to a row, every token a target."""
     length = size.model.context_length
-    tokens = torch.randint(size.model.vocab_size, (size.at_once, length))
+    tokens = torch.randint(size.candidates or size.model.vocab_size, (size.at_once, length))
     places = torch.arange(length).expand(size.at_once, -1)
     return TokenBatch(
         tokens, tokens.roll(-1, 1), torch.ones_like(tokens, dtype=torch.bool), places, places * 3 // length

@@ -157,7 +157,8 @@ def seconds_per_step(name: str, recipe: Recipe, dial: Dial) -> float:
     """From the operations of a step and the speed that training reaches, phases I and II compiled or not."""
     compiled = gains_by_compiling(recipe) and name in ("pretrain", "instruct")
     rows, length = layout_of(name, recipe)
-    flop = recipe.model.model_copy(update={"context_length": length}).training_flop(rows * length)
+    model = recipe.model.model_copy(update={"context_length": length})
+    flop = plan.multiplied(model, recipe.pretrain.candidates if name == "pretrain" else 0).training_flop(rows * length)
     cost = ALIGN_COST if name == "align" else 1.0
     return cost * flop / dial.flops(compiled=compiled)
 

@@ -47,7 +47,8 @@ def choose_before(settings: Settings, dial: plan.Dial, compute: Compute, ranks: 
         unique=text_there_is(settings, recipe),
         lifetime=1.0 if dial.through == "pretrain" else 1 + plan.SHARES["instruct"] / plan.SHARES["pretrain"],
     )
-    timer = Trials(compute, dial.minutes, dial.machine.matmul_flops, ranks)
+    apart = settings.get("pretrain", {}).get("candidates")
+    timer = Trials(compute, dial.minutes, dial.machine.matmul_flops, ranks, apart)
     settings, choice = plan.choose_shape(
         settings, budget, timer=timer, fits=lambda chosen: _fits(narrowed(chosen, dial), dial.machine)
     )

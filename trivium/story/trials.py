@@ -4,6 +4,7 @@ import time
 
 import torch
 
+from trivium import plan
 from trivium.compute import Compute
 from trivium.model.shape import ModelConfig
 from trivium.model.transformer import Transformer, initialise
@@ -24,15 +25,18 @@ class Trials:
     and makes neighbours faster alike.
     """
 
-    def __init__(self, compute: Compute, minutes: float, flops: float, ranks: int = 1) -> None:
+    def __init__(
+        self, compute: Compute, minutes: float, flops: float, ranks: int = 1, candidates: int | None = None
+    ) -> None:
         """
-        flops  of large products, per second: what a trial will take is reckoned from it, until one was made
-        ranks  that train together; all of them try
+        flops       of large products, per second: what a trial will take is reckoned from it, until one was made
+        ranks       that train together; all of them try
+        candidates  tokens that the recipe tells apart; None: as many as the dial would
         """
         self.compute = compute._replace(compiled=False)
         self.left = min(MOST_SECONDS, SHARE * 60 * minutes) if minutes >= FROM_MINUTES else 0.0
         self.kept = FOR_OTHERS * self.left
-        self.flops, self.warm, self.ranks = flops / ranks / 3, False, ranks
+        self.flops, self.warm, self.ranks, self.candidates = flops / ranks / 3, False, ranks, candidates
         self.timed: set[tuple[ModelConfig, int]] = set()
 
     def __call__(self, model: ModelConfig, at_once: int, rows: int) -> float | None:
@@ -40,7 +44,7 @@ class Trials:
 
         at_once, rows  computed at once, and in a step
         """
-        flop = model.training_flop(STEPS * rows * model.context_length)
+        flop = plan.multiplied(model, self.candidates).training_flop(STEPS * rows * model.context_length)
         again = (model, at_once) in self.timed
         if flop / self.flops > self.left - (self.kept if again else 0.0):
             return None
@@ -50,7 +54,8 @@ class Trials:
             self.warm = True
         begun = time.perf_counter()
         try:
-            seconds = self._seconds(Size(model, rows, at_once))
+            apart = plan.choose_candidates(model) if self.candidates is None else self.candidates
+            seconds = self._seconds(Size(model, rows, at_once, apart))
         except torch.OutOfMemoryError:
             return 0.0
         finally:
