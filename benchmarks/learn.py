@@ -3,13 +3,13 @@
     python benchmarks/learn.py DATA [--minutes 3] [--on tinyworld chilit] [--keep FILE] [--json] [--quick]
 
 DATA holds pre_chilit/docs.jsonl.gz. The baseline is the same code with the choices that everybody begins with: AdamW
-for every weight, weights drawn with spread 0.02 and nothing started at zero or from counts, tied embeddings, a
-learning rate that falls all the way, no blanks and no passages said twice. It begins at the size and the vocabulary
-that the dial chooses for that time; then its learning rate, its size, its vocabulary, the rate again and the rows of
-its steps are changed by one place at a time until both neighbours are worse. Ours is tuned no further, and its steps
-are timed beside the baseline's best, for the speed of a machine drifts. How long ours takes to the baseline's bits per
-byte follows from runs of shorter and shorter time, each with its learning rate brought down to zero. What FILE knows
-already is not done again.
+for every weight, weights drawn with spread 0.02 and nothing started at zero or from counts, tied embeddings, a learning
+rate that falls all the way, no blanks, no passages said twice, a softmax over all tokens. It begins at the size and the
+vocabulary that the dial chooses for that time; then its learning rate, its size, its vocabulary, the rate again and the
+rows of its steps are changed by one place at a time until both neighbours are worse. Ours is tuned no further, and its
+steps are timed beside the baseline's best, for the speed of a machine drifts. How long ours takes to the baseline's
+bits per byte follows from runs of shorter and shorter time, each with its learning rate brought down to zero. What FILE
+knows already is not done again.
 """
 
 import argparse

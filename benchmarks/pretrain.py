@@ -1,6 +1,6 @@
 """Tokens per second of pretraining: ours beside transformers' plain loop and its Trainer, the same shapes and text.
 
-    python benchmarks/pretrain.py [--json] [--quick]
+    python benchmarks/pretrain.py [--sizes S M] [--json] [--quick]
 
 A step is 4,096 tokens in rows of 256, data and optimizer included; ours is the whole phase I, with isolated documents,
 blanks and Muon. Peers run Qwen3 in the same shape with AdamW (fused), eager and compiled, in bfloat16 where the
@@ -344,6 +344,7 @@ def show(name: str, found: Found) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sizes", nargs="+", choices=list(SHAPES), default=list(SHAPES))
     parser.add_argument("--quick", action="store_true", help="S alone, few settings of the peers, fewer repeats")
     parser.add_argument("--json", action="store_true")
     chosen = parser.parse_args()
@@ -355,7 +356,7 @@ def main() -> int:
         compute = prepare(
             resolve({"compute": {"compile": compiles()}}).compute, torch.device("cpu"), Path(folder) / "cache"
         )
-        for name in ["S"] if chosen.quick else SHAPES:
+        for name in ["S"] if chosen.quick else chosen.sizes:
             text = Text.learned(SHAPES[name]["vocab_size"], Path(folder) / name)
             found = compare(text, SHAPES[name], compute, quick=chosen.quick)
             result[name] = summary(found)

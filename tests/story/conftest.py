@@ -35,6 +35,7 @@ context_length = 96
 steps = 8
 rows_per_step = 2
 microbatch_rows = 1
+candidates = 160
 [instruct]
 steps = 8
 rows_per_step = 2
