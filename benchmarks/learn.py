@@ -107,18 +107,23 @@ def baseline(school: School, minutes: float, *, like: Way, order: Sequence[str])
     """Runs from one choice to the best that is near.
 
     like  whose size and vocabulary it begins with
+
+    Steps of each are timed beside the first one's, which alone are timed for themselves: the speed of a machine drifts.
     """
-    pace: dict[Choice, float] = {}
+    words = WORDS.index(like.settings["model"]["vocab_size"])
+    first = Choice(RATES.index(2e-3), rung_of(like), words, ROWS.index(16))
+    usual = first.way(school.corpus)
+    pace = {first._replace(rate=0): school.paces([usual])[usual.name]}  # whatever the rate, steps take as long
     found: dict[Choice, Learned] = {}
 
     def learn(choice: Choice) -> None:
-        way, alike = choice.way(school.corpus), choice._replace(rate=0)  # whose steps take as long
+        way, alike = choice.way(school.corpus), choice._replace(rate=0)
         if alike not in pace:
-            pace[alike] = school.paces([way])[way.name]
+            beside = school.paces([usual, way])
+            pace[alike] = pace[first._replace(rate=0)] * beside[way.name] / beside[usual.name]
         found[choice] = school.learn(way, minutes, pace[alike])
 
-    words = WORDS.index(like.settings["model"]["vocab_size"])
-    learn(Choice(RATES.index(2e-3), rung_of(like), words, ROWS.index(16)))
+    learn(first)
     for what in order:
         while fresh := [each for each in min(found, key=lambda c: found[c].bits).near(what) if each not in found]:
             for each in fresh:
