@@ -70,6 +70,19 @@ def test_ranks_share_the_rows_of_a_step_and_leave_none_out(
         assert sorted(shared) == sorted(rows(whole.batches(step)))
 
 
+def test_of_a_long_document_its_middle_is_measured_along_the_way(
+    shard: Shard, tokenizer: Tokenizer, small_model: MakeModel
+) -> None:
+    objective, model = next_token_objective(COMPUTE), small_model(vocab_size=tokenizer.vocab_size)
+    long = shard.document(0).repeat(100)[: 3 * pretrain.GLANCED]
+    documents = [long, long[pretrain.GLANCED : 2 * pretrain.GLANCED], long[: pretrain.GLANCED]]
+    whole, middle, start = (
+        pretrain.build(recipe(), model, tokenizer, shard, [each], objective, COMPUTE, alone()).evaluate()
+        for each in documents
+    )
+    assert whole == middle != start
+
+
 def test_a_micro_batch_teaches_its_own_tokens_and_as_many_others_as_were_asked_for(
     shard: Shard, tokenizer: Tokenizer, small_model: MakeModel
 ) -> None:

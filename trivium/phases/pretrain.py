@@ -30,7 +30,7 @@ from trivium.train.optimizer import build_optimizers
 from trivium.train.phase import Metrics, Objective, Phase
 
 SLACK = 8  # tokens kept free in a row for what cutting a blank may add
-GLANCE = 48  # held-out documents measured along the way
+GLANCE, GLANCED = 48, 512  # held-out documents measured along the way, and tokens of each, from its middle
 ECHOED_TOKENS, PAIRED_TOKENS = 1_000_000, 4_000_000  # of which passages are said twice, and pairs are counted, roughly
 
 
@@ -60,7 +60,8 @@ def build(
         return text(step)
 
     def evaluate() -> dict[str, float]:
-        glance = document_batches(evenly(held_out, GLANCE), tokenizer, row_length=recipe.model.context_length)
+        seen = [middle(ids, GLANCED) for ids in evenly(held_out, GLANCE)]
+        glance = document_batches(seen, tokenizer, row_length=recipe.model.context_length)
         plain = whole_model(model, world)
         return {"bits_per_byte": surprise(plain, glance, tokenizer, compute).bits_per_byte}
 
@@ -75,6 +76,12 @@ def build(
         evaluations=recipe.evaluate.along_the_way,
         ahead=True,
     )
+
+
+def middle(ids: NDArray[np.int32], most: int) -> NDArray[np.int32]:
+    """So many tokens of a document, or all."""
+    start = max(0, len(ids) - most) // 2
+    return ids[start : start + most]
 
 
 def among_candidates(
