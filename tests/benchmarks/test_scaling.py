@@ -10,8 +10,10 @@ LEAP = Leap(0.05, 2e10, 0.6, 8.0)
 
 
 def lesson(parameters: int, tokens: int, law: Law = TRUE) -> dict[str, float]:
-    bits = law.bits(parameters, tokens * law.bytes_per_token)
-    return {"parameters": parameters, "tokens": tokens, "rows": 16, "bytes_per_token": 4.0, "bits": bits}
+    """In a vocabulary whose tokens are longer than those that the law speaks of."""
+    bits, length = law.bits(parameters, law.bytes_in(tokens, 8192)), law.bytes_in(1, 8192)
+    model = {"parameters": parameters, "vocab_size": 8192, "bytes_per_token": length}
+    return {**model, "tokens": tokens, "rows": 16, "bits": bits}
 
 
 def test_the_law_of_lessons_that_obey_it_is_found_again() -> None:
