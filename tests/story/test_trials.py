@@ -30,6 +30,12 @@ def test_several_ranks_are_as_many_times_as_fast(monkeypatch: pytest.MonkeyPatch
     assert Trials(COMPUTE, 10.0, 1e12, ranks=4)(MODEL, 2, 4) == 4 * 4 * 32 / 0.5
 
 
+@pytest.mark.parametrize("candidates", [None, 0, 48, 300, 10_000])
+def test_as_many_tokens_as_are_said_are_told_apart(candidates: int | None) -> None:
+    """More than there are: all."""
+    assert Trials(COMPUTE, 10.0, 1e11, candidates=candidates)(MODEL, 2, 4)
+
+
 def test_a_run_under_a_minute_tries_nothing() -> None:
     assert Trials(COMPUTE, minutes=0.9, flops=1e20)(MODEL, 2, 4) is None
 

@@ -147,12 +147,9 @@ class Reckoner:
         if not ran:
             return usual_share(self.multiplied(model))
         near = min(ran, key=lambda tried: abs(log(tried.matrix_parameters / model.matrix_parameters)))
-        measured = (
-            self.speeds[near].tokens_per_second
-            * self.multiplied(near).training_flop(1)
-            / self.budget.machine.matmul_flops
-        )
-        return measured * usual_share(self.multiplied(model)) / usual_share(self.multiplied(near))
+        asked, timed = self.multiplied(model), self.multiplied(near)
+        measured = self.speeds[near].tokens_per_second * timed.training_flop(1) / self.budget.machine.matmul_flops
+        return measured * usual_share(asked) / usual_share(timed)
 
     def tokens(self, model: ModelConfig) -> int:
         flops = self.budget.machine.matmul_flops * self.share(model) * (COMPILED_GAIN if self.budget.compiled else 1.0)

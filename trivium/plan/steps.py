@@ -62,7 +62,7 @@ def multiplied(model: ModelConfig, candidates: int | None = None) -> ModelConfig
     candidates  that are told apart; 0: all; None: as many as the dial would
     """
     known = choose_candidates(model) if candidates is None else candidates
-    return model.model_copy(update={"vocab_size": known or model.vocab_size})
+    return model.model_copy(update={"vocab_size": min(known or model.vocab_size, model.vocab_size)})
 
 
 def _plain(value: float) -> float:

@@ -48,7 +48,7 @@ class Size(NamedTuple):
     model: ModelConfig
     rows: int  # in a step
     at_once: int
-    candidates: int = 0  # tokens that a micro-batch tells apart; 0: all
+    candidates: int = 0  # tokens that a micro-batch tells apart; 0: all, as are that many
 
 
 def _size(layers: int, width: int, heads: int, mlp_width: int, vocabulary: int, length: int, rows: int) -> Size:
@@ -133,8 +133,9 @@ def training_speed(model: Transformer, size: Size, compute: Compute, *, steps: i
 def step_times(model: Transformer, size: Size, compute: Compute, *, steps: int) -> list[float]:
     """Seconds of each whole step, optimizer included, on random tokens."""
     settings = PretrainConfig(steps=steps, rows_per_step=size.rows, microbatch_rows=size.at_once)
-    objective, known = next_token_objective(compute), size.candidates or size.model.vocab_size
-    among = Candidates(torch.arange(known), torch.zeros(known)) if size.candidates else None
+    objective, known = next_token_objective(compute), size.candidates
+    narrowed = 0 < known < size.model.vocab_size
+    among = Candidates(torch.arange(known), torch.zeros(known)) if narrowed else None
     rows = [random_rows(size) for _ in range(size.rows // size.at_once)]
     phase = Phase(
         name="bench",

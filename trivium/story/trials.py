@@ -44,7 +44,8 @@ class Trials:
 
         at_once, rows  computed at once, and in a step
         """
-        flop = plan.multiplied(model, self.candidates).training_flop(STEPS * rows * model.context_length)
+        worked = plan.multiplied(model, self.candidates)
+        flop = worked.training_flop(STEPS * rows * model.context_length)
         again = (model, at_once) in self.timed
         if flop / self.flops > self.left - (self.kept if again else 0.0):
             return None
@@ -54,8 +55,7 @@ class Trials:
             self.warm = True
         begun = time.perf_counter()
         try:
-            apart = plan.choose_candidates(model) if self.candidates is None else self.candidates
-            seconds = self._seconds(Size(model, rows, at_once, apart))
+            seconds = self._seconds(Size(model, rows, at_once, worked.vocab_size))
         except torch.OutOfMemoryError:
             return 0.0
         finally:
