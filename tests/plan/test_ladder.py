@@ -7,7 +7,17 @@ import pytest
 
 from trivium.config import resolve
 from trivium.model.shape import ModelConfig
-from trivium.plan import LADDER, LAWS, Budget, Machine, choose_shape, fitting_heads, multiplied, vocabulary
+from trivium.plan import (
+    LADDER,
+    LAWS,
+    Budget,
+    Machine,
+    choose_candidates,
+    choose_shape,
+    fitting_heads,
+    multiplied,
+    vocabulary,
+)
 from trivium.plan.ladder import MOST_TRIALS, shapes
 
 MACHINE = Machine("a machine", 2, 8 * 2**30, "float32", 4e11)
@@ -117,6 +127,8 @@ def test_rungs_grow(law: str) -> None:
     models = [resolve({"model": shape}).model for shape in shapes({}, law)]
     sizes = [model.matrix_parameters for model in models]
     assert sizes == sorted(set(sizes))
+    if law == "tinyworld":  # which has few words
+        assert all(model.vocab_size * model.width < model.matrix_parameters / 2 for model in models[2:])
     assert all(model.head_dim in (32, 64, 128) for model in models[2:])
     assert fitting_heads(2048, 1) == 16
 
@@ -127,6 +139,28 @@ def test_a_vocabulary_follows_the_text() -> None:
     assert [vocabulary(128, unique=size) for size in (0, 1e5, 2.5e6, 8.2e6, 1e9)] == [1024, 1024, 2048, 8192, 8192]
     assert next(shapes({}, unique=3e6))["vocab_size"] == 2048
     assert next(shapes({"vocab_size": 5000}, unique=3e6))["vocab_size"] == 5000
+
+
+@pytest.mark.parametrize(
+    ("layers", "width", "words", "candidates"),
+    [
+        (3, 96, 8192, 1024),
+        (3, 96, 4096, 1024),
+        (3, 96, 2048, 0),
+        (6, 384, 8192, 0),
+        (3, 96, 32_768, 0),
+        (28, 1024, 151_936, 0),
+    ],
+)
+def test_some_tokens_are_told_apart_where_the_output_matrix_is_heavy(
+    layers: int, width: int, words: int, candidates: int
+) -> None:
+    """And where that was measured: not in the vocabularies of others' weights."""
+    shape = next(shapes({"num_layers": layers, "width": width, "vocab_size": words}))
+    model = resolve({"model": {**shape, "mlp_width": 3 * width}}).model
+    assert choose_candidates(model) == candidates
+    assert multiplied(model).vocab_size == (candidates or words)
+    assert multiplied(model, 0) == multiplied(model, 10**6) == model
 
 
 def test_hours_of_a_gpu_end_at_hundreds_of_millions() -> None:

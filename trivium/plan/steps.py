@@ -13,7 +13,8 @@ STEP_POWER = 0.4
 FEWEST_ROWS, MOST_STEP = 8, 2**19  # rows in a step, and tokens
 FEWEST_REMEMBERED, MOST_REMEMBERED = 1 / (1 - USUAL.momentum), 20.0  # steps
 REMEMBERED = 1 / 400  # of all steps
-CANDIDATES, FEWEST_LEFT_OUT = 1024, 3072  # tokens; micro-batches of 8 rows of 256 have some 600 different ones
+CANDIDATES = 1024  # tokens: micro-batches of 8 rows of 256 have some 600 different ones ...
+FEWEST_KNOWN, MOST_KNOWN = 4096, 8192  # ... of vocabularies of such sizes: of more, each would stand for too many
 HEAVY = 0.25  # is an output matrix of more than that share of what is multiplied
 DECAY_FROM_EPOCHS, DECAY_OF_AN_EPOCH, MOST_DECAY = 2.0, 0.1, 1.0
 
@@ -53,7 +54,7 @@ def follow(model: ModelConfig, tokens: float, epochs: float = 1.0) -> Follow:
 def choose_candidates(model: ModelConfig) -> int:
     """Tokens that a micro-batch tells apart; 0: all. What they are good for: docs/results.md."""
     is_heavy = model.vocab_size * model.width > HEAVY * model.matrix_parameters
-    return CANDIDATES if is_heavy and model.vocab_size >= CANDIDATES + FEWEST_LEFT_OUT else 0
+    return CANDIDATES if is_heavy and FEWEST_KNOWN <= model.vocab_size <= MOST_KNOWN else 0
 
 
 def multiplied(model: ModelConfig, candidates: int | None = None) -> ModelConfig:
