@@ -146,7 +146,7 @@ def dial(school: School, minutes: float, machine: plan.Machine) -> Way:
     chosen, choice = plan.choose_shape({"model": {"context_length": CONTEXT}}, budget, timer=timer)
     layers, width = chosen["model"]["num_layers"], chosen["model"]["width"]
     ours = text.shape(layers, width)
-    following = plan.follow(resolve(ours).model, choice.tokens)._asdict()
+    following = plan.follow(resolve(ours).model, choice.tokens, choice.epochs)._asdict()
     words = ours["model"]["vocab_size"]
     return Way(f"{layers} layers of {width}, {words:,} tokens", merge(ours, {"pretrain": following}))
 

@@ -35,7 +35,7 @@ from trivium.train.loop import train
 from trivium.train.optimizer import build_optimizers
 from trivium.train.phase import Metrics, Objective, Phase
 
-SHAPES = ((4, 128), (6, 256), (6, 384))  # num_layers, width
+SHAPES = ((4, 128, 2048), (6, 256, 4096), (6, 384, 8192))  # num_layers, width, vocab_size
 PRECISIONS = ("float32", "bfloat16")
 STEPS = 2  # the second one has optimizer state
 
@@ -44,6 +44,7 @@ class Case(NamedTuple):
     phase: str  # pretrain or align
     num_layers: int
     width: int
+    vocab_size: int
     rows: int  # at once
     length: int  # positions of each
     precision: str
@@ -59,7 +60,7 @@ class Case(NamedTuple):
         width = self.width
         heads = plan.fitting_heads(width, 1)
         shape = {"num_layers": self.num_layers, "width": width, "mlp_width": 3 * width, "context_length": self.length}
-        shape |= {"num_heads": heads, "num_kv_heads": heads, "vocab_size": plan.vocabulary(width)}
+        shape |= {"num_heads": heads, "num_kv_heads": heads, "vocab_size": self.vocab_size}
         rows = {"rows_per_step": self.rows, "microbatch_rows": self.rows}
         compute = {"device": "cpu", "precision": self.precision, "compile": self.compiled, "threads": 1}
         return resolve({"model": shape, "compute": compute, "pretrain": rows, "align": rows})
@@ -71,12 +72,12 @@ class Case(NamedTuple):
 
 
 def cases(*, quick: bool) -> Iterator[Case]:
-    for layers, width in SHAPES[: 1 if quick else None]:
+    for layers, width, words in SHAPES[: 1 if quick else None]:
         for precision in PRECISIONS[: 1 if quick else None]:
             for compiled in (False, True):
-                yield Case("pretrain", layers, width, 16, 256, precision, compiled)
+                yield Case("pretrain", layers, width, words, 16, 256, precision, compiled)
             for length in (80, 256):
-                yield Case("align", layers, width, 128, length, precision, False)
+                yield Case("align", layers, width, words, 128, length, precision, False)
 
 
 def random_phase(case: Case, compute: Compute) -> Phase[TokenBatch]:
