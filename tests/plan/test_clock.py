@@ -7,6 +7,9 @@ from trivium import plan
 LOOK = plan.Look("pretrain", steps=100, flat=0.5, begun=10.0, end=60.0)
 
 
+EVEN = [0.5] * 25  # seconds of each step so far
+
+
 @pytest.mark.parametrize(
     ("spent", "steps"),
     [
@@ -14,29 +17,39 @@ LOOK = plan.Look("pretrain", steps=100, flat=0.5, begun=10.0, end=60.0)
         (20.0, 125),  # .4 seconds a step
         (27.5, 71),  # .7 seconds a step
         (14.0, 150),  # far faster: no more than half as many again
-        (70.0, 50),  # too late already: so many that the learning rate had not begun to fall
+        (70.0, 26),  # too late already: one more
+        (22.55, 100),  # 99.6: not worth another choice
     ],
 )
 def test_a_look_fits_the_steps_to_their_speed_so_far(spent: float, steps: int) -> None:
     assert LOOK.step == 25
-    assert LOOK.steps_by(spent) == steps
+    assert LOOK.steps_by(spent, EVEN) == steps
 
 
-def test_one_more_look_comes_just_before_the_learning_rate_may_fall() -> None:
-    last = LOOK.next(80)
-    assert last
-    assert last.step == 32 <= last.flat * last.steps_by(1e9)
-    assert last.steps_by(26.0) == 100  # 32 steps in 16 seconds: 68 more in the 34 that are left
-    assert last.next(80) is None
+def test_looks_come_nearer_and_nearer_to_the_end() -> None:
+    looks = [LOOK]
+    while following := looks[-1].next(looks[-1].step, 100):
+        looks.append(following)
+    assert [look.step for look in looks] == [25, 40, 60, 80, 90]
 
 
-def test_no_other_look_comes_where_the_learning_rate_falls_early() -> None:
-    assert plan.Look("pretrain", steps=100, flat=0.25, begun=10.0, end=60.0).next(100) is None
+def test_a_look_that_steps_have_passed_by_is_left_out() -> None:
+    following = LOOK.next(50, 80)
+    assert following
+    assert (following.step, following.steps) == (64, 80)
+    assert LOOK.next(75, 80) is None
+
+
+def test_the_fall_has_begun_towards_one_end_or_would_have_towards_the_other() -> None:
+    assert not LOOK.falls(25, 80)
+    assert not LOOK.falls(40, 80)
+    assert LOOK.falls(41, 80)  # of 80 steps the last 40
+    assert not LOOK.falls(50, 120)
+    assert LOOK.falls(51, 120)  # of 100 steps the last 50
 
 
 def test_steps_that_have_become_slower_are_fewer() -> None:
     assert LOOK.steps_by(22.5, [0.4] * 15 + [0.5] * 10) == 85  # a quarter more: .625 seconds a step from now on
-    assert LOOK.steps_by(22.5, [0.5] * 25) == LOOK.steps_by(22.5, [9.0]) == LOOK.steps_by(22.5)
 
 
 def test_with_the_minutes_to_ask_for_a_stage_has_the_seconds_that_it_needs() -> None:

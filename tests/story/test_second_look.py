@@ -1,4 +1,4 @@
-"""The dial looks again at the steps it has chosen: twice, and a run that stops just then goes on the same."""
+"""The dial looks again at the steps it has chosen, and a run that stops just then goes on the same."""
 
 import json
 import tomllib
@@ -11,7 +11,7 @@ from tests.story.conftest import TINY, digest
 from trivium import cli, plan
 from trivium.story.teller import Teller
 
-CHOICES = (30, 36, 33)
+CHOICES = (30, 36, 33, 40, 38, 37)  # at first, while the learning rate is at its peak, and while it falls
 LAST = CHOICES[-1]
 
 
@@ -40,8 +40,11 @@ def test_the_steps_of_the_last_look_are_taken_and_written_down(pretrain: Callabl
     run = pretrain("run")
     steps = journal(run)
     assert [step for step, _, _ in steps] == list(range(1, LAST + 1))
-    assert steps[-1][2] == pytest.approx(2 / LAST)  # it falls to zero by the last choice
-    assert tomllib.loads((run / "recipe.toml").read_text())["pretrain"]["steps"] == LAST
+    rates = [rate for _, _, rate in steps]
+    assert rates[-1] == pytest.approx(rates[34] / (LAST - 34))  # from the last look on straight to zero
+    written = tomllib.loads((run / "recipe.toml").read_text())["pretrain"]
+    assert written["steps"] == LAST
+    assert written["aims"] == [[19, 33], [32, 40], [34, 38]]
     assert json.loads((run / "plan.json").read_text())["look"] is None
 
 

@@ -23,6 +23,30 @@ def test_rise_and_fall_may_overlap_and_then_the_lower_counts() -> None:
     assert rates(4, 4, 1.0) == pytest.approx([0.25, 0.5, 0.5, 0.25])
 
 
+def test_from_where_another_end_is_aimed_at_it_falls_straight_there() -> None:
+    def rate(step: int, *aims: tuple[int, int], steps: int) -> float:
+        return warmup_stable_decay(step, steps, warmup_steps=0, decay=0.5, aims=aims)
+
+    assert [rate(step, (6, 8), steps=10) for step in range(10)] == pytest.approx(
+        [1, 1, 1, 1, 1, 0.75, 0.5, 0.375, 0.25, 0.125]
+    )
+    assert [rate(step, (6, 8), (8, 10), steps=9) for step in range(9)] == pytest.approx(
+        [1, 1, 1, 1, 1, 0.75, 0.5, 0.375, 0.25]
+    )
+    assert [rate(step, (2, 8), steps=4) for step in range(4)] == pytest.approx([1, 1, 1, 0.5])
+
+
+@given(st.integers(3, 500), st.data())
+def test_what_was_done_before_a_turn_is_what_it_would_have_been_without(first: int, data: st.DataObject) -> None:
+    turn = data.draw(st.integers(1, first - 1))
+    steps = data.draw(st.integers(turn + 1, 600))
+    rates = [warmup_stable_decay(s, steps, warmup_steps=0, decay=0.5, aims=[(turn, first)]) for s in range(steps)]
+    before = [warmup_stable_decay(s, first, warmup_steps=0, decay=0.5) for s in range(turn)]
+    assert rates[:turn] == before
+    assert all(0 < rate <= 1 for rate in rates)
+    assert rates == sorted(rates, reverse=True)
+
+
 @given(st.integers(1, 1000), st.integers(0, 2000), st.floats(0, 1))
 def test_no_step_is_wasted_and_none_is_above_the_peak(steps: int, warmup_steps: int, decay: float) -> None:
     assert all(0 < rate <= 1 for rate in rates(steps, warmup_steps, decay))

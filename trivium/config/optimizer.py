@@ -1,5 +1,6 @@
 """Settings that every phase has: steps, their size, and how the weights follow the gradient. No torch."""
 
+from operator import lt
 from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -38,6 +39,8 @@ class OptimizerConfig(Frozen):
     """steps in which the learning rate rises, the first ones"""
     decay: Share = 0.5
     """share of the steps in which it falls to zero, at the end"""
+    aims: tuple[tuple[int, int], ...] = ()
+    """[step, steps]: up to that step it fell as though there were so many in all; the dial's, which keeps the time"""
     max_grad_norm: float = Field(1.0, gt=0)
     """longer gradients are shortened to this"""
 
@@ -46,4 +49,12 @@ class OptimizerConfig(Frozen):
         if self.rows_per_step % self.microbatch_rows:
             rows, at_once, given = self.rows_per_step, self.microbatch_rows, self.model_fields_set
             raise ValueError(must_divide("microbatch_rows", at_once, "rows_per_step", rows, given=given))
+        return self
+
+    @model_validator(mode="after")
+    def _aims_lie_before_the_end(self) -> Self:
+        turns = [0, *(turn for turn, _ in self.aims), self.steps]
+        if not (all(map(lt, turns, turns[1:])) and all(turn < steps for turn, steps in self.aims)):
+            told = ", ".join(map(str, map(list, self.aims)))
+            raise ValueError(f"aims {told} are those of other steps than {self.steps}; leave them out")
         return self

@@ -1,7 +1,6 @@
 """Time: which share of it each stage has, how many steps fit into it, and what the dial still has to decide."""
 
 from collections.abc import Sequence
-from math import ceil
 from statistics import median
 from typing import NamedTuple
 
@@ -36,11 +35,11 @@ class Pace(NamedTuple):
         return evaluations * self.evaluation + steps * self.step
 
 
-LOOKS = (0.25, 0.4)  # of the steps chosen so far: then the dial looks at the clock again
-STILL_FLAT = 0.8  # of the steps before the learning rate falls may be taken by then
+LOOKS = (0.25, 0.4, 0.6, 0.8, 0.9)  # of the steps chosen so far: then the dial looks at the clock again
 FEWEST_STEPS = 20  # that are worth another look, and in which a model learns something
 ENOUGH_STEPS = 100  # to see whether it learns
 MOST_GROWTH = 1.5  # of the steps chosen so far
+NEAR = 0.01  # of them, more or less, are not worth another choice
 
 
 class Look(msgspec.Struct, frozen=True):
@@ -56,28 +55,31 @@ class Look(msgspec.Struct, frozen=True):
     @property
     def step(self) -> int:
         """After how many steps."""
-        return int(min(LOOKS[self.number], STILL_FLAT * self.flat) * self.steps)
+        return int(LOOKS[self.number] * self.steps)
 
     @property
     def pays(self) -> bool:
         return self.steps >= FEWEST_STEPS and self.step > 0
 
-    def next(self, steps: int) -> "Look | None":
-        """The look after this one, which has chosen so many steps; None after the last."""
-        if self.number + 1 == len(LOOKS):
-            return None
-        following = msgspec.structs.replace(self, steps=steps, number=self.number + 1)
-        return following if following.step > self.step else None
+    def next(self, done: int, steps: int) -> "Look | None":
+        """The look after this one, which came after so many steps and has chosen so many; None after the last."""
+        later = (msgspec.structs.replace(self, steps=steps, number=n) for n in range(self.number + 1, len(LOOKS)))
+        return next((look for look in later if look.step > done), None)
 
-    def steps_by(self, spent: float, seconds: Sequence[float] = ()) -> int:
-        """Steps in all, when that much was spent by then; at least so many that the rate has not begun to fall.
+    def steps_by(self, spent: float, seconds: Sequence[float]) -> int:
+        """Steps in all, when that much was spent by now.
 
         seconds  of each step so far. The last third tells of those to come: answers grow as they are reinforced
         """
-        slower = median(seconds[-(len(seconds) // 3 or 1) :]) / median(seconds) if seconds else 1.0
-        pace = slower * max(1e-6, spent - self.begun) / self.step
-        fitting = self.step + max(1, int((self.end - spent) / pace))
-        return max(ceil(self.step / self.flat), min(fitting, int(MOST_GROWTH * self.steps)))
+        done = len(seconds)
+        slower = median(seconds[-(done // 3 or 1) :]) / median(seconds)
+        pace = slower * max(1e-6, spent - self.begun) / done
+        found = done + max(1, min(int((self.end - spent) / pace), int(MOST_GROWTH * self.steps) - done))
+        return self.steps if abs(found - self.steps) <= NEAR * self.steps and self.steps > done else found
+
+    def falls(self, done: int, steps: int) -> bool:
+        """Whether by now the learning rate falls towards the end chosen so far, or would towards this one."""
+        return done > self.flat * min(steps, self.steps)
 
 
 class Dial(msgspec.Struct):

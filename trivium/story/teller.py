@@ -166,6 +166,7 @@ class Teller:
         steps = self.world.from_first(pace.steps_in(seconds / times, evaluations))
         look = plan.Look(stage, steps, 1 - getattr(self.recipe, stage).decay, begun, begun + seconds / times)
         self.dial.look = look if look.pays else None
+        self.settle(f"{stage}.aims", ())
         self.settle(f"{stage}.steps", steps)
         fit = f"fit{'s' * (steps == 1)} into {duration(seconds / times)}"
         self.show.say(f"  {counted(steps, 'step')} of {pace.step * 1000:.0f} ms {fit}")
@@ -225,8 +226,12 @@ class Teller:
         """seconds  of each step so far"""
         assert self.dial is not None
         self.keep_time()
-        steps = self.world.from_first(look.steps_by(self.dial.spent, seconds))
-        self.dial.look = look.next(steps)
+        done, steps = len(seconds), self.world.from_first(look.steps_by(self.dial.spent, seconds))
+        aims = [aim for aim in getattr(self.recipe, look.stage).aims if aim[0] < done]
+        if steps != look.steps and (aims or look.falls(done, steps)):
+            aims.append((done, look.steps))
+        self.settle(f"{look.stage}.aims", aims)
+        self.dial.look = look.next(done, steps)
         self.settle(f"{look.stage}.steps", steps)
         if steps != look.steps:
             self.show.say(f"  at the speed so far, {counted(steps, 'step')} fit")

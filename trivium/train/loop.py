@@ -39,7 +39,9 @@ def train(phase: Phase[B], world: World, *, steps: range) -> Iterator[StepReport
         loss, items, metrics = accumulate(phase.model, phase.objective, batches, world)
         norm = shorten(parameters, settings.max_grad_norm)
         sound = loss.isfinite() & norm.isfinite()
-        share = warmup_stable_decay(step, steps.stop, warmup_steps=settings.warmup_steps, decay=settings.decay)
+        share = warmup_stable_decay(
+            step, steps.stop, warmup_steps=settings.warmup_steps, decay=settings.decay, aims=settings.aims
+        )
         for optimizer in phase.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = group["peak"] * share
