@@ -77,6 +77,15 @@ def test_near_texts_come_together_and_others_stay_apart(tmp_path: Path) -> None:
     assert roots == [*range(300), *range(300), *range(600, 900)]
 
 
+def test_texts_without_spaces_are_compared_by_their_letters(tmp_path: Path) -> None:
+    """Chinese, of which one letter in a paragraph was changed; by paragraphs as words nothing would be near."""
+    draw = np.random.Generator(np.random.Philox(3))
+    first, other = ("".join(map(chr, draw.integers(0x4E00, 0x5000, 400))) for _ in range(2))
+    changed = first[:200] + "字" + first[201:]
+    assert grouped(tmp_path, [first, other, changed], 0.8) == [0, 1, 0]
+    assert len(shingles("一 " + "二" * 99)) == 96
+
+
 def test_more_texts_than_a_block_are_compared_across_its_border(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,6 +1,7 @@
 """Data sets of the hub, from folders that are laid out as there: the same library opens both, without a network."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,12 @@ def test_another_split_and_another_column_can_be_named(stories: Path) -> None:
     assert [document.text for document in documents(f"hf:{stories}@test:title")] == ["title 9"]
 
 
+def test_columns_that_are_not_wanted_are_not_decoded(stories: Path) -> None:
+    known = hub.parse(f"hf:{stories}", field="data.text")
+    assert [row.value for row in hub.read_rows(known, ["title", "body"])] == [{"title": f"title {n}"} for n in range(3)]
+    assert next(hub.read_rows(known, ["body"])).value == {"id": 0, "text": "story 0", "title": "title 0"}
+
+
 def test_a_weight_follows_the_name(stories: Path) -> None:
     assert {document.weight for document in documents(f"hf:{stories}@train:text*0.5")} == {0.5}
 
@@ -80,7 +87,12 @@ def test_answers_and_pairs_are_read_by_the_same_names(tmp_path: Path) -> None:
 
 def test_rows_are_read_as_they_are_asked_for(stories: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[Any] = []
-    monkeypatch.setattr(hub, "_open", lambda data_set: ({"text": str(n)} for n in opened.append(0) or range(10**9)))
+
+    def endless(*_: object) -> Iterator[dict[str, object]]:
+        opened.append(0)
+        return ({"text": str(number)} for number in range(10**9))
+
+    monkeypatch.setattr(hub, "_open", endless)
     stream = hub.read_rows(hub.parse(f"hf:{stories}", field="data.text"))
     assert opened == []
     assert next(stream).value == {"text": "0"}

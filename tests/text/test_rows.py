@@ -185,6 +185,25 @@ def test_a_parquet_value_that_cannot_be_read_costs_one_row(tmp_path: Path) -> No
     assert (found[0], found[2]) == (Row({"t": "a"}, "a.parquet:1"), Row({"t": "c"}, "a.parquet:3"))
 
 
+def test_of_parquet_only_the_wanted_columns_are_read(tmp_path: Path) -> None:
+    """A value of another column that cannot be read costs nothing, as none of that column is."""
+    path = tmp_path / "a.parquet"
+    bad = pyarrow.array([b"\xff"]).view(pyarrow.string())
+    pyarrow.parquet.write_table(pyarrow.table({"note": bad, "a.b": ["x"], "text": ["one"]}), path)
+    assert list(read_entries(path, columns=["text", "body"])) == [Row({"text": "one"}, "a.parquet:1")]
+    assert list(read_entries(path, columns=["a.b"])) == [Row({"a.b": "x"}, "a.parquet:1")]
+    (whole,) = read_entries(path, columns=["body"])  # it has none of them, which is told of the whole row
+    assert "holds a value that cannot be read" in str(whole)
+
+
+def test_the_fields_of_a_tsv_are_parted_by_tabs_whatever_its_header_holds(tmp_path: Path) -> None:
+    prose = "One, two, three.\nFour, five.\n"
+    found = list(read_rows(write(tmp_path, "a.tsv", "text\n" + prose)))
+    assert [row.value for row in found] == [{"text": "One, two, three."}, {"text": "Four, five."}]
+    (row,) = read_rows(write(tmp_path, "b.tsv.gz", "text, in short, plain\tn\nx\t1\n"))
+    assert row.value == {"text, in short, plain": "x", "n": "1"}
+
+
 def test_a_kind_without_rows_is_named(tmp_path: Path) -> None:
     assert fault(write(tmp_path, "a.txt", "x")).startswith("a.txt: .txt holds no rows; give one of .jsonl")
     assert fault(write(tmp_path, "a", "x")).startswith("a: a file without a suffix holds no rows;")

@@ -130,6 +130,19 @@ def test_a_file_named_twice_is_read_once(texts: Path) -> None:
     assert f"{texts / 'b.txt'}: named twice and read once" in said
 
 
+def test_what_a_later_name_says_of_the_weight_holds(texts: Path) -> None:
+    documents, said = read(texts / "*.txt", f"{texts / 'b.txt'}*4")
+    assert [(document.source, document.weight) for document in documents] == [("b.txt", 4.0)]
+    assert f"{texts / 'b.txt'}: named twice and read once, as {texts / 'b.txt'}*4 has it" in said
+
+
+def test_two_columns_of_a_file_are_two_sources(texts: Path) -> None:
+    (texts / "faq.csv").write_text("question,answer\nWho?,Nobody.\n")
+    documents, said = read(f"{texts / 'faq.csv'}:question", f"{texts / 'faq.csv'}:answer")
+    assert documents == [Document("Who?", "faq.csv:question:2"), Document("Nobody.", "faq.csv:answer:2")]
+    assert not any("twice" in line for line in said)
+
+
 def test_of_a_folder_named_twice_one_line_is_said(texts: Path) -> None:
     _, said = read(texts, texts)
     assert f"{texts / 'a.md'} and 6 more: named twice and read once" in said

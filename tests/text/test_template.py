@@ -38,6 +38,18 @@ def test_what_a_message_spells_is_never_a_control_token(content: str) -> None:
     assert content.strip() in "".join(written[::2])
 
 
+def test_what_a_template_marks_as_the_assistants_is_written() -> None:
+    marked = (
+        "{% for m in messages %}{{ m.role }}: {% if m.role == 'assistant' %}{% generation %}"
+        "{{ m.content }}<|eot_id|>{% endgeneration %}{% else %}{{ m.content }}<|eot_id|>{% endif %}{% endfor %}"
+    )
+    plain = marked.replace("{% generation %}", "").replace("{% endgeneration %}", "")
+    asked = [Message("user", "x"), Message("assistant", "y")]
+    written = [ChatTemplate(source, {}, CONTROL).write(asked, source="here") for source in (marked, plain)]
+    assert written[0] == written[1]
+    assert "y" in "".join(written[0])
+
+
 def test_what_the_template_refuses_is_named_with_its_source() -> None:
     picky = ChatTemplate(
         "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system turns') }}{% endif %}"

@@ -20,6 +20,7 @@ PERMUTATIONS = 128  # the estimate's standard deviation is sqrt(J (1 - J) / 128)
 BANDS, ROWS = 25, 5  # of PERMUTATIONS; 1 in 20,000 pairs with a similarity of 0.8 agrees in no band, 1 in 99 with 0.7
 BLOCK = 4096  # documents whose bands lie side by side on disk
 COMPARED = 2**14  # pairs whose signatures are read at once
+UNSPACED = 30  # bytes of a word, on average, beyond which a text is taken for one without spaces, as Chinese is
 _SPACE = 32
 _PLACES = 64  # letters of a word that are told apart by their place; further ones begin anew
 
@@ -121,8 +122,11 @@ def signature(plain: str) -> NDArray[np.uint32]:
 
 
 def shingles(plain: str) -> NDArray[np.uint32]:
-    """A hash of every run of SHINGLE words; of all words where there are fewer."""
-    data = np.frombuffer((plain + " ").encode("utf-8", "surrogatepass"), dtype=np.uint8)
+    """A hash of every run of SHINGLE words; of all words where there are fewer. Of text without spaces, of letters."""
+    written = plain.encode("utf-8", "surrogatepass")
+    if len(written) > UNSPACED * (1 + plain.count(" ")):
+        written = " ".join(plain.replace(" ", "")).encode("utf-8", "surrogatepass")
+    data = np.frombuffer(written + b" ", dtype=np.uint8)
     letters, places, mix = _tables()
     ends = np.flatnonzero(data == _SPACE)
     starts = np.concatenate([[0], ends[:-1] + 1])

@@ -5,7 +5,7 @@
 
 import logging
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -46,19 +46,20 @@ def parse(spec: str, *, field: str) -> HubSet:
     return HubSet(told, found["name"], found["config"], found["split"] or "train", found["column"])
 
 
-def read_rows(hub: HubSet) -> Iterator[Row]:
+def read_rows(hub: HubSet, columns: Collection[str] = ()) -> Iterator[Row]:
     """Every row of the split, in its order.
 
+    columns  that are wanted: where it has some of them, the others are not decoded
     raises  ConfigError when there is no such data set, configuration or split, or the hub cannot be reached: then, or
             in the middle, for half a data set is none
     """
     with _faults(hub):
-        rows = _open(hub)
+        rows = _open(hub, columns)
         for number, row in enumerate(rows, start=1):
             yield Row(row, f"{hub.label}:{number}")
 
 
-def _open(hub: HubSet) -> Iterable[dict[str, object]]:
+def _open(hub: HubSet, columns: Collection[str]) -> Iterable[dict[str, object]]:
     import datasets  # here: slow to import, and needed for data sets of the hub alone
     from huggingface_hub.utils import logging as hub_logging
 
@@ -69,7 +70,9 @@ def _open(hub: HubSet) -> Iterable[dict[str, object]]:
     if hub.split not in splits:
         near = did_you_mean(hub.split, splits) or f"; it has {', '.join(splits)}"
         raise ConfigError(f"{hub.told}: has no split {hub.split}{near}")
-    rows: Iterable[dict[str, object]] = splits[hub.split]
+    split = splits[hub.split]
+    found = [column for column in split.column_names or () if column in columns]
+    rows: Iterable[dict[str, object]] = split.select_columns(found) if found else split
     return rows
 
 

@@ -1,7 +1,8 @@
 """Rows of JSONL, JSON, CSV, TSV and Parquet files, each with its place. What the columns mean is not known here."""
 
 import csv
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from functools import partial
 from os import SEEK_END
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -48,15 +49,18 @@ def read_rows(path: Path, *, name: str | None = None) -> Iterator[Row]:
         yield entry
 
 
-def read_entries(path: Path, *, name: str | None = None) -> Iterator[Entry]:
-    """Every row of a file, or the error that stands in its place. Raises DataError only for a kind without rows."""
+def read_entries(path: Path, *, name: str | None = None, columns: Collection[str] = ()) -> Iterator[Entry]:
+    """Every row of a file, or the error that stands in its place. Raises DataError only for a kind without rows.
+
+    columns  that are wanted: where a Parquet file has some of them, it is read no further than these
+    """
     readers: dict[str, Callable[[Path, str], Iterator[Entry]]] = {
         ".jsonl": _json_lines,
         ".ndjson": _json_lines,
         ".json": _json,
         ".csv": _csv,
         ".tsv": _csv,
-        ".parquet": _parquet,
+        ".parquet": partial(_parquet, columns=columns),
     }
     name = path.name if name is None else name
     kind = kind_of(path)
@@ -168,12 +172,12 @@ def _json_list(path: Path, name: str) -> Iterator[Entry]:
         yield DataError(f"{name}: one JSON list of more than {MAX_FILE_BYTES:,} bytes; save it as .jsonl, a row a line")
         return
     try:
-        raws = [bytes(raw) for raw in msgspec.json.decode(data, type=list[msgspec.Raw])]
+        raws = msgspec.json.decode(data, type=list[msgspec.Raw])  # each of them a part of the data
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         yield DataError(f"{name}: not a valid JSON list ({error}); fix it, or save it as .jsonl, a row a line")
         return
     line, at = 1, 0
-    for raw in raws:
+    for raw in map(bytes, raws):
         start = data.index(raw, at)
         line += data.count(b"\n", at, start)
         yield _parse(raw, where=f"{name}:{line}")
@@ -218,7 +222,7 @@ class _Record(NamedTuple):
 
 
 def _csv(path: Path, name: str) -> Iterator[Entry]:
-    records = _records(_CsvLines(path, name))
+    records = _records(_CsvLines(path, name), "\t" if kind_of(path) == ".tsv" else None)
     header = next(records, None)
     if not isinstance(header, _Record):
         yield from filter(None, [header])
@@ -237,8 +241,11 @@ def _csv(path: Path, name: str) -> Iterator[Entry]:
             yield DataError(f"{found}; put quotes around a field that holds the separator, or {REMEDY}")
 
 
-def _records(lines: _CsvLines) -> Iterator[_Record | DataError]:
-    """Records that are not blank. After a broken one, reading goes on at its second line."""
+def _records(lines: _CsvLines, separator: str | None) -> Iterator[_Record | DataError]:
+    """Records that are not blank. After a broken one, reading goes on at its second line.
+
+    separator  of fields; None: as the header has it
+    """
     # The limit is the process's own, so it is only ever raised.
     csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE_BYTES))
     reader = None
@@ -246,7 +253,7 @@ def _records(lines: _CsvLines) -> Iterator[_Record | DataError]:
         lines.taken = []
         try:
             if reader is None:
-                reader = csv.reader(lines, delimiter=_delimiter(next(lines, "")), strict=True)
+                reader = csv.reader(lines, delimiter=separator or _delimiter(next(lines, "")), strict=True)
                 lines.hand_out_again()
             fields = next(reader)
         except StopIteration:
@@ -273,7 +280,7 @@ def _delimiter(header: str) -> str:
     return max(",;\t", key=header.count)
 
 
-def _parquet(path: Path, name: str) -> Iterator[Entry]:
+def _parquet(path: Path, name: str, *, columns: Collection[str]) -> Iterator[Entry]:
     import pyarrow  # here: slow to import, and most data is not Parquet
     import pyarrow.parquet
 
@@ -282,8 +289,10 @@ def _parquet(path: Path, name: str) -> Iterator[Entry]:
         with open_anywhere(path, name) as file:
             if not file.seek(0, SEEK_END):
                 return  # as an empty file of another kind
-            with pyarrow.parquet.ParquetFile(file, page_checksum_verification=True) as table:
-                for batch in table.iter_batches(batch_size=PARQUET_BATCH):
+            # Without buffers of its own, which hold a group of rows whole
+            with pyarrow.parquet.ParquetFile(file, page_checksum_verification=True, pre_buffer=False) as table:
+                found = [column for column in table.schema_arrow.names if column in columns]
+                for batch in table.iter_batches(batch_size=PARQUET_BATCH, columns=found or None):
                     yield from _values(batch, name, number)
                     number += batch.num_rows
     except DataError as error:

@@ -1,7 +1,7 @@
 """Which shape the rows of a file have: recognised from the first ones, said once, and held to."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Generic, Literal, NamedTuple, TypeVar
@@ -39,9 +39,14 @@ class Source(NamedTuple):
     weight: float = 1.0  # named by the user as "file.csv*0.5": how often its records are seen in an epoch
     data_set: hub.HubSet | None = None  # where it is no file
 
-    def entries(self) -> Iterator[Entry]:
-        """Its rows."""
-        return hub.read_rows(self.data_set) if self.data_set else read_entries(self.path, name=self.name)
+    def entries(self, columns: Collection[str] = ()) -> Iterator[Entry]:
+        """Its rows.
+
+        columns  that are wanted, if it has some of them; others may be left out
+        """
+        if self.data_set:
+            return hub.read_rows(self.data_set, columns)
+        return read_entries(self.path, name=self.name, columns=columns)
 
 
 class Schema(NamedTuple, Generic[Record]):
@@ -171,11 +176,20 @@ def _together(held: Sequence[Held], title: str) -> Held:
 
 
 def read_file(
-    source: Source, tell: Tell, *, recognise: Callable[[Row], Schema[Record]], noun: str, bad_rows: BadRows
+    source: Source,
+    tell: Tell,
+    *,
+    recognise: Callable[[Row], Schema[Record]],
+    noun: str,
+    bad_rows: BadRows,
+    columns: Collection[str] = (),
 ) -> Iterator[Record]:
-    """The records of one file, whose rows must all have the schema that most of the first ones have."""
+    """The records of one file, whose rows must all have the schema that most of the first ones have.
+
+    columns  that are wanted, as Source.entries has them
+    """
     heard = Heard(source.name, bad_rows=bad_rows, tell=tell)
-    entries = source.entries()
+    entries = source.entries(columns)
     schema: Schema[Record] | None = None
     try:
         while batch := list(islice(entries, PEEK)):

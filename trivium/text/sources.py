@@ -5,6 +5,7 @@ import io
 import os
 import re
 from codecs import getincrementaldecoder
+from collections import Counter
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from fnmatch import fnmatch
 from functools import partial
@@ -72,19 +73,26 @@ def weighted(records: Iterable[Record], weight: float) -> Iterator[Record]:
 
 
 def sources_of(specs: Sequence[str], *, field: str, kinds: Collection[str], say: Say = quiet) -> list[Source]:
-    """The files and data sets of all specs, each once, in the order of the specs."""
-    found: dict[Path, Source] = {}
+    """The files and data sets of all specs, in the order of the specs; each once, as the last spec has it.
+
+    Other columns of the same file are another source.
+    """
+    found: dict[tuple[Path, str | None], Source] = {}
     for written in specs:
         spec, weight = weigh(written, field=field)
         sources = _sources(spec, field=field, kinds=kinds, say=say)
-        known = [source.path for source in sources if source.path in found]
-        if known:
-            more = f" and {len(known) - 1:,} more" if len(known) > 1 else ""
-            say(f"{known[0]}{more}: named twice and read once")
-        for source in sources:
-            found.setdefault(source.path, source._replace(spec=written, weight=weight))
-    names = _names([path for path, source in found.items() if source.data_set is None])
-    return [source._replace(name=names.get(path, source.name)) for path, source in found.items()]
+        before = [old for source in sources if (old := found.pop((source.path, source.column), None))]
+        if before:
+            more = f" and {len(before) - 1:,} more" if len(before) > 1 else ""
+            other = f", as {written} has it" if any(old.weight != weight for old in before) else ""
+            say(f"{before[0].path}{more}: named twice and read once{other}")
+        found |= {(each.path, each.column): each._replace(spec=written, weight=weight) for each in sources}
+    files = Counter(path for (path, _), source in found.items() if source.data_set is None)
+    names = _names(list(files))
+    return [
+        source._replace(name=names.get(path, source.name) + (f":{column}" if files[path] > 1 and column else ""))
+        for (path, column), source in found.items()
+    ]
 
 
 def read_documents(
@@ -115,7 +123,8 @@ def read_documents(
         if source.data_set is None and kind_of(source.path) in PLAIN_KINDS:
             found = _read_plain(source, tell, bad_rows=bad_rows, section=section)
         else:
-            found = read_file(source, tell, recognise=known, noun="document", bad_rows=bad_rows)
+            wanted = (source.column,) if source.column else TEXT_COLUMNS
+            found = read_file(source, tell, recognise=known, noun="document", bad_rows=bad_rows, columns=wanted)
         if source.data_set is not None:
             own = _Allowance(most)
             found = own.of(found, lambda: say(f"{source.name}: its first {(most - own.left) / 1e6:,.1f} MB are taken"))

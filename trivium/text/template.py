@@ -10,7 +10,9 @@ from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from typing import Any, NoReturn
 
-from jinja2 import TemplateError
+from jinja2 import TemplateError, nodes
+from jinja2.ext import Extension
+from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from trivium.errors import CheckpointError, DataError
@@ -98,10 +100,20 @@ def _hide(match: re.Match[str]) -> str:
     return HIDDEN + match.group()[1:]
 
 
+class _Generation(Extension):
+    """`{% generation %}`, with which templates mark what the assistant says: what stands in it is written."""
+
+    tags = {"generation"}  # noqa: RUF012 (as jinja2 has it)
+
+    def parse(self, parser: Parser) -> nodes.Node:
+        at = next(parser.stream).lineno
+        return nodes.Scope(parser.parse_statements(("name:endgeneration",), drop_needle=True), lineno=at)
+
+
 def _environment() -> ImmutableSandboxedEnvironment:
     """What transformers gives to templates, but for the clock."""
     environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols", _Generation]
     )
     environment.filters["tojson"] = partial(json.dumps, ensure_ascii=False)
     environment.globals["raise_exception"] = _refuse
