@@ -15,6 +15,7 @@ from trivium.errors import ConfigError, DataError, RunError
 from trivium.publish import publish, write_text
 from trivium.records import Dialogue, Document, Message
 from trivium.runs import open_run
+from trivium.story.inspecting import data as inspected
 from trivium.story.inspecting import inspect_recipe, print_inspection, write_page
 from trivium.story.inspecting.data import text_rows
 from trivium.story.inspecting.numbers import dialogue_sizes, document_sizes, overlap, padding, repeated
@@ -250,6 +251,19 @@ def test_one_object_holds_all_of_it(capsys: pytest.CaptureFixture[str]) -> None:
     assert found["numbers"]["dialogues"]["train"] == 30
     first = found["sections"][0]["specimens"][0]["spans"][0]
     assert set(first) == {"text", "id", "learned", "control", "document"}
+
+
+def test_of_large_texts_the_beginnings_are_looked_at_unless_it_is_said_how_much(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(inspected, "FILE_MEGABYTES", 0.1)
+    large = tmp_path / "large.txt"
+    large.write_text("\n\n".join(f"Paragraph {number} says little else." for number in range(9000)))
+    flags = {**FEW, "data": {**FEW["data"], "text": [str(large)]}}
+    few = inspect_recipe(None, flags=flags, count=1)
+    assert "0.1 of 0.3 MB of text on file are taken" in capsys.readouterr().err
+    whole = inspect_recipe(None, flags={**flags, "data": {**flags["data"], "file_megabytes": 1.0}}, count=1)
+    assert few.numbers != whole.numbers
 
 
 def test_what_a_phase_would_refuse_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,7 +1,8 @@
 """What a run will take: rows, memory."""
 
 from trivium.config import resolve
-from trivium.story.needs import memory_of, packed
+from trivium.plan import Machine
+from trivium.story.needs import memory_of, packed, shortage_of_memory
 
 
 def test_more_rows_at_once_take_more_memory() -> None:
@@ -27,3 +28,19 @@ def test_answers_share_the_row_of_their_prompt() -> None:
 def test_a_value_model_that_learns_beside_the_policy_takes_nearly_as_much_again() -> None:
     grpo, ppo = (memory_of(resolve({"align": {"algorithm": name}}), dtype_bytes=4).likely for name in ("grpo", "ppo"))
     assert 1.3 < ppo / grpo < 2
+
+
+def test_a_model_that_was_asked_for_and_does_not_fit_is_told_with_both_figures() -> None:
+    machine = Machine("a test machine", cores=2, memory=16 * 2**30, precision="float32", matmul_flops=1e11)
+    large = resolve({"model": {"num_layers": 32, "width": 4096, "num_heads": 32}})
+    told = shortage_of_memory(large, machine, through="pretrain")
+    assert told.startswith("that takes about ")
+    assert told.endswith(" GiB of memory, and there are 16.0 GiB")
+    assert shortage_of_memory(resolve({}), machine, through="") == ""
+
+
+def test_reinforcement_counts_only_where_it_comes() -> None:
+    answers = resolve({"align": {"rows_per_step": 4096, "microbatch_rows": 4096}})
+    machine = Machine("a test machine", cores=2, memory=4 * 2**30, precision="float32", matmul_flops=1e11)
+    assert shortage_of_memory(answers, machine, through="")
+    assert not shortage_of_memory(answers, machine, through="instruct")

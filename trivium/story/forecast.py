@@ -31,7 +31,7 @@ from trivium.story.start import with_start
 from trivium.story.trusting import EPOCHS
 from trivium.text.corpus import check_files, is_judged, load_pairs
 from trivium.text.schemas import quiet
-from trivium.wording import counted
+from trivium.wording import counted, size
 
 Forecast = dict[str, Any]  # what `trivium plan --json` prints
 
@@ -342,11 +342,6 @@ def _warnings(found: Forecast) -> Iterator[str]:
         yield "That may be more memory than there is; lower align.microbatch_rows or pretrain.microbatch_rows."
     if found["exists"] and not found["run"]:
         yield f"{found['exists']} exists: `trivium run` would go on with it as it was begun; choose another --out."
-
-
-def size(count: float) -> str:
-    """Bytes for people."""
-    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"
 
 
 def short(count: float) -> str:

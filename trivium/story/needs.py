@@ -12,10 +12,12 @@ from trivium.config.align import PAIRS
 from trivium.model.transformer import in_cpp
 from trivium.text.corpus import bytes_of_files, has_world, hub_sets, most_of_files
 from trivium.text.documents import MEGABYTE
+from trivium.wording import size
 
 STORY_TOKENS, DIALOGUE_TOKENS = 170, 55  # of TinyWorld, roughly: how much of it a run needs
 LIBRARIES = 380 * 2**20  # bytes: a process that has opened a run on the CPU, before its first step
 COMPILER = 120 * 2**20  # bytes: torch's compiler, once it has been at work
+READING, ANSWERING = ("pretrain", "instruct"), ("align",)  # phases by what they do with their rows
 PROMPT_TOKENS = 3 * DIALOGUE_TOKENS // 2  # of the longest prompt in a step of reinforcement, roughly
 ANSWER_TOKENS = 30  # of an answer that ends, roughly
 COMPILED_DISK = 60 * 2**20  # bytes of compiled code, roughly
@@ -75,6 +77,16 @@ def memory_of(recipe: Recipe, *, dtype_bytes: int) -> Memory:
     reading, longest = reading_memory(recipe, dtype_bytes=dtype_bytes), recipe.align.max_new_tokens
     answering = [answering_memory(recipe, tokens, dtype_bytes=dtype_bytes) for tokens in (ANSWER_TOKENS, longest)]
     return Memory(*(LIBRARIES + max(reading, each) for each in answering))
+
+
+def shortage_of_memory(recipe: Recipe, machine: plan.Machine, *, through: str) -> str:
+    """What there is to warn of when a run up to this stage may take more memory than there is; else empty."""
+    needed = memory_of(recipe, dtype_bytes=machine.dtype_bytes).likely
+    if through in READING:
+        needed = LIBRARIES + reading_memory(recipe, dtype_bytes=machine.dtype_bytes)
+    if needed <= machine.memory:
+        return ""
+    return f"that takes about {size(needed)} of memory, and there are {size(machine.memory)}"
 
 
 def reading_memory(recipe: Recipe, *, dtype_bytes: int) -> int:

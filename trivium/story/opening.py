@@ -18,8 +18,8 @@ from trivium.lineage import LINEAGE, read_lineage
 from trivium.runs import Run, open_run, read_run
 from trivium.shelf import stands
 from trivium.show import Show
-from trivium.story.needs import layers_in_cpp
-from trivium.story.sizing import READING, choose_before
+from trivium.story.needs import READING, layers_in_cpp, shortage_of_memory
+from trivium.story.sizing import choose_before
 from trivium.story.start import with_start
 from trivium.story.teller import Teller
 from trivium.text.corpus import check_files
@@ -91,12 +91,20 @@ def open_story(
         teller = Teller(run, settings, dial, compute, world, interrupt, Show(quiet=not world.first), begun=begun)
         if obstacle and (wanted or (is_new and dial and would_compile(said, dial.minutes, resolve(settings)))):
             teller.show.say(f"Steps are not compiled: {obstacle}.")
+        if is_new and dial and world.size == 1:  # of several ranks each may hold a part
+            warn_of_memory(teller, dial, through)
         teller.keep_time()  # first: a recipe without a plan would have its minutes forgotten
         teller.keep_recipe()
         try:
             yield teller
         finally:  # interrupted too
             teller.keep_time()
+
+
+def warn_of_memory(teller: Teller, dial: plan.Dial, through: str) -> None:
+    """Explicit sizes win over the dial, and so does the folder that is started from: then it is said."""
+    if shortage := shortage_of_memory(teller.recipe, dial.machine, through=through):
+        teller.show.warn(shortage)
 
 
 @contextmanager

@@ -11,8 +11,10 @@ from trivium.compute import Compute
 from trivium.config import DataConfig, Recipe, Settings, merge, resolve
 from trivium.model.shape import ModelConfig
 from trivium.story.needs import (
+    ANSWERING,
     DIALOGUE_TOKENS,
     LIBRARIES,
+    READING,
     STORY_TOKENS,
     answering_memory,
     layers_in_cpp,
@@ -32,8 +34,6 @@ FEWEST_MEGABYTES, AMPLE = 16, 2.0  # of text are taken; times as much as will be
 STEPPING = 0.75  # of the time of a phase goes into its steps
 AT_ONCE = (8, 16, 4, 32, 64)  # rows, in the order in which they are tried
 WORTH_IT = 1.03  # times as fast must another number of rows be
-
-READING, ANSWERING = ("pretrain", "instruct"), ("align",)  # phases by what they do with their rows
 
 
 def choose_before(settings: Settings, dial: plan.Dial, compute: Compute, ranks: int = 1) -> Settings:

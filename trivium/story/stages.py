@@ -18,6 +18,7 @@ from trivium.evaluate.tasks import reply_to
 from trivium.generate.engine import Request, generate
 from trivium.generate.sampling import Sampling, stream_seed
 from trivium.lineage import read_lineage
+from trivium.model.hub import read_config
 from trivium.model.transformer import Transformer, adapt
 from trivium.phases import instruct, pretrain
 from trivium.publish import publish, write_text
@@ -192,7 +193,7 @@ def token_shard(teller: Teller, documents: Documents, tokenizer: Tokenizer) -> S
 
 
 def _tell_text(teller: Teller, shard: Shard, tokenizer: Tokenizer, held_out: int) -> None:
-    shape = teller.recipe.model
+    shape, start = teller.recipe.model, teller.recipe.start
     teller.show.say(
         f"  {counted(len(shard), 'document')}, {counted(int(shard.lengths.sum()), 'token')} "
         f"of {tokenizer.vocab_size:,} kinds; "
@@ -203,6 +204,12 @@ def _tell_text(teller: Teller, shard: Shard, tokenizer: Tokenizer, held_out: int
         f"{counted(shape.num_heads, 'head')}, "
         f"context {shape.context_length} tokens; {str(teller.compute.dtype).removeprefix('torch.')}"
     )
+    longest = read_config(Path(start.folder)).context_length if start.folder else 0
+    if longest > shape.context_length:
+        teller.show.say(
+            f"  {start.folder} reads up to {longest:,} tokens: --model.context-length keeps more of them, "
+            "for more memory and time"
+        )
 
 
 def make_instruct(teller: Teller) -> Path:

@@ -1,6 +1,5 @@
 """What every stage of a run shares: the folder, the recipe as far as it is settled, the time, and who listens."""
 
-import copy
 import hashlib
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -147,14 +146,14 @@ class Teller:
         return self.dial is not None and key in self.dial.open
 
     def settle_steps(self, stage: str, build: Callable[[Any], Phase[Any]], model: nn.Module) -> None:
-        """Time the phase's own steps on a copy of the model, and choose how many fit into its share of the time.
+        """Time the phase's own steps, and choose how many fit into its share of the time.
 
         The choice is looked at again in `train`, when more is known than how fast the first steps were.
         """
         if self.dial is None:
             return
         if self.is_open(f"{stage}.steps"):
-            self._choose_steps(stage, self.measure_pace(build(copy.deepcopy(model))))
+            self._choose_steps(stage, self.measure_pace(build(model)))
         self.settle_warmup(stage)
 
     def _choose_steps(self, stage: str, pace: plan.Pace) -> None:
@@ -194,7 +193,11 @@ class Teller:
         """Seconds of one step at its best and of one evaluation; the same on every rank.
 
         The last steps of the phase are taken, which are like most of them; those that hang together are timed together.
+        They leave the weights as they are: a copy would take memory that training does not.
         """
+        for optimizer in phase.optimizers:
+            for group in optimizer.param_groups:
+                group["peak"] = 0.0
         stride, times = phase.stride, [time.monotonic()]
         strides = max(1, phase.settings.steps // stride)
         for done in train(phase, self.world, steps=range(max(0, strides - TIMED_STEPS) * stride, strides * stride)):

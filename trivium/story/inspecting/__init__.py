@@ -5,7 +5,7 @@ from pathlib import Path
 
 from trivium.config import Settings, merge, read_settings, resolve
 from trivium.runs import read_run
-from trivium.story.inspecting.data import WORLD_RECORDS, limited, load, pack, refusals, some, tokenizer_for
+from trivium.story.inspecting.data import WORLD_RECORDS, beginnings, limited, load, pack, refusals, some, tokenizer_for
 from trivium.story.inspecting.found import Inspection
 from trivium.story.inspecting.numbers import numbers_of
 from trivium.story.inspecting.page import write_page
@@ -27,8 +27,8 @@ def inspect_recipe(target: Path | None, *, flags: Settings, count: int) -> Inspe
     run = read_run(target) if target is not None and target.is_dir() else None
     told = read_settings(run.recipe if run else target) if target is not None else {}
     settings = limited(merge(told, flags))
-    recipe = resolve(settings if run else with_start(settings))
-    data = load(recipe, run)
+    recipe = resolve(settings if run else with_start(beginnings(settings)))
+    data = load(recipe, run, gathered=run.cache / "texts" if run else None)
     tokenizer, whose = tokenizer_for(run, recipe, some(data.documents.train))
     notes: list[str] = []
     with tempfile.TemporaryDirectory() as folder:

@@ -9,7 +9,7 @@ from trivium.config import Recipe, Settings, resolve
 from trivium.errors import DataError
 from trivium.feedback.store import Store
 from trivium.phases import instruct, pretrain
-from trivium.plan import set_key
+from trivium.plan import set_default, set_key
 from trivium.records import Dialogue, Document, Pair
 from trivium.runs import Run, votes_of
 from trivium.shelf import is_done
@@ -26,6 +26,7 @@ from trivium.text.tokenizer import Tokenizer
 from trivium.text.tokenizer import train as train_tokenizer
 
 WORLD_RECORDS = 3000  # of each sort that a world writes for us
+FILE_MEGABYTES, HUB_MEGABYTES = 64.0, 16.0  # of the text of files, and of each data set of the hub
 MOST_RECORDS = 20_000  # of each sort whose tokens are counted
 TOKENIZER_CHARACTERS = 2_000_000  # of text are enough for a vocabulary to look at
 
@@ -53,19 +54,28 @@ def limited(settings: Settings) -> Settings:
     return settings
 
 
+def beginnings(settings: Settings) -> Settings:
+    """The same settings with no more text of files and data sets than we look at, unless it was said how much."""
+    for key, most in (("data.file_megabytes", FILE_MEGABYTES), ("data.hub_megabytes", HUB_MEGABYTES)):
+        settings = set_default(settings, key, most)
+    return settings
+
+
 def load(recipe: Recipe, run: Run | None, *, gathered: Path | None = None) -> Data:
     """What the recipe names; of a run with votes, the pairs that were voted on.
 
     gathered  where its texts lie if they were gathered already: they are not read again
     """
-    say = Show().say
+    show = Show()
+    say = show.say
     pairs = load_pairs(recipe.data, say)
     if run:
         with Store.look(votes_of(run, recipe.votes.database)) as store:
             labelled = store.labelled_pairs(include_simulated=recipe.votes.simulated)
         if labelled:
             pairs = Split(*([p.decided() for p in side] for side in part(labelled, recipe.reward.held_out_share)))
-    documents = Split(*load_documents(recipe.data, recipe.seed, say, gathered, keep=False))
+    with show.watching() as progress:
+        documents = Split(*load_documents(recipe.data, recipe.seed, say, gathered, progress, keep=False))
     return Data(documents, load_dialogues(recipe.data, recipe.seed, say), pairs)
 
 
