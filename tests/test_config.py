@@ -102,6 +102,13 @@ def test_a_wrong_setting_is_named_with_its_value_and_the_rule(settings: dict[str
     assert "\n" not in refusal(settings)
 
 
+def test_steps_that_are_said_go_without_what_was_aimed_at_by_others() -> None:
+    before = {"align": {"steps": 60, "aims": [[48, 57]], "kl": 0.1}}
+    assert merge(before, {"align": {"steps": 10}}) == {"align": {"steps": 10, "kl": 0.1}}
+    assert merge(before, {"align": {"kl": 0.2}})["align"]["aims"] == [[48, 57]]
+    assert merge(before, {"align": {"steps": 9, "aims": [[4, 8]]}})["align"]["aims"] == [[4, 8]]
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
 @pytest.mark.parametrize("key", ["pretrain.learning_rate", "pretrain.max_grad_norm", "align.kl", "pretrain.decay"])
 def test_a_setting_that_is_no_number_is_refused(key: str, value: float) -> None:

@@ -17,13 +17,13 @@ EVEN = [0.5] * 25  # seconds of each step so far
         (20.0, 125),  # .4 seconds a step
         (27.5, 71),  # .7 seconds a step
         (14.0, 150),  # far faster: no more than half as many again
-        (70.0, 26),  # too late already: one more
+        (70.0, 34),  # too late already: an eighth of what was to come
         (22.55, 100),  # 99.6: not worth another choice
     ],
 )
 def test_a_look_fits_the_steps_to_their_speed_so_far(spent: float, steps: int) -> None:
     assert LOOK.step == 25
-    assert LOOK.steps_by(spent, EVEN) == steps
+    assert LOOK.steps_by(25, spent, EVEN) == steps
 
 
 def test_looks_come_nearer_and_nearer_to_the_end() -> None:
@@ -40,16 +40,12 @@ def test_a_look_that_steps_have_passed_by_is_left_out() -> None:
     assert LOOK.next(75, 80) is None
 
 
-def test_the_fall_has_begun_towards_one_end_or_would_have_towards_the_other() -> None:
-    assert not LOOK.falls(25, 80)
-    assert not LOOK.falls(40, 80)
-    assert LOOK.falls(41, 80)  # of 80 steps the last 40
-    assert not LOOK.falls(50, 120)
-    assert LOOK.falls(51, 120)  # of 100 steps the last 50
-
-
 def test_steps_that_have_become_slower_are_fewer() -> None:
-    assert LOOK.steps_by(22.5, [0.4] * 15 + [0.5] * 10) == 85  # a quarter more: .625 seconds a step from now on
+    assert LOOK.steps_by(25, 22.5, [0.4] * 15 + [0.5] * 10) == 85  # a quarter more: .625 seconds a step from now on
+
+
+def test_without_a_journal_all_steps_were_alike() -> None:
+    assert LOOK.steps_by(25, 20.0, []) == LOOK.steps_by(25, 20.0, EVEN) == 125
 
 
 def test_with_the_minutes_to_ask_for_a_stage_has_the_seconds_that_it_needs() -> None:

@@ -5,10 +5,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from trivium.config import resolve
 from trivium.lineage import read_lineage
 from trivium.publish import file_fingerprint, verify
 from trivium.runs import Run
 from trivium.shelf import weights_fingerprint
+from trivium.story.members import member_recipe
 
 THREE = ("--reward.members", "3", "--reward.combine", "worst", "--reward.member-share", "0.5", "--align.steps", "2")
 
@@ -45,6 +47,12 @@ def test_members_that_differ_from_pretraining_on_are_made_and_a_kill_changes_not
     for told in ("Pretrain a member 2", "Reward model, round 1, member 3", "its members alone", "base of member 2"):
         assert told in page, told
     assert not list((whole.path / ".state").iterdir())
+
+
+def test_a_member_falls_towards_its_own_last_step() -> None:
+    taught = resolve({"pretrain": {"steps": 57, "aims": [[48, 60]]}, "reward": {"member_share": 0.5}})
+    settings = member_recipe(taught, 2).pretrain
+    assert (settings.steps, settings.aims) == (28, ())
 
 
 def test_on_somebodys_weights_the_members_differ_from_the_votes_on_and_it_is_said(

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trivium.train.schedule import warmup_stable_decay
+from trivium.train.schedule import aimed_at, warmup_stable_decay
 
 
 def rates(steps: int, warmup_steps: int, decay: float) -> list[float]:
@@ -34,6 +34,18 @@ def test_from_where_another_end_is_aimed_at_it_falls_straight_there() -> None:
         [1, 1, 1, 1, 1, 0.75, 0.5, 0.375, 0.25]
     )
     assert [rate(step, (2, 8), steps=4) for step in range(4)] == pytest.approx([1, 1, 1, 0.5])
+    assert [rate(step, (3, 8), steps=4) for step in range(4)] == pytest.approx([1, 1, 1, 1])  # and then none
+
+
+def test_a_turn_before_any_fall_leaves_no_trace() -> None:
+    def rates_by(*aims: tuple[int, int]) -> list[float]:
+        return [warmup_stable_decay(step, 12, warmup_steps=2, decay=0.5, aims=aims) for step in range(12)]
+
+    assert rates_by((2, 8), (4, 9)) == rates_by((2, 8)) == rates_by() == rates(12, 2, 0.5)
+
+
+def test_each_step_is_taken_towards_the_end_that_was_chosen_then() -> None:
+    assert [aimed_at(done, 7, [(2, 8), (5, 9)]) for done in range(1, 8)] == [8, 8, 9, 9, 9, 7, 7]
 
 
 @given(st.integers(3, 500), st.data())

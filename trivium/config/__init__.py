@@ -257,8 +257,10 @@ def read_settings(path: Path) -> Settings:
 
 
 def merge(first: Mapping[str, Any], second: Mapping[str, Any]) -> Settings:
-    """Both settings together; where both speak, the second is heard."""
+    """Both settings together; where both speak, the second is heard. Steps that are said go without others' `aims`."""
     merged = dict(first)
+    if "steps" in second and "aims" in first and "aims" not in second:
+        del merged["aims"]
     for key, value in second.items():
         mine = merged.get(key)
         merged[key] = merge(mine, value) if isinstance(mine, Mapping) and isinstance(value, Mapping) else value

@@ -40,7 +40,7 @@ class OptimizerConfig(Frozen):
     decay: Share = 0.5
     """share of the steps in which it falls to zero, at the end"""
     aims: tuple[tuple[int, int], ...] = ()
-    """[step, steps]: up to that step it fell as though there were so many in all; the dial's, which keeps the time"""
+    """[step, steps]: up to that step so many in all were aimed at; the dial's, which keeps the time"""
     max_grad_norm: float = Field(1.0, gt=0)
     """longer gradients are shortened to this"""
 

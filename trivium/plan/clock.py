@@ -39,11 +39,12 @@ LOOKS = (0.25, 0.4, 0.6, 0.8, 0.9)  # of the steps chosen so far: then the dial 
 FEWEST_STEPS = 20  # that are worth another look, and in which a model learns something
 ENOUGH_STEPS = 100  # to see whether it learns
 MOST_GROWTH = 1.5  # of the steps chosen so far
+FEWEST_LEFT = 1 / 8  # of the steps that were to come, however late it is: the learning rate has to fall
 NEAR = 0.01  # of them, more or less, are not worth another choice
 
 
 class Look(msgspec.Struct, frozen=True):
-    """A phase whose steps the dial has chosen, and will once more when it knows their speed."""
+    """A phase whose steps the dial has chosen, and will again when it knows more of their speed."""
 
     stage: str
     steps: int  # chosen so far
@@ -66,20 +67,16 @@ class Look(msgspec.Struct, frozen=True):
         later = (msgspec.structs.replace(self, steps=steps, number=n) for n in range(self.number + 1, len(LOOKS)))
         return next((look for look in later if look.step > done), None)
 
-    def steps_by(self, spent: float, seconds: Sequence[float]) -> int:
-        """Steps in all, when that much was spent by now.
+    def steps_by(self, done: int, spent: float, seconds: Sequence[float]) -> int:
+        """Steps in all, when so many had been done and that much was spent by now.
 
         seconds  of each step so far. The last third tells of those to come: answers grow as they are reinforced
         """
-        done = len(seconds)
-        slower = median(seconds[-(done // 3 or 1) :]) / median(seconds)
-        pace = slower * max(1e-6, spent - self.begun) / done
-        found = done + max(1, min(int((self.end - spent) / pace), int(MOST_GROWTH * self.steps) - done))
-        return self.steps if abs(found - self.steps) <= NEAR * self.steps and self.steps > done else found
-
-    def falls(self, done: int, steps: int) -> bool:
-        """Whether by now the learning rate falls towards the end chosen so far, or would towards this one."""
-        return done > self.flat * min(steps, self.steps)
+        slower = median(seconds[-(len(seconds) // 3 or 1) :]) / median(seconds) if seconds else 1.0
+        fitting = done + int((self.end - spent) / (slower * max(1e-6, spent - self.begun) / done))
+        fewest = done + max(1, int(FEWEST_LEFT * (self.steps - done)))
+        found = max(fewest, min(fitting, int(MOST_GROWTH * self.steps)))
+        return self.steps if abs(found - self.steps) <= NEAR * self.steps else found
 
 
 class Dial(msgspec.Struct):

@@ -42,6 +42,7 @@ def member_recipe(recipe: Recipe, number: int) -> Recipe:
     settings = recipe.pretrain.model_copy(
         update={
             "steps": steps,
+            "aims": (),
             "warmup_steps": plan.choose_warmup("pretrain", steps),
             "echo_steps": min(echoes, plan.choose_echoes(steps, world=echoes > 0)),
         }

@@ -215,7 +215,7 @@ def make_imitator(teller: Teller, round: Round, votes: Votes) -> Path:
     model, tokenizer = open_model(before, device=teller.compute.device)
     rows, held_out = dialogue_rows(teller, tokenizer, preferred), fitting(teller, tokenizer, votes.held_out)
     steps = plan.steps_over(epochs * rows.rows_per_epoch(0), teller.recipe.instruct.rows_per_step)
-    quarter = {"steps": steps, "warmup_steps": plan.choose_warmup("instruct", steps)}
+    quarter = {"steps": steps, "aims": (), "warmup_steps": plan.choose_warmup("instruct", steps)}
     quarter |= {name: getattr(teller.recipe.instruct, name) / 4 for name in ("learning_rate", "matrix_learning_rate")}
     recipe = teller.recipe.model_copy(update={"instruct": teller.recipe.instruct.model_copy(update=quarter)})
     teller.show.say(f"  imitating {len(preferred):,} preferred answers first: {counted(steps, 'step')}")

@@ -15,7 +15,7 @@ from torch import nn
 
 from trivium import plan
 from trivium.compute import Compute
-from trivium.config import Recipe, Settings, resolve, to_toml
+from trivium.config import Recipe, Settings, merge, resolve, to_toml
 from trivium.distributed.world import World
 from trivium.errors import RunError
 from trivium.model.heads import RewardModel
@@ -119,6 +119,11 @@ class Teller:
             self.dial.open.remove(key)
         self.keep_recipe()
 
+    def settle_all(self, values: Settings) -> None:
+        """Write several choices into the recipe at once, which stay the dial's."""
+        self.settings = merge(self.settings, self.world.from_first(values))
+        self.keep_recipe()
+
     def keep_recipe(self) -> None:
         self.recipe = resolve(self.settings)
         if self.world.first:
@@ -165,7 +170,6 @@ class Teller:
         steps = self.world.from_first(pace.steps_in(seconds / times, evaluations))
         look = plan.Look(stage, steps, 1 - getattr(self.recipe, stage).decay, begun, begun + seconds / times)
         self.dial.look = look if look.pays else None
-        self.settle(f"{stage}.aims", ())
         self.settle(f"{stage}.steps", steps)
         fit = f"fit{'s' * (steps == 1)} into {duration(seconds / times)}"
         self.show.say(f"  {counted(steps, 'step')} of {pace.step * 1000:.0f} ms {fit}")
@@ -219,25 +223,28 @@ class Teller:
         sample  shows something the model says; called once early, and after each evaluation
         """
         phase = build(model)
-        while (look := self.dial.look if self.dial else None) and look.stage == phase.name.partition("-")[0]:
-            self._follow(phase, sample, until=look.step)
-            self._look_again(look, seconds_of_steps(self.run, phase.name))
+        while self.dial and (look := self.dial.look) and look.stage == phase.name.partition("-")[0]:
+            done = min(-(-look.step // phase.stride) * phase.stride, look.steps)
+            self._follow(phase, sample, until=done)
+            if done == look.steps or phase.watch(measured(self.run, phase.name)).reason:
+                self._look_again(look, look.steps, look.steps)
+            else:
+                seconds = self.world.from_first(seconds_of_steps(self.run, phase.name))
+                self.keep_time()
+                self._look_again(look, done, look.steps_by(done, self.dial.spent, seconds))
             phase = build(model)
         return self._follow(phase, sample)
 
-    def _look_again(self, look: plan.Look, seconds: list[float]) -> None:
-        """seconds  of each step so far"""
+    def _look_again(self, look: plan.Look, done: int, steps: int) -> None:
+        """Go on to so many steps in all, which were chosen when so many were done."""
         assert self.dial is not None
-        self.keep_time()
-        done, steps = len(seconds), self.world.from_first(look.steps_by(self.dial.spent, seconds))
+        steps = self.world.from_first(steps)
         aims = [aim for aim in getattr(self.recipe, look.stage).aims if aim[0] < done]
-        if steps != look.steps and (aims or look.falls(done, steps)):
-            aims.append((done, look.steps))
-        self.settle(f"{look.stage}.aims", aims)
-        self.dial.look = look.next(done, steps)
-        self.settle(f"{look.stage}.steps", steps)
         if steps != look.steps:
             self.show.say(f"  at the speed so far, {counted(steps, 'step')} fit")
+            aims.append((done, look.steps))
+        self.dial.look = look.next(done, steps)
+        self.settle_all({look.stage: {"steps": steps, "aims": aims}})
 
     def _follow(
         self, phase: Phase[Any], sample: Callable[[], None] | None, *, until: int | None = None

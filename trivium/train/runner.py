@@ -17,6 +17,7 @@ from trivium.train import checkpoint
 from trivium.train.interrupt import Interrupt
 from trivium.train.loop import StepReport, train
 from trivium.train.phase import B, Measured, Phase
+from trivium.train.schedule import aimed_at
 
 MOST_SKIPS = 10  # steps in a row without a finite loss before we give up
 
@@ -70,7 +71,8 @@ def run_phase(
         for report in islice(train(phase, world, steps=range(done, phase.settings.steps)), max(0, last - done)):
             now = time.monotonic()
             record = journal_line(phase.name, report, now - begun, phase.observe())
-            evaluation = phase.evaluate() if is_due(report.step, phase.settings.steps, times) else None
+            aimed = aimed_at(report.step, phase.settings.steps, phase.settings.aims)
+            evaluation = phase.evaluate() if is_due(report.step, aimed, times) else None
             ended = ""
             if evaluation is not None:
                 seen.append(Measured(report.step, evaluation))

@@ -25,4 +25,12 @@ def hold_and_fall(step: int, steps: int, decay: float, aims: Sequence[tuple[int,
     *earlier, (turn, aimed) = aims
     if step < turn:
         return hold_and_fall(step, aimed, decay, earlier)
-    return hold_and_fall(turn, aimed, decay, earlier) * (steps - step) / (steps - turn)
+    there = hold_and_fall(turn, aimed, decay, earlier)
+    if there == hold_and_fall(turn, steps, decay, ()) == 1.0:  # no fall has begun, nor would have
+        return hold_and_fall(step, steps, decay, ())
+    return there * (steps - step) / (steps - turn)
+
+
+def aimed_at(done: int, steps: int, aims: Sequence[tuple[int, int]]) -> int:
+    """Steps in all that the last of so many was taken towards."""
+    return next((aimed for turn, aimed in aims if done <= turn), steps)
