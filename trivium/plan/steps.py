@@ -16,7 +16,7 @@ REMEMBERED = 1 / 400  # of all steps
 CANDIDATES = 1024  # tokens: micro-batches of 8 rows of 256 have some 600 different ones ...
 FEWEST_KNOWN, MOST_KNOWN = 4096, 8192  # ... of vocabularies of such sizes: of more, each would stand for too many
 HEAVY = 0.25  # is an output matrix of more than that share of what is multiplied
-DECAY_FROM_EPOCHS, DECAY_OF_AN_EPOCH, MOST_DECAY = 2.0, 0.1, 1.0
+FREE_EPOCHS, DECAY_OF_AN_EPOCH, MOST_DECAY = 5.0, 0.05, 1.0
 
 
 class Follow(NamedTuple):
@@ -40,12 +40,12 @@ def follow(model: ModelConfig, tokens: float, epochs: float = 1.0) -> Follow:
     nanochat). Muon moves every direction of a matrix by the same amount, in wide models as in narrow ones, and what is
     noise in a gradient with the rest: over long runs it is averaged for 20 steps (Jordan et al. 2024), while a short
     one has no time for that (docs/results.md). Text that is read over and over is learned by heart, unless its matrices
-    are pulled to zero, the more the oftener.
+    are pulled to zero, the more the oftener; read five times it is not yet.
     """
     ideal = min(MOST_STEP, MEASURED_STEP * (tokens / MEASURED_TOKENS) ** STEP_POWER)
     rows = max(FEWEST_ROWS, 2 ** round(log2(ideal / model.context_length)))
     rate = USUAL.learning_rate / max(1.0, model.width / MEASURED_WIDTH) ** 0.5
-    decay = min(MOST_DECAY, DECAY_OF_AN_EPOCH * epochs) if epochs >= DECAY_FROM_EPOCHS else USUAL.weight_decay
+    decay = min(MOST_DECAY, DECAY_OF_AN_EPOCH * max(0.0, epochs - FREE_EPOCHS))
     steps = tokens / (rows * model.context_length)
     remembered = min(MOST_REMEMBERED, max(FEWEST_REMEMBERED, REMEMBERED * steps))
     return Follow(int(rows), _plain(rate), _plain(decay), _plain(1 - 1 / remembered), choose_candidates(model))
