@@ -19,7 +19,7 @@ from trivium.text.answers import read_dialogues
 from trivium.text.preferences import read_pairs
 from trivium.text.schemas import PEEK
 from trivium.text.sections import SLACK, sections
-from trivium.text.sources import SECTION, files_of, read_documents
+from trivium.text.sources import files_of, read_documents
 
 Found = TypeVar("Found")
 fuzz = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -394,16 +394,3 @@ def test_a_column_that_is_empty_in_the_first_rows_is_found_all_the_same(tmp_path
     assert said == [f'a.jsonl: text in column "text", 1 document; {PEEK + 6} empty rows passed over']
     path.write_text("".join(json.dumps({"id": "x", "other": None}) + "\n" for _ in range(3)))
     assert "none of the text columns" in fault(path)
-
-
-def test_two_copies_of_a_book_fall_into_step_though_one_has_a_preface() -> None:
-    draw = random.Random(3)
-    words = [f"{draw.choice('bdfgklmnprst')}{draw.choice('aeiou')}{draw.choice('nrst')}{i}" for i in range(400)]
-    paragraphs = [" ".join(draw.choices(words, k=draw.randint(20, 120))) for _ in range(900)]
-    book = "\n\n".join(paragraphs)
-    mine = list(sections([book], size=SECTION))
-    for preface in (1_000, 7_000, 10_000, 15_000):
-        other = set(sections(["A word before. " * (preface // 15) + "\n\n" + book], size=SECTION))
-        shared = [place for place, text in enumerate(mine) if text in other]
-        assert len(shared) > len(mine) // 2, preface
-        assert shared == list(range(shared[0], len(mine))), "once in step they stay in step"
