@@ -105,7 +105,8 @@ def test_a_wrong_setting_is_named_with_its_value_and_the_rule(settings: dict[str
 def test_steps_that_are_said_go_without_what_was_aimed_at_by_others() -> None:
     before = {"align": {"steps": 60, "aims": [[48, 57]], "kl": 0.1}}
     assert merge(before, {"align": {"steps": 10}}) == {"align": {"steps": 10, "kl": 0.1}}
-    assert merge(before, {"align": {"kl": 0.2}})["align"]["aims"] == [[48, 57]]
+    for same in ({"kl": 0.2}, {"steps": 60}):
+        assert merge(before, {"align": same})["align"]["aims"] == [[48, 57]]
     assert merge(before, {"align": {"steps": 9, "aims": [[4, 8]]}})["align"]["aims"] == [[4, 8]]
 
 

@@ -17,7 +17,7 @@ EVEN = [0.5] * 25  # seconds of each step so far
         (20.0, 125),  # .4 seconds a step
         (27.5, 71),  # .7 seconds a step
         (14.0, 150),  # far faster: no more than half as many again
-        (70.0, 34),  # too late already: an eighth of what was to come
+        (70.0, 43),  # too late already: a fourth of what was to come
         (22.55, 100),  # 99.6: not worth another choice
     ],
 )

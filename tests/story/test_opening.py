@@ -15,9 +15,10 @@ from trivium.compute import Compute
 from trivium.config import resolve, to_toml
 from trivium.errors import ConfigError, RunError
 from trivium.native import layer
+from trivium.publish import write_text
 from trivium.runs import Run
 from trivium.story import opening, sizing
-from trivium.story.opening import begin, check_ranks, go_on, name_of
+from trivium.story.opening import begin, check_ranks, go_on, name_of, read_dial
 
 MACHINE = plan.Machine(name="a machine", cores=2, memory=8 * 2**30, precision="float32", matmul_flops=1e11)
 COMPUTE = Compute(torch.device("cpu"), torch.float32, False)
@@ -205,6 +206,18 @@ def test_what_the_dial_has_not_decided_yet_may_still_be_said(new_round: bool, tm
     assert settings["align"]["steps"] == 7
     assert "align.steps" not in dial.open
     assert "instruct.steps" in dial.open
+
+
+def test_steps_that_are_said_for_a_round_are_not_looked_at_again(tmp_path: Path) -> None:
+    run = begun(tmp_path, {})
+    dial = read_dial(run)
+    assert dial is not None
+    dial.look = plan.Look("align", steps=60, flat=0.7, begun=0.0, end=60.0)
+    write_text(run.plan, msgspec.json.encode(dial).decode())
+    for said, looks in (({"kl": 0.3}, True), ({"steps": 7}, False)):
+        _, found = go_on(run, {"align": said}, None, new_round=True)
+        assert found is not None
+        assert (found.look is not None) == looks
 
 
 def test_a_copied_run_without_its_plan_goes_on(tmp_path: Path) -> None:

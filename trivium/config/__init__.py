@@ -257,9 +257,9 @@ def read_settings(path: Path) -> Settings:
 
 
 def merge(first: Mapping[str, Any], second: Mapping[str, Any]) -> Settings:
-    """Both settings together; where both speak, the second is heard. Steps that are said go without others' `aims`."""
+    """Both settings together; where both speak, the second is heard. Other steps go without the `aims` of the first."""
     merged = dict(first)
-    if "steps" in second and "aims" in first and "aims" not in second:
+    if "aims" in first and "aims" not in second and second.get("steps", first.get("steps")) != first.get("steps"):
         del merged["aims"]
     for key, value in second.items():
         mine = merged.get(key)

@@ -39,7 +39,7 @@ LOOKS = (0.25, 0.4, 0.6, 0.8, 0.9)  # of the steps chosen so far: then the dial 
 FEWEST_STEPS = 20  # that are worth another look, and in which a model learns something
 ENOUGH_STEPS = 100  # to see whether it learns
 MOST_GROWTH = 1.5  # of the steps chosen so far
-FEWEST_LEFT = 1 / 8  # of the steps that were to come, however late it is: the learning rate has to fall
+FEWEST_LEFT = 1 / 4  # of the steps that were to come, however late it is: the learning rate has to fall
 NEAR = 0.01  # of them, more or less, are not worth another choice
 
 

@@ -81,6 +81,8 @@ def memory_of(recipe: Recipe, *, dtype_bytes: int) -> Memory:
 
 def shortage_of_memory(recipe: Recipe, machine: plan.Machine, *, through: str) -> str:
     """What there is to warn of when a run up to this stage may take more memory than there is; else empty."""
+    if through == "instruct" and recipe.start.folder and recipe.instruct.lora_rank:
+        return ""  # what is reckoned here is that all weights are trained
     needed = memory_of(recipe, dtype_bytes=machine.dtype_bytes).likely
     if through in READING:
         needed = LIBRARIES + reading_memory(recipe, dtype_bytes=machine.dtype_bytes)

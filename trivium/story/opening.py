@@ -243,6 +243,8 @@ def go_on(run: Run, said: Settings, minutes: float | None, *, new_round: bool) -
         mine = begun.get(section, {}).get(key, "unknown") if key else begun[section]
         if mine != value:
             raise RunError(f"{run.path}: was begun with {name} = {mine}, not {value}; choose another --out")
+    if dial and dial.look and new_round and "steps" in said.get(dial.look.stage, {}):
+        dial.look = None  # what is said is not looked at again
     return merge(begun, said if new_round else given), dial
 
 

@@ -29,7 +29,7 @@ from trivium.phases.align.task import Replay, Task
 from trivium.phases.align.watch import watch
 from trivium.records import Dialogue, Message
 from trivium.runs import Round
-from trivium.shelf import is_done, open_model, parent_at
+from trivium.shelf import is_done, open_model, parent_at, stands
 from trivium.story.collecting import collect_votes, has_judge, has_votes, policy_before
 from trivium.story.keeping import encode, fooled, keep_best, kept_metrics
 from trivium.story.stages import dialogue_rows, keep_answers
@@ -93,6 +93,13 @@ def lessons(teller: Teller, tokenizer: Tokenizer) -> Replay | None:
     return Replay(lesson, teller.objective)
 
 
+def forget_aims(teller: Teller, round: Round) -> None:
+    """A round after the first takes its steps without what an earlier one aimed at on its way."""
+    begun = teller.run.state(f"align-{round.number:03}").exists()
+    if not begun and any(stands(each.aligned) for each in teller.run.rounds() if each.number < round.number):
+        teller.settle_all({"align": {"aims": ()}})
+
+
 def make_aligned(
     teller: Teller, round: Round, votes: Votes, *, beside: Callable[[Transformer], dict[str, float]] = lambda _: {}
 ) -> Path:
@@ -131,6 +138,7 @@ def make_aligned(
     if teller.recipe.align.algorithm == "dpo":
         teller.settle_passes("align", 2 * teller.recipe.align.epochs * len(votes.train))
     else:
+        forget_aims(teller, round)
         teller.settle_steps("align", build, model)
     teller.train(build, model)
     phase = f"align-{round.number:03}"

@@ -241,7 +241,7 @@ class Teller:
         steps = self.world.from_first(steps)
         aims = [aim for aim in getattr(self.recipe, look.stage).aims if aim[0] < done]
         if steps != look.steps:
-            self.show.say(f"  at the speed so far, {counted(steps, 'step')} fit")
+            self.show.say(f"  going on to {counted(steps, 'step')} at the speed so far")
             aims.append((done, look.steps))
         self.dial.look = look.next(done, steps)
         self.settle_all({look.stage: {"steps": steps, "aims": aims}})
