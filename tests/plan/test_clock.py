@@ -4,9 +4,7 @@ import pytest
 
 from trivium import plan
 
-LOOK = plan.Look("pretrain", steps=100, flat=0.5, begun=10.0, end=60.0)
-
-
+LOOK = plan.Look("pretrain", steps=100, begun=10.0, end=60.0)
 EVEN = [0.5] * 25  # seconds of each step so far
 
 

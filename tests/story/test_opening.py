@@ -212,7 +212,7 @@ def test_steps_that_are_said_for_a_round_are_not_looked_at_again(tmp_path: Path)
     run = begun(tmp_path, {})
     dial = read_dial(run)
     assert dial is not None
-    dial.look = plan.Look("align", steps=60, flat=0.7, begun=0.0, end=60.0)
+    dial.look = plan.Look("align", steps=60, begun=0.0, end=60.0)
     write_text(run.plan, msgspec.json.encode(dial).decode())
     for said, looks in (({"kl": 0.3}, True), ({"steps": 7}, False)):
         _, found = go_on(run, {"align": said}, None, new_round=True)

@@ -48,7 +48,6 @@ class Look(msgspec.Struct, frozen=True):
 
     stage: str
     steps: int  # chosen so far
-    flat: float  # share of the steps after which the learning rate falls
     begun: float  # of Dial.spent, when the phase began
     end: float  # likewise, when it should end
     number: int = 0  # its place in LOOKS

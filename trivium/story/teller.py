@@ -168,7 +168,7 @@ class Teller:
         evaluations = self.recipe.evaluate.along_the_way
         times = self.recipe.reward.pretrainings if stage == "pretrain" else 1.0
         steps = self.world.from_first(pace.steps_in(seconds / times, evaluations))
-        look = plan.Look(stage, steps, 1 - getattr(self.recipe, stage).decay, begun, begun + seconds / times)
+        look = plan.Look(stage, steps, begun, begun + seconds / times)
         self.dial.look = look if look.pays else None
         self.settle(f"{stage}.steps", steps)
         fit = f"fit{'s' * (steps == 1)} into {duration(seconds / times)}"
@@ -227,10 +227,10 @@ class Teller:
             done = min(-(-look.step // phase.stride) * phase.stride, look.steps)
             self._follow(phase, sample, until=done)
             if done == look.steps or phase.watch(measured(self.run, phase.name)).reason:
-                self._look_again(look, look.steps, look.steps)
+                self._look_again(look, look.steps, look.steps)  # for the last time: nothing is left to choose
             else:
-                seconds = self.world.from_first(seconds_of_steps(self.run, phase.name))
                 self.keep_time()
+                seconds = seconds_of_steps(self.run, phase.name)
                 self._look_again(look, done, look.steps_by(done, self.dial.spent, seconds))
             phase = build(model)
         return self._follow(phase, sample)

@@ -11,7 +11,7 @@ def warmup_stable_decay(
     step          0 to steps - 1
     warmup_steps  in steps, so that what was learned so far does not depend on how many are to come
     decay         share of the steps, 0 to 1
-    aims          (step, steps): up to that step as though there were so many in all, from there straight to zero
+    aims          (step, steps): up to that step as though there were so many in all; a fall goes straight on from there
     returns       above 0, at most 1
     Hu et al. 2024, arXiv:2404.06395; linear to zero: Bergsma et al. 2025, arXiv:2502.15938
     """
@@ -20,6 +20,7 @@ def warmup_stable_decay(
 
 
 def hold_and_fall(step: int, steps: int, decay: float, aims: Sequence[tuple[int, int]]) -> float:
+    """The same without the rise."""
     if not aims:
         return min(1.0, (1 - step / steps) / decay) if decay else 1.0
     *earlier, (turn, aimed) = aims
