@@ -3,14 +3,16 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from trivium.config import resolve
 from trivium.lineage import read_lineage
-from trivium.publish import file_fingerprint, verify
+from trivium.publish import file_fingerprint, publish, verify
 from trivium.runs import Run
 from trivium.shelf import weights_fingerprint
 from trivium.story.members import member_recipe
+from trivium.story.rounds import forget_aims
 
 THREE = ("--reward.members", "3", "--reward.combine", "worst", "--reward.member-share", "0.5", "--align.steps", "2")
 
@@ -53,6 +55,22 @@ def test_a_member_falls_towards_its_own_last_step() -> None:
     taught = resolve({"pretrain": {"steps": 57, "aims": [[48, 60]]}, "reward": {"member_share": 0.5}})
     settings = member_recipe(taught, 2).pretrain
     assert (settings.steps, settings.aims) == (28, ())
+
+
+def test_a_later_round_begins_without_the_aims_of_an_earlier_one_and_goes_on_with_its_own(tmp_path: Path) -> None:
+    run, settled = Run(tmp_path), list[Any]()
+    teller: Any = SimpleNamespace(run=run, settle_all=settled.append)
+    for number in (1, 2):
+        run.round(number).path.mkdir(parents=True)
+    forget_aims(teller, run.round(1))
+    forget_aims(teller, run.round(2))  # whose first was refused: what was aimed at is its own
+    assert not settled
+    publish(run.round(1).aligned, lambda fresh: None)
+    forget_aims(teller, run.round(2))
+    assert settled == [{"align": {"aims": ()}}]
+    run.state("align-002").mkdir(parents=True)
+    forget_aims(teller, run.round(2))
+    assert len(settled) == 1
 
 
 def test_on_somebodys_weights_the_members_differ_from_the_votes_on_and_it_is_said(

@@ -35,7 +35,9 @@ def test_a_model_that_was_asked_for_and_does_not_fit_is_told_with_both_figures()
     large = resolve({"model": {"num_layers": 32, "width": 4096, "num_heads": 32}})
     told = shortage_of_memory(large, machine, through="pretrain")
     assert told.startswith("that takes about ")
-    assert told.endswith(" GiB of memory, and there are 16.0 GiB")
+    assert told.endswith(
+        " GiB of memory, and there are 16.0 GiB; take a smaller model, or fewer rows at once (microbatch_rows)"
+    )
     assert shortage_of_memory(resolve({}), machine, through="") == ""
 
 

@@ -23,7 +23,7 @@ from trivium.model import hub
 from trivium.publish import verify
 from trivium.records import Message
 from trivium.shelf import open_model
-from trivium.story.start import SLOWER, first_model, shape_of, with_start
+from trivium.story.start import SLOWER, first_model, longest_of, shape_of, with_start
 from trivium.text import corpus
 from trivium.text.dialogue import render, render_prompt
 from trivium.text.tokenizer import PAD
@@ -246,6 +246,16 @@ def test_sizes_that_agree_with_the_folder_may_be_said(tmp_path: Path) -> None:
 def test_a_short_context_of_the_folder_is_the_runs(tmp_path: Path) -> None:
     settings = with_start({"start": {"folder": str(write_folder(tmp_path / "theirs"))}})
     assert settings["model"]["context_length"] == 128
+
+
+def test_a_context_that_is_cut_short_is_known_and_so_is_a_folder_that_is_gone(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "theirs")
+    begun = resolve(with_start({"start": {"folder": str(folder)}, "model": {"context_length": 16}}))
+    assert longest_of(begun) == shape_of(folder).context_length > begun.model.context_length
+    assert longest_of(resolve({})) == 0
+    folder.rename(tmp_path / "there")
+    with pytest.raises(ConfigError, match="no such folder"):
+        longest_of(begun)
 
 
 def test_learning_rates_that_were_said_are_kept(tmp_path: Path) -> None:

@@ -83,12 +83,15 @@ def shortage_of_memory(recipe: Recipe, machine: plan.Machine, *, through: str) -
     """What there is to warn of when a run up to this stage may take more memory than there is; else empty."""
     if through == "instruct" and recipe.start.folder and recipe.instruct.lora_rank:
         return ""  # what is reckoned here is that all weights are trained
-    needed = memory_of(recipe, dtype_bytes=machine.dtype_bytes).likely
+    width = machine.dtype_bytes
     if through in READING:
-        needed = LIBRARIES + reading_memory(recipe, dtype_bytes=machine.dtype_bytes)
+        needed = LIBRARIES + reading_memory(recipe, dtype_bytes=width)
+    else:
+        needed = memory_of(recipe, dtype_bytes=width).likely
     if needed <= machine.memory:
         return ""
-    return f"that takes about {size(needed)} of memory, and there are {size(machine.memory)}"
+    remedy = "take a smaller model, or fewer rows at once (microbatch_rows)"
+    return f"that takes about {size(needed)} of memory, and there are {size(machine.memory)}; {remedy}"
 
 
 def reading_memory(recipe: Recipe, *, dtype_bytes: int) -> int:

@@ -18,13 +18,12 @@ from trivium.evaluate.tasks import reply_to
 from trivium.generate.engine import Request, generate
 from trivium.generate.sampling import Sampling, stream_seed
 from trivium.lineage import read_lineage
-from trivium.model.hub import read_config
 from trivium.model.transformer import Transformer, adapt
 from trivium.phases import instruct, pretrain
 from trivium.publish import publish, write_text
 from trivium.records import Dialogue, Document
 from trivium.shelf import Parent, is_done, open_model, parent_at
-from trivium.story.start import first_model
+from trivium.story.start import first_model, longest_of
 from trivium.story.teller import Teller, fingerprint_texts, name_data
 from trivium.text.adoption import adopt
 from trivium.text.corpus import has_world, too_few
@@ -193,7 +192,7 @@ def token_shard(teller: Teller, documents: Documents, tokenizer: Tokenizer) -> S
 
 
 def _tell_text(teller: Teller, shard: Shard, tokenizer: Tokenizer, held_out: int) -> None:
-    shape, start = teller.recipe.model, teller.recipe.start
+    shape = teller.recipe.model
     teller.show.say(
         f"  {counted(len(shard), 'document')}, {counted(int(shard.lengths.sum()), 'token')} "
         f"of {tokenizer.vocab_size:,} kinds; "
@@ -204,12 +203,9 @@ def _tell_text(teller: Teller, shard: Shard, tokenizer: Tokenizer, held_out: int
         f"{counted(shape.num_heads, 'head')}, "
         f"context {shape.context_length} tokens; {str(teller.compute.dtype).removeprefix('torch.')}"
     )
-    longest = read_config(Path(start.folder)).context_length if start.folder else 0
-    if longest > shape.context_length:
-        teller.show.say(
-            f"  {start.folder} reads up to {longest:,} tokens: --model.context-length keeps more of them, "
-            "for more memory and time"
-        )
+    if (longest := longest_of(teller.recipe)) > shape.context_length:
+        told = f"{teller.recipe.start.folder} reads up to {longest:,} tokens"
+        teller.show.say(f"  {told}: --model.context-length keeps more of them, for more memory and time")
 
 
 def make_instruct(teller: Teller) -> Path:

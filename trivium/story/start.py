@@ -100,6 +100,12 @@ def first_model(recipe: Recipe) -> Transformer:
     return model
 
 
+def longest_of(recipe: Recipe) -> int:
+    """Tokens that the folder's model reads at most; 0 where the run begins with fresh weights."""
+    name = recipe.start.folder
+    return hub.read_config(_folder(name)).context_length if name else 0
+
+
 def _folder(name: str) -> Path:
     folder = Path(name)
     if not folder.is_dir():
