@@ -145,6 +145,13 @@ def test_evaluations_are_evenly_spread_and_the_last_is_at_the_end(uninterrupted:
     assert not any(is_due(step, 10, 0) for step in range(1, 11))
 
 
+def test_what_was_measured_towards_another_end_is_not_measured_again() -> None:
+    """Half of 8 are 4 steps; of 10 in all they are not half, and the fifth is no second half."""
+    assert [step for step in range(1, 11) if is_due(step, 10, 2, [(4, 8)])] == [4, 10]
+    assert [step for step in range(1, 7) if is_due(step, 6, 2, [(3, 8)])] == [4, 6]  # it is late already
+    assert [step for step in range(1, 13) if is_due(step, 12, 4, [(6, 8), (7, 20)])] == [2, 4, 6, 12]
+
+
 def test_who_iterates_hears_of_every_step(tmp_path: Path) -> None:
     heard = Attempt(tmp_path).to_the_end()
     assert [(p.phase, p.step, p.steps, p.evaluation is not None) for p in heard] == [

@@ -1,7 +1,7 @@
 """A phase, run to its end: journal, evaluations, checkpoints, and stopping without loss. It does not know the phase."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from math import nan
 from typing import Any, NamedTuple, cast
@@ -71,8 +71,8 @@ def run_phase(
         for report in islice(train(phase, world, steps=range(done, phase.settings.steps)), max(0, last - done)):
             now = time.monotonic()
             record = journal_line(phase.name, report, now - begun, phase.observe())
-            aimed = aimed_at(report.step, phase.settings.steps, phase.settings.aims)
-            evaluation = phase.evaluate() if is_due(report.step, aimed, times) else None
+            due = is_due(report.step, phase.settings.steps, times, phase.settings.aims)
+            evaluation = phase.evaluate() if due else None
             ended = ""
             if evaluation is not None:
                 seen.append(Measured(report.step, evaluation))
@@ -122,9 +122,16 @@ def journal_line(name: str, report: StepReport, seconds: float, observed: Mappin
     return line | ({"metrics": metrics} if metrics else {})
 
 
-def is_due(step: int, steps: int, times: int) -> bool:
-    """Whether one of `times` evaluations, evenly spread and the last at the end, falls on this step."""
-    return times > 0 and (step * times) // steps > ((step - 1) * times) // steps
+def is_due(step: int, steps: int, times: int, aims: Sequence[tuple[int, int]] = ()) -> bool:
+    """Whether one of `times` evaluations, evenly spread and the last at the end, falls on this step.
+
+    aims  as train/schedule.py has them: what was measured towards another end is not measured again
+    """
+
+    def so_far(done: int) -> int:
+        return done * times // aimed_at(done, steps, aims)
+
+    return so_far(step) > max(so_far(step - 1), *(so_far(turn) for turn, _ in aims if turn < step), 0)
 
 
 def save(phase: Phase[B], run: Run, step: int, world: World) -> None:
