@@ -57,6 +57,10 @@ def test_a_process_killed_at_any_moment_leaves_the_old_or_the_new_version(
     monkeypatch.setattr(
         os, "fsync", lambda descriptor: None
     )  # a kill loses no flush, and slow ones would use up the time
+    began = time.monotonic()
+    publish(tmp_path / "b", version(1))
+    published = time.monotonic() - began
+    discard(tmp_path / "b")
     folder, chance = tmp_path / "a", random.Random(7)
     seen = 0
     for _ in range(40):
@@ -70,7 +74,7 @@ def test_a_process_killed_at_any_moment_leaves_the_old_or_the_new_version(
             finally:
                 os._exit(1)
         os.close(theirs)
-        time.sleep(chance.uniform(0, 0.02))
+        time.sleep(chance.uniform(0, 10 * published))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         with os.fdopen(acknowledged, "rb") as told:
