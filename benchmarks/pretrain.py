@@ -3,13 +3,14 @@
     python benchmarks/pretrain.py [--sizes S M] [--json] [--quick]
 
 A step is 4,096 tokens in rows of 256, data and optimizer included; ours is the whole phase I, with isolated documents,
-blanks and Muon. Peers run Qwen3 in the same shape with AdamW (fused), eager and compiled, in bfloat16 where the
-processor has it; compiled with both attentions, PyTorch's own (sdpa) and the one written out, which the compiler fuses.
-As it comes is what a peer does on a CPU unless told otherwise: float32, nothing compiled, Trainer with 8 rows. Each
-contender runs in its best setting, the fastest by the median of interleaved tries; then all of them are repeated,
-interleaved, in one process whose freed memory is kept, which helps peers too. Only steps are timed, after others to
-warm up. The ceiling is the time of the step's own matrix products and nothing else, in the same turns. Run it on a
-quiet machine.
+blanks and Muon. Where the dial would tell only some of the vocabulary apart (decision 027; choices.py says what that is
+worth in bits per byte), ours does, and stands there a second time with all tokens apart, as the peers have them. Peers
+run Qwen3 in the same shape with AdamW (fused), eager and compiled, in bfloat16 where the processor has it; compiled
+with both attentions, PyTorch's own (sdpa) and the one written out, which the compiler fuses. As it comes is what a peer
+does on a CPU unless told otherwise: float32, nothing compiled, Trainer with 8 rows. Each contender runs in its best
+setting, the fastest by the median of interleaved tries; then all of them are repeated, interleaved, in one process
+whose freed memory is kept, which helps peers too. Only steps are timed, after others to warm up. The ceiling is the
+time of the contender's own matrix products and nothing else, in the same turns. Run it on a quiet machine.
 """
 
 import argparse
@@ -20,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from enum import Enum
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,6 +36,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # started by its path, it fi
 
 from benchmarks.school import compiles
 from benchmarks.shapes import SHAPES, spread
+from trivium import plan
 from trivium.compute import Compute, prepare
 from trivium.config import resolve
 from trivium.distributed.world import alone
@@ -52,45 +55,59 @@ TRIES, TRIED = 3, 4  # of each setting, and steps in each
 REPEATS, QUICK_REPEATS, BLOCK = 7, 3, 8  # of each contender's best setting, and steps in each
 CHARACTERS = 1_500_000
 ATTENTIONS = ("sdpa", "eager")
-CEILING = "the ceiling"  # repeated beside the contenders
 TRAINER_ROWS = 8  # the Trainer's own per_device_train_batch_size
 AT_ONCE = (4, TRAINER_ROWS, ROWS)
 Timed = Callable[[int], float]  # takes so many optimizer steps; their seconds
 
 
+class Kind(Enum):
+    OURS = "ours"
+    AT_ITS_BEST = "at its best"
+    AS_IT_COMES = "as it comes"
+
+
 class Contender(NamedTuple):
     name: str
+    kind: Kind
     settings: dict[str, Timed]  # of which the fastest counts
-    as_it_comes: bool = False
+    known: int  # tokens that its loss tells apart, by which its products differ
 
 
 class Result(NamedTuple):
-    """What a contender's best setting came to."""
+    """What a contender's best setting came to, in tokens per second of each repeat."""
 
     name: str
+    kind: Kind
     setting: str
-    as_it_comes: bool
-    speeds: list[float]  # tokens per second, of each repeat
+    speeds: list[float]
+    ceiling: list[float]  # if a step were its matrix products
 
     @property
     def median(self) -> float:
         return statistics.median(self.speeds)
 
+    @property
+    def share(self) -> float:
+        """Of the ceiling, in the median repeat: the machine may be slower in another."""
+        return statistics.median(self.over(self.ceiling))
+
+    def over(self, speeds: list[float]) -> list[float]:
+        return [a / b for a, b in zip(self.speeds, speeds, strict=True)]
+
 
 class Found(NamedTuple):
     tried: dict[str, list[float]]  # tokens per second of each setting
-    results: list[Result]  # ours, then the peers
-    ceiling: list[float]  # tokens per second of each repeat, if a step were its matrix products
+    results: list[Result]  # ours first
 
-    def ratios(self, theirs: Result) -> list[float]:
-        return [a / b for a, b in zip(self.results[0].speeds, theirs.speeds, strict=True)]
+    def ours(self) -> list[Result]:
+        return [one for one in self.results if one.kind is Kind.OURS]
 
-    def share(self, of: Result) -> float:
-        """Of the ceiling, in the median repeat: the machine may be slower in another."""
-        return statistics.median(a / b for a, b in zip(of.speeds, self.ceiling, strict=True))
+    def fastest(self, kind: Kind) -> Result:
+        return max((one for one in self.results if one.kind is kind), key=lambda one: one.median)
 
-    def fastest(self, *, as_it_comes: bool) -> Result:
-        return max((one for one in self.results[1:] if one.as_it_comes == as_it_comes), key=lambda one: one.median)
+    def ratios(self, ours: Result, kind: Kind) -> list[float]:
+        """Of ours over the fastest such peer."""
+        return ours.over(self.fastest(kind).speeds)
 
 
 class Text(NamedTuple):
@@ -129,10 +146,13 @@ def by_the_clock(steps: Callable[[int], None]) -> Timed:
     return timed
 
 
-def ours(text: Text, shape: dict[str, Any], compute: Compute, rows: int) -> Timed:
-    """Phase I as it is, so many rows at once, which the dial tries too."""
-    model_shape = {**shape, "context_length": ROW}
-    recipe = resolve({"model": model_shape, "pretrain": {"rows_per_step": ROWS, "microbatch_rows": rows}})
+def ours(text: Text, shape: dict[str, Any], compute: Compute, rows: int, known: int = 0) -> Timed:
+    """Phase I as it is, so many rows at once, which the dial tries too.
+
+    known  tokens that its loss tells apart; 0: all
+    """
+    pretraining = {"rows_per_step": ROWS, "microbatch_rows": rows, "candidates": known}
+    recipe = resolve({"model": {**shape, "context_length": ROW}, "pretrain": pretraining})
     model = initialise(Transformer(recipe.model), 0)
     objective = pretrain.next_token_objective(compute)
     settings = recipe.model_copy(update={"pretrain": recipe.pretrain.model_copy(update={"echo_steps": 0})})
@@ -258,12 +278,15 @@ def peers(dtype: torch.dtype, *, quick: bool) -> dict[str, list[Peer]]:
 
 def contenders(text: Text, shape: dict[str, Any], compute: Compute, *, quick: bool) -> Iterator[Contender]:
     """Ours, then the peers, each setting compiled and warm."""
-    yield Contender(
-        "ours", {f"{rows} rows": ours(text, shape, compute, rows) for rows in ((ROWS,) if quick else (8, ROWS))}
-    )
-    for name, settings in peers(compute.dtype, quick=quick).items():
-        begun = {str(peer): peer.begin(peer, shape, text.ids) for peer in settings}
-        yield Contender(name, begun, as_it_comes="as it comes" in name)
+    everything = shape["vocab_size"]
+    known = plan.choose_candidates(ModelConfig(**shape, context_length=ROW)) or everything
+    at_once = (ROWS,) if quick else (8, ROWS)
+    for each in dict.fromkeys((known, everything)):
+        settings = {f"{rows} rows": ours(text, shape, compute, rows, each) for rows in at_once}
+        yield Contender("ours" if each == known else "ours, all tokens apart", Kind.OURS, settings, each)
+    for name, tried in peers(compute.dtype, quick=quick).items():
+        kind = Kind.AS_IT_COMES if Kind.AS_IT_COMES.value in name else Kind.AT_ITS_BEST
+        yield Contender(name, kind, {str(peer): peer.begin(peer, shape, text.ids) for peer in tried}, everything)
 
 
 def interleaved(ways: dict[str, Timed], turns: int, steps: int) -> dict[str, list[float]]:
@@ -310,20 +333,29 @@ def compare(text: Text, shape: dict[str, Any], compute: Compute, *, quick: bool)
         who.name: max(who.settings, key=lambda setting: statistics.median(tried[f"{who.name}, {setting}"]))
         for who in every
     }
-    repeats = QUICK_REPEATS if quick else REPEATS
     chosen = {who.name: who.settings[best[who.name]] for who in every}
-    speeds = interleaved(chosen | {CEILING: products(shape, compute.dtype)}, repeats, BLOCK)
-    results = [Result(who.name, best[who.name], who.as_it_comes, speeds[who.name]) for who in every]
-    return Found(tried, results, speeds[CEILING])
-
-
-def summary(found: Found) -> dict[str, float]:
-    best, default = (found.fastest(as_it_comes=default) for default in (False, True))
-    return {
-        "ratio": statistics.median(found.ratios(best)),
-        "ratio_default": statistics.median(found.ratios(default)),
-        "ceiling": found.share(found.results[0]),
+    ceilings = {
+        f"ceiling {known}": products({**shape, "vocab_size": known}, compute.dtype)
+        for known in {who.known for who in every}
     }
+    speeds = interleaved(chosen | ceilings, QUICK_REPEATS if quick else REPEATS, BLOCK)
+    results = [
+        Result(who.name, who.kind, best[who.name], speeds[who.name], speeds[f"ceiling {who.known}"]) for who in every
+    ]
+    return Found(tried, results)
+
+
+def summary(found: Found) -> dict[str, Any]:
+    """Of ours; where it tells some tokens apart, also "all_tokens", of ours that does not."""
+    first, *rest = [
+        {
+            "ratio": statistics.median(found.ratios(ours, Kind.AT_ITS_BEST)),
+            "ratio_default": statistics.median(found.ratios(ours, Kind.AS_IT_COMES)),
+            "ceiling": ours.share,
+        }
+        for ours in found.ours()
+    ]
+    return first | ({"all_tokens": rest[0]} if rest else {})
 
 
 def told(speeds: list[float]) -> str:
@@ -331,14 +363,18 @@ def told(speeds: list[float]) -> str:
 
 
 def show(name: str, found: Found) -> None:
-    print(f"{name}: the ceiling is {told(found.ceiling)} tokens/s")
-    print(f"  {'contender':<23} {'its best setting':<25} {'tokens/s (least to most)':<26} ceiling  ours / theirs")
+    print(f"{name}  {'contender':<23} {'its best setting':<25} {'tokens/s (least to most)':<26} ceiling  ours / theirs")
+    first, *others = found.results
     for one in found.results:
-        ratio = "" if one is found.results[0] else spread(found.ratios(one))
-        print(f"  {one.name:<23} {one.setting:<25} {told(one.speeds):<26} {found.share(one):>7.0%}  {ratio}")
-    print(f"  {'tried':<49} tokens/s (least to most)")
+        ratio = spread(first.over(one.speeds)) if one in others else ""
+        print(f"   {one.name:<23} {one.setting:<25} {told(one.speeds):<26} {one.share:>7.0%}  {ratio}")
+    for ours in found.ours():
+        best, usual = (spread(found.ratios(ours, kind)) for kind in (Kind.AT_ITS_BEST, Kind.AS_IT_COMES))
+        print(f"   {ours.name}: {best} of the best peer, {usual} of the best as it comes")
+        print(f"   {'':<{len(ours.name)}}  its products alone {told(ours.ceiling)} tokens/s")
+    print(f"   {'tried':<49} tokens/s (least to most)")
     for way, speeds in found.tried.items():
-        print(f"  {way:<49} {told(speeds)}")
+        print(f"   {way:<49} {told(speeds)}")
     print(flush=True)
 
 

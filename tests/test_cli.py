@@ -366,6 +366,7 @@ def test_flags_are_the_recipes_fields_with_their_units_and_defaults(typed: Type)
         "--pretrain.learning-rate",
         "peak of AdamW: embeddings, output matrix and norms",
         "[default: 0.004]",
+        "--minutes chooses",
         "--model.num-layers",
     ):
         assert words in told

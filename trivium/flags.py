@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Annotated, Any
 
-from cyclopts import Parameter
+from cyclopts import Group, Parameter
 from pydantic import BaseModel, ConfigDict, create_model
 
 from trivium.config import Recipe, Settings, merge
@@ -27,7 +27,8 @@ def draft_of(model: type[BaseModel]) -> type[BaseModel]:
 
 
 Draft: Any = draft_of(Recipe)
-Flags = Annotated[Draft, Parameter(name="*", group="Settings")]
+CHOSEN = "Of a new run --minutes chooses sizes, steps, rows and rates that nobody says; trivium plan shows what."
+Flags = Annotated[Draft, Parameter(name="*", group=Group("Settings", help=CHOSEN))]
 Minutes = Annotated[float | None, Parameter(help="time for the whole run; decides size and steps  [default: 10]")]
 PhaseMinutes = Annotated[
     float | None, Parameter(help="time up to the end of this phase; decides size and steps  [default: 10]")

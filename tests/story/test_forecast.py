@@ -169,7 +169,7 @@ def test_of_a_run_it_says_what_is_done_settled_and_open(tmp_path: Path, capsys: 
         write_text(run.plan, msgspec.json.encode(dial).decode())
         publish(run.base, lambda fresh: (fresh / "model").write_text("x") and None)
         found = forecast(run.path, minutes=None, flags={})  # while the run is held
-        with pytest.raises(RunError, match="begun with --minutes 3;"):
+        with pytest.raises(RunError, match="begun with --minutes 3 for the whole run;"):
             forecast(run.path, minutes=4.0, flags={})
     told = stages(found)
     assert [name for name, stage in told.items() if stage.done] == ["pretrain"]

@@ -178,7 +178,7 @@ def test_a_run_goes_on_with_the_settings_it_was_begun_with(tmp_path: Path) -> No
         ({"pretrain": {"steps": 6}}, None, "was begun with pretrain.steps = 5, not 6; choose another --out"),
         ({"seed": 4}, None, "was begun with seed = 3, not 4"),
         ({"reward": {"smoothing": 0.2}}, None, "was begun with reward.smoothing = 0.05, not 0.2"),
-        ({}, 3.0, "was begun with --minutes 10; drop --minutes"),
+        ({}, 3.0, "was begun with --minutes 10 for the whole run; drop --minutes"),
     ],
 )
 def test_a_run_is_not_changed_on_its_way(

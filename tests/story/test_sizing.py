@@ -131,6 +131,14 @@ def test_what_said_steps_read_is_known_when_their_rows_are_chosen() -> None:
     assert dial.choice.tokens == 20_000 * recipe.pretrain.rows_per_step * recipe.model.context_length
 
 
+def test_said_steps_read_all_their_text_however_short_the_time_is() -> None:
+    recipe, dial = chosen(merge(PLAIN, {"pretrain": {"steps": 100_000}}), minutes=1.0)
+    assert dial.choice
+    read = plan.LAWS[dial.choice.law].bytes_in(dial.choice.tokens, recipe.model.vocab_size)
+    assert dial.choice.read == pytest.approx(read)
+    assert dial.choice.tokens == 100_000 * recipe.pretrain.rows_per_step * recipe.model.context_length
+
+
 @pytest.mark.parametrize("memory", [1.0, 2.0, 4.0, 8.0])
 @pytest.mark.parametrize("minutes", [1.0, 60.0, 3000.0])
 def test_what_is_chosen_fits_into_memory(memory: float, minutes: float) -> None:

@@ -58,3 +58,9 @@ def test_tinyworld_is_on_no_file_and_the_documentation_of_python_is_some_megabyt
 
 def test_what_the_hub_holds_is_not_read() -> None:
     assert text_on_file(config("hf:a/b@train:text")) == math.inf
+
+
+def test_of_the_hub_there_is_what_is_said_to_be_taken(tmp_path: Path) -> None:
+    path = write_rows(tmp_path / "rows.jsonl")
+    told = text_on_file(config("hf:a/b@train:text", "hf:c/d", path, hub_megabytes=5))
+    assert told == pytest.approx(0.95 * (2 * 5_000_000 + WHOLE))

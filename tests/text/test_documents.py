@@ -76,6 +76,12 @@ def test_repeated_texts_are_left_out_and_said_in_one_line() -> None:
     )
 
 
+def test_texts_that_repeat_others_nearly_are_told_in_a_whole_sentence() -> None:
+    told: list[str] = []
+    shared(*[long(n) for n in range(20)], *[long(n, changed=4) for n in range(3)], say=told.append)
+    assert told[0].startswith("of 23 documents 3 repeat others nearly (80%) and are left out; ")
+
+
 def test_only_what_repeats_word_for_word_is_left_out_where_that_is_asked_and_nothing_with_keep() -> None:
     texts = [long(0), long(0), long(0, changed=3), *(long(n) for n in range(1, 30))]
     assert sum(map(len, shared(*texts))) == 30

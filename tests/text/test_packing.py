@@ -248,7 +248,7 @@ def test_data_without_a_token_is_refused():
 def test_a_row_without_room_for_a_target_is_refused():
     with pytest.raises(ConfigError, match="row_length = 1: a token and its target need 2 positions"):
         packed(row_length=1)
-    with pytest.raises(ConfigError, match="row_length = 8: must exceed the 8 tokens kept free in each piece"):
+    with pytest.raises(ConfigError, match="context_length = 8: must exceed the 8 tokens beside the text"):
         packed(row_length=8, slack=lambda epoch: np.full(len(LENGTHS), 8)).row(0)
 
 

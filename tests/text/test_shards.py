@@ -44,6 +44,8 @@ def test_some_documents_are_from_beginning_to_end_of_it(tmp_path):
     assert [ids.tolist() for ids in shard.some(10**6)] == [shard.document(i).tolist() for i in range(100)]
     assert [ids.tolist() for ids in shard.some(10 * length)] == [shard.document(i).tolist() for i in range(0, 100, 10)]
     assert sum(map(len, shard.some(3))) == 3
+    assert (some := [ids.tolist() for ids in shard.some(60 * length)])[-1] == shard.document(98).tolist()
+    assert len(some) == 60
 
 
 def test_a_known_key_is_opened_without_reading_a_text(tmp_path):

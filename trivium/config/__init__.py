@@ -182,11 +182,6 @@ class RewardConfig(OptimizerConfig):
     caution: float = Field(1.0, ge=0)
     """uncertain: weight of the members' variance"""
 
-    @property
-    def pretrainings(self) -> float:
-        """How many times as much phase I takes with all members as with one."""
-        return 1 + (self.members - 1) * self.member_share
-
 
 class WatchConfig(Frozen):
     """Phase III: when reinforcement no longer makes the model better, and the best so far is kept, not the last."""
@@ -240,6 +235,16 @@ class Recipe(Frozen):
     align: AlignConfig = AlignConfig(steps=60)
     watch: WatchConfig = WatchConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+
+    @property
+    def members_apart(self) -> int:
+        """Members of the reward's ensemble that are pretrained beside base; none on somebody's weights."""
+        return self.reward.members - 1 if self.align.uses_model and not self.start.folder else 0
+
+    @property
+    def pretrainings(self) -> float:
+        """How many times as much phase I takes with all of them as with base alone."""
+        return 1 + self.members_apart * self.reward.member_share
 
 
 def read_settings(path: Path) -> Settings:

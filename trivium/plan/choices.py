@@ -8,7 +8,8 @@ from trivium.config import EvaluateConfig, Settings, VotesConfig, merge
 from trivium.plan.steps import Follow
 
 ECHO_STEPS = 320  # of passages said twice: that many teach looking things up (docs/log.md) ...
-MOST_ECHOES = 0.35  # ... and a run that has hardly three times as many goes without
+MOST_ECHOES = 0.35  # ... where they are no more than that share of all steps; of fewer steps there are ...
+SHORT_ECHOES, FEWEST_ECHOES = 240, 200  # ... so many at most, and fewer than the last teach nothing
 
 
 def choose_echoes(steps: int, *, world: bool) -> int:
@@ -16,7 +17,10 @@ def choose_echoes(steps: int, *, world: bool) -> int:
 
     world  whether TinyWorld is in the text, which asks for what stands in a passage; other text is the worse for them
     """
-    return ECHO_STEPS if world and MOST_ECHOES * steps >= ECHO_STEPS else 0
+    most = int(MOST_ECHOES * steps)
+    if not world or most < FEWEST_ECHOES:
+        return 0
+    return ECHO_STEPS if most >= ECHO_STEPS else min(SHORT_ECHOES, most)
 
 
 WARMUP = {"pretrain": 0.02, "instruct": 0.02, "reward": 0.02, "align": 0.05}  # share of the steps first chosen

@@ -171,9 +171,6 @@ class Reckoner:
         """Bytes of text."""
         return self.law.bytes_in(self.tokens(model), model.vocab_size)
 
-    def bits(self, model: ModelConfig) -> float:
-        return self.law.bits(model.matrix_parameters, self.read(model), self.budget.unique)
-
     def bits_at_last(self, model: ModelConfig) -> float:
         """After all that will teach it, which the shape is chosen by; infinite when one no larger did not even run."""
         failed = [tried.matrix_parameters for tried, trial in self.speeds.items() if not trial.tokens_per_second]
@@ -182,13 +179,15 @@ class Reckoner:
         return self.law.bits(model.matrix_parameters, self.read(model), self.budget.unique, self.budget.lifetime)
 
     def choice(self, model: ModelConfig) -> Choice:
+        tokens = self.said(model) or self.tokens(model)  # said steps are taken, however long that takes
+        read = self.law.bytes_in(tokens, model.vocab_size)
         return Choice(
             law=self.budget.law,
             share=self.share(model),
-            tokens=self.said(model) or self.tokens(model),
-            read=self.read(model),
+            tokens=tokens,
+            read=read,
             unique=self.budget.unique if isfinite(self.budget.unique) else None,
-            bits=self.bits(model),
+            bits=self.law.bits(model.matrix_parameters, read, self.budget.unique),
             trials=list(self.speeds.values()),
         )
 

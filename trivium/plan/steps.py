@@ -15,7 +15,7 @@ FEWEST_REMEMBERED, MOST_REMEMBERED = 1 / (1 - USUAL.momentum), 20.0  # steps
 REMEMBERED = 1 / 400  # of all steps
 CANDIDATES = 1024  # tokens: micro-batches of 8 rows of 256 have some 600 different ones ...
 FEWEST_KNOWN, MOST_KNOWN = 4096, 8192  # ... of vocabularies of such sizes: of more, each would stand for too many
-HEAVY = 0.25  # is an output matrix of more than that share of what is multiplied
+HEAVY = 0.2  # is an output matrix of more than that share of what is multiplied
 FREE_EPOCHS, DECAY_OF_AN_EPOCH, MOST_DECAY = 5.0, 0.05, 1.0
 
 

@@ -196,7 +196,8 @@ def print_speed(found: dict[str, Any]) -> None:
         "16 at once",
     ]
     show.table("Speed", names, [_row(name, told) for name, told in found["sizes"].items()])
-    show.say("Shares are (6 N + 12 L H d T) tokens/s over products or promise: model FLOP utilisation.")
+    told = "N parameters, L layers, H heads of d, T positions in a row"
+    show.say(f"Shares are (6 N + 12 L H d T) tokens/s over products or promise, model FLOP utilisation: {told}.")
 
 
 def _row(name: str, told: dict[str, Any]) -> list[str]:

@@ -26,7 +26,7 @@ from trivium.shelf import is_done
 from trivium.show import Show, console_for, duration
 from trivium.story.needs import disk_of, layers_in_cpp, layout_of, memory_of
 from trivium.story.opening import DEFAULT_MINUTES, begin, go_on, name_of, would_compile
-from trivium.story.sizing import gains_by_compiling
+from trivium.story.sizing import STEPPING, gains_by_compiling
 from trivium.story.start import with_start
 from trivium.story.trusting import EPOCHS
 from trivium.text.corpus import check_files, is_judged, load_pairs
@@ -145,7 +145,8 @@ def _stage(name: str, recipe: Recipe, dial: Dial, *, done: bool) -> Stage:
     elif name == "reward":  # as often over the votes as a run goes, however long it takes
         steps = plan.steps_over(EPOCHS * votes_to_learn_from(recipe, dial), phase.rows_per_step)
     else:
-        steps = max(1, int(seconds / per_step / (recipe.reward.pretrainings if name == "pretrain" else 1)))
+        training = STEPPING * seconds if name in ("pretrain", "instruct") else seconds
+        steps = max(1, int(training / per_step / (recipe.pretrainings if name == "pretrain" else 1)))
     if settled or name == "reward":
         seconds = steps * per_step
     rows, length = layout_of(name, recipe)
@@ -339,7 +340,7 @@ def _stage_rows(found: Forecast) -> list[list[str]]:
 def _warnings(found: Forecast) -> Iterator[str]:
     machine = found["machine"]
     if machine and found["memory_most_bytes"] > machine["memory"]:
-        yield "That may be more memory than there is; lower align.microbatch_rows or pretrain.microbatch_rows."
+        yield "That may be more memory than there is; lower microbatch_rows of pretrain, instruct and align."
     if found["exists"] and not found["run"]:
         yield f"{found['exists']} exists: `trivium run` would go on with it as it was begun; choose another --out."
 

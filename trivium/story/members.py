@@ -25,9 +25,7 @@ APART = 1000  # between the members' seeds
 
 def make_members(teller: Teller) -> None:
     """Pretrain what is missing, each with a seed of its own; of a run on somebody's weights there is only one base."""
-    if teller.recipe.start.folder or not teller.recipe.align.uses_model:
-        return
-    for number in range(2, teller.recipe.reward.members + 1):
+    for number in range(2, teller.recipe.members_apart + 2):
         if not teller.is_done(teller.run.member(number), phase_name(number)):
             _make_member(teller, number)
 

@@ -228,7 +228,7 @@ def go_on(run: Run, said: Settings, minutes: float | None, *, new_round: bool) -
         dial = msgspec.structs.replace(dial, lenient=False)
     if dial and minutes is not None and minutes != dial.minutes:
         said_then = f"--minutes {dial.minutes * plan.share_through(dial.through):g}"
-        until = "" if dial.through == LAST else f" for what ends with {dial.through}"
+        until = f" for what ends with {dial.through}" if dial.through != LAST else " for the whole run"
         raise RunError(f"{run.path}: was begun with {said_then}{until}; drop --minutes, or choose another --out")
     given: Settings = {}  # what the dial has not decided yet, and need not any more
     for section, key, value in leaves(resolve(said) if said else None, said):

@@ -40,7 +40,7 @@ def choose_before(settings: Settings, dial: plan.Dial, compute: Compute, ranks: 
     """The settings with all that is chosen now; what the dial reckoned with is left in `dial.choice`."""
     recipe = resolve({**settings, "model": {}})  # what was said of the shape may need the rest of it to be whole
     budget = plan.Budget(
-        seconds=STEPPING * dial.seconds_for("pretrain"),
+        seconds=STEPPING * dial.seconds_for("pretrain") / recipe.pretrainings,
         machine=dial.machine,
         compiled=gains_by_compiling(recipe),
         law=law_of(recipe),

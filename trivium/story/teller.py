@@ -166,7 +166,7 @@ class Teller:
         self.keep_time()
         seconds, begun = self.dial.seconds_for(stage), self.dial.spent
         evaluations = self.recipe.evaluate.along_the_way
-        times = self.recipe.reward.pretrainings if stage == "pretrain" else 1.0
+        times = self.recipe.pretrainings if stage == "pretrain" else 1.0
         steps = self.world.from_first(pace.steps_in(seconds / times, evaluations))
         look = plan.Look(stage, steps, begun, begun + seconds / times)
         self.dial.look = look if look.pays else None

@@ -233,7 +233,8 @@ class Parted(NamedTuple):
         }
 
     def told(self, compared: int, rules: Rules) -> str:
-        found = [(self.exact, "repeat others word for word"), (self.near, f"nearly ({rules.similarity:.0%})")]
+        nearly = f"nearly ({rules.similarity:.0%})" if self.exact else f"repeat others nearly ({rules.similarity:.0%})"
+        found = [(self.exact, "repeat others word for word"), (self.near, nearly)]
         found += [(self.crossing, "repeat what is held out")]
         said = ", ".join(f"{count:,} {what}" for count, what in found if count)
         if not said:

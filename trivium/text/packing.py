@@ -143,7 +143,7 @@ class PackedRows:
         longest = int(slack.max())
         if longest >= self.row_length:
             raise ConfigError(
-                f"row_length = {self.row_length}: must exceed the {longest} tokens kept free in each piece; give more"
+                f"model.context_length = {self.row_length}: must exceed the {longest} tokens beside the text; give more"
             )
         cut = Cut(self._lengths, self.row_length - slack, self._times(epoch))
         return Epoch(cut, slack, self.row_length, partial(self._generator, epoch), may_cut=self._cut)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import time
 from array import array
 from collections.abc import Callable, Iterable, Iterator
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from trivium.errors import DataError
 from trivium.publish import publish
 from trivium.text.schemas import Progress, Say, quiet, unseen
+from trivium.text.split import evenly
 from trivium.text.tokenizer import Tokenizer, well_formed
 
 _CHARACTERS_AT_ONCE = 1_000_000  # encoded together: enough to keep all cores busy, little enough for memory
@@ -53,7 +55,8 @@ class Shard:
 
     def some(self, tokens: int) -> Iterator[NDArray[np.int32]]:
         """Documents from beginning to end of it, of so many tokens in all, roughly; the last one may be cut."""
-        for index in range(0, len(self), max(1, len(self._tokens) // tokens)):
+        wanted = math.ceil(len(self) * min(1.0, tokens / len(self._tokens)))
+        for index in evenly(range(len(self)), wanted):
             yield (document := self.document(index, 0, tokens))
             tokens -= len(document)
             if tokens <= 0:
